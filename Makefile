@@ -1,0 +1,59 @@
+# A bare machine needs Python 3.11 or newer with venv, make, git and a C compiler; the rest is installed into .venv.
+.DEFAULT_GOAL := help
+.PHONY: help setup run clone test bench lint params report
+
+VENV  := .venv
+PY    := $(VENV)/bin/python
+STAMP := $(VENV)/.installed
+EXTRAS := smax,mamujoco,pettingzoo,pipeline,dev
+
+export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
+export DVC_NO_ANALYTICS := 1
+# Threads that outnumber idle cores, or spin while they wait, slow small products down a hundredfold.
+export OMP_NUM_THREADS ?= 1
+export OMP_WAIT_POLICY ?= PASSIVE
+export GOMP_SPINCOUNT ?= 0
+export KMP_BLOCKTIME ?= 0
+
+help:  ## what there is
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+
+setup: $(STAMP)  ## install everything into .venv, once
+
+# The first Python that is new enough and can make a venv; PYTHON=… chooses another.
+$(STAMP): pyproject.toml constraints.txt
+	@set -e; python="$(PYTHON)"; \
+	for candidate in python3.11 python3.12 python3.13 python3; do \
+	  test -n "$$python" && break; \
+	  $$candidate -c 'import sys, ensurepip, venv; sys.exit(sys.version_info < (3, 11))' 2>/dev/null && python=$$candidate; \
+	done; \
+	test -n "$$python" || { echo "make: no Python 3.11 or newer with venv; install one, or say PYTHON=/path/to/python" >&2; exit 1; }; \
+	test -x $(PY) || { echo "set-up: $$python makes $(VENV)"; $$python -m venv $(VENV); }
+	@echo "set-up: installing, two or three minutes the first time"
+	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@touch $@
+
+run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped
+	@dvc repro
+	@test -f reports/index.html || $(PY) -m pipelines.stages.report
+	@echo "report: $(CURDIR)/reports/index.html"
+
+clone:
+	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || \
+	  { echo "make run: this is no git clone, and DVC needs one; install git, then git clone the project or git init here" >&2; exit 1; }
+
+test: setup lint  ## ruff, mypy and every test
+	@$(PY) -m pytest
+
+lint: setup  ## ruff and mypy alone
+	@$(PY) -m ruff check .
+	@$(PY) -m mypy
+
+bench: setup  ## measure speed
+	@$(PY) -m benchmarks
+
+params: setup  ## compose params.yaml: make params ARGS="env=smax_2s3z preset=small finetune.p_mask=0.25"
+	@$(PY) -m pipelines.params $(ARGS)
+
+report: setup  ## draw the page again from the results that are there
+	@$(PY) -m pipelines.stages.report

@@ -1,0 +1,109 @@
+"""Compose conf/ into params.yaml, the complete and committed truth of a run.
+
+    python -m pipelines.params                              the defaults
+    python -m pipelines.params env=smax_2s3z preset=paper   other files of conf/env and conf/preset
+    python -m pipelines.params finetune.p_mask=0.25         one value
+
+What is not named falls back to the defaults of conf/config.yaml, never to what params.yaml held before.
+"""
+
+from __future__ import annotations
+
+import argparse
+import difflib
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+from hydra import compose, initialize_config_dir
+from hydra.errors import HydraException
+from omegaconf import OmegaConf
+from omegaconf.errors import OmegaConfBaseException
+
+from pipelines import paths
+from rmiov2 import config
+from rmiov2.files import replace_file
+from rmiov2.types import UserError
+
+GROUPS = ("env", "agent", "preset", "ablation")
+HEADER = "# Written by `python -m pipelines.params`; rmiov2/config.py says what each key means.\n"
+
+
+def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The complete settings, checked; raises UserError for an unknown group, key or value."""
+    for override in overrides:
+        _refuse_unknown(override)
+    try:
+        with initialize_config_dir(str(paths.CONF), version_base="1.3"):
+            composed = compose("config", overrides=list(overrides))
+    except (HydraException, OmegaConfBaseException) as error:
+        raise UserError(f"cannot compose {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
+    settings = config.parse(OmegaConf.to_container(composed, resolve=True), " ".join(overrides) or "conf/config.yaml")
+    return settings.model_dump(mode="json")
+
+
+def choices(group: str) -> list[str]:
+    """The files that a group offers."""
+    return sorted(path.stem for path in (paths.CONF / group).glob("*.yaml"))
+
+
+def _refuse_unknown(override: str) -> None:
+    key, equals, value = override.partition("=")
+    if not equals:
+        raise UserError(f"got {override!r}, expected key=value, for instance env=smax_3m or finetune.p_mask=0.25")
+    if key in GROUPS:
+        if value not in choices(key):
+            raise UserError(f"conf/{key} has no {value!r}; it has {', '.join(choices(key))}")
+    elif key not in config.known_keys():
+        nearest = difflib.get_close_matches(key, [*GROUPS, *config.known_keys()], n=1, cutoff=0.0)[0]
+        raise UserError(f"unknown key {key}; did you mean {nearest}?")
+
+
+def as_text(values: dict[str, Any]) -> str:
+    """params.yaml's text."""
+    return HEADER + yaml.safe_dump(values, sort_keys=False, width=120)
+
+
+def changes(before: Path, values: dict[str, Any]) -> list[str]:
+    """What differs from the file, one line a key."""
+    old = flat(yaml.safe_load(before.read_text())) if before.exists() else {}
+    new = flat(values)
+    return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
+    """The values by section.name."""
+    found: dict[str, Any] = {}
+    for name, value in values.items():
+        found |= flat(value, f"{prefix}{name}.") if isinstance(value, dict) else {prefix + name: value}
+    return found
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Write params.yaml; 0, or 2 and one sentence on standard error."""
+    offers = "\n".join(f"{group:9} {', '.join(choices(group))}" for group in GROUPS)
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.params",
+        description=__doc__,
+        epilog=offers,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("overrides", nargs="*", metavar="key=value")
+    options = parser.parse_args(arguments)
+    try:
+        values = compose_values(options.overrides)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    for line in changes(paths.PARAMS, values):
+        print(line)
+    with replace_file(paths.PARAMS) as handle:
+        handle.write(as_text(values).encode())
+    print(f"settings: {paths.PARAMS}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,21 @@
+"""Where the files of the pipeline live; dvc.yaml says the same."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parent.parent
+
+PARAMS = ROOT / "params.yaml"
+DVC_YAML = ROOT / "dvc.yaml"
+CONF = ROOT / "conf"
+METRICS = ROOT / "metrics"
+PLOTS = ROOT / "plots"
+RESULTS = ROOT / "results"
+REPORTS = ROOT / "reports"
+STATE = ROOT / "state"
+
+COLLECTED = ROOT / "data" / "collect"
+REPLAY = ROOT / "data" / "replay"
+PRETRAINED = ROOT / "models" / "pretrain"
+FINETUNED = ROOT / "models" / "finetune"

@@ -1,0 +1,82 @@
+"""Play every mode over the grid of p_loss, and record one episode to look at."""
+
+from __future__ import annotations
+
+import csv
+import io
+import sys
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from pipelines import paths, stage
+from rmiov2.config import Config
+from rmiov2.files import replace_file, write_json
+from rmiov2.types import Floats, Ints
+
+
+def evaluate(config: Config) -> Path:
+    """results/episodes.parquet, results/scene.json, metrics/evaluate.json and plots/p_loss.csv."""
+    import torch
+
+    from rmiov2.envs.registry import make_env
+    from rmiov2.evaluation import sweep
+    from rmiov2.progress import bar
+
+    torch.set_num_threads(config.threads)
+    agents = {
+        "completion": load_agent(config, paths.FINETUNED),
+        "completion_untuned": load_agent(config, paths.PRETRAINED),
+    }
+    make = partial(make_env, config.env.name)
+    rows, summary = sweep.evaluate(agents, make, config.evaluate, config.agent.name, config.seed, bar)
+    write_json(paths.RESULTS / "scene.json", record(config, agents["completion"]))
+    sweep.write_rows(rows, paths.RESULTS / "episodes.parquet")
+    write_curves(summary)
+    write_json(paths.METRICS / "evaluate.json", summary)
+    return paths.METRICS / "evaluate.json"
+
+
+def load_agent(config: Config, folder: Path) -> Any:
+    """The agent of a checkpoint under the settings of params.yaml, not those that the checkpoint was made with."""
+    from rmiov2.agents.registry import make_agent
+    from rmiov2.training import checkpoint
+
+    saved = checkpoint.load(folder / "checkpoint.safetensors")
+    agent = make_agent(config, saved.spec)
+    agent.load_state_dict(saved.state["agent"])
+    return agent
+
+
+def record(config: Config, agent: Any) -> dict[str, Any]:
+    """One episode, told step by step."""
+    import numpy as np
+
+    from rmiov2.envs.registry import make_env
+    from rmiov2.evaluation.scene import record_scene
+    from rmiov2.world_model.reward_trend import reward_trend
+
+    def trend(rew: Floats) -> tuple[Floats, Ints]:
+        return reward_trend(rew, config.reward_trend, float(np.var(rew)))
+
+    seed, p_loss = config.report.scene_seed, config.report.scene_p_loss
+    env = make_env(config.env.name, 1)
+    try:
+        return record_scene(env, agent.team(1, seed), p_loss, seed, trend, config.evaluate.pattern)
+    finally:
+        env.close()
+
+
+def write_curves(summary: dict[str, Any]) -> None:
+    """plots/p_loss.csv: one row per p_loss, one column per mode."""
+    modes = list(summary["performance"])
+    text = io.StringIO()
+    table = csv.writer(text, lineterminator="\n")
+    table.writerow(["p_loss", *modes])
+    table.writerows(zip(summary["p_loss"], *summary["performance"].values(), strict=True))
+    with replace_file(paths.PLOTS / "p_loss.csv") as handle:
+        handle.write(text.getvalue().encode())
+
+
+if __name__ == "__main__":
+    sys.exit(stage.main("evaluate", str(__doc__), evaluate))

@@ -1,0 +1,30 @@
+"""Multi-agent reinforcement learning that keeps deciding when agents lose their observations (RMIOv2, Shi et al.)."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from rmiov2.agents.base import Agent
+    from rmiov2.envs.base import Env
+
+__all__ = ["load", "make_env"]
+
+
+def make_env(name: str, num_envs: int, seed: int = 0) -> Env:
+    """num_envs games of `name` side by side, such as smax/3m; see `rmiov2 envs` for what there is."""
+    from rmiov2.envs.registry import make_env as make
+
+    return make(name, num_envs, seed)
+
+
+def load(path: str | Path) -> Agent:
+    """A trained agent, from a checkpoint file, its folder, or the folder of a whole run (the fine-tuned one first)."""
+    from rmiov2.agents.registry import make_agent
+    from rmiov2.training import checkpoint
+
+    saved = checkpoint.load(checkpoint.find(Path(path)))
+    agent = make_agent(saved.config, saved.spec)
+    agent.load_state_dict(saved.state["agent"])
+    return agent

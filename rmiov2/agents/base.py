@@ -1,0 +1,121 @@
+"""The contract of every method: five verbs, and declared capabilities that are checked before anything is built."""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from torch import Tensor, nn
+
+from rmiov2.config import Config
+from rmiov2.seeding import Generators
+from rmiov2.types import Actions, Batch, Bools, EnvSpec, Floats, Sampler, UserError
+
+if TYPE_CHECKING:
+    from rmiov2.execution.completion import History
+    from rmiov2.execution.team import Team
+
+Metrics = dict[str, float]
+Mask = Callable[[int, int], Bools]  # (B, T) to seen (B, T, N)
+
+
+@dataclass(frozen=True)
+class Capabilities:
+    """What a method can be given."""
+
+    discrete: bool
+    continuous: bool
+    needs_state: bool  # trains on the environment's global state
+    on_policy: bool  # learns only from what its present policy collected
+    reconstructs: bool  # can say what a blind agent would have seen
+
+
+class Agent(ABC):
+    """One method. `memory` is whatever `start` returned, opaque to the caller, one row per team."""
+
+    capabilities: Capabilities
+    config: Config
+    spec: EnvSpec
+
+    @abstractmethod
+    def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None: ...
+
+    @abstractmethod
+    def start(self, num_envs: int) -> Any:
+        """An empty memory for num_envs teams."""
+
+    @abstractmethod
+    def act(
+        self, memory: Any, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
+    ) -> tuple[Actions, Any]:
+        """Choose for every agent of every team; rows with `first` begin with an empty memory. rng is not touched if greedy."""
+
+    @abstractmethod
+    def update(
+        self, replay: Sampler, rngs: Generators, model_updates: int, policy_rounds: int, mask: Mask | None = None
+    ) -> Metrics:
+        """Learn from the replay: so many world-model updates, then so many policy rounds (Algorithm 1).
+
+        With a mask, as masked fine-tuning has it (Algorithm 2): what the mask hides is blanked in the model's input.
+        """
+
+    def reconstruction_error(self, batch: Batch, seen: Bools) -> float:
+        """L_rec on the agents that seen (B, T, N) hides; only of methods that reconstruct."""
+        raise UserError(f"{type(self).__name__} does not reconstruct observations")
+
+    def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
+        """What the agents of the chosen teams (B,) would see now, (M, N, O), and could do, (M, N, A)."""
+        raise UserError(f"{type(self).__name__} does not reconstruct observations")
+
+    def team(self, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False) -> Team:
+        """num_envs teams that act under observation loss."""
+        from rmiov2.execution.team import Team
+
+        return Team(self, num_envs, seed, mode, true_availability)
+
+    @abstractmethod
+    def state_dict(self) -> Mapping[str, Any]:
+        """Everything that learning changed: networks, optimisers, normalisers, counters, as tensors and plain numbers."""
+
+    @abstractmethod
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        """Take over what state_dict gave; raises UserError where a name or a shape differs."""
+
+
+def refuse_mismatch(name: str, capabilities: Capabilities, spec: EnvSpec) -> None:
+    """Raise UserError if the method cannot play this environment."""
+    if spec.discrete and not capabilities.discrete:
+        raise UserError(
+            f"{name} plays continuous actions only, {spec.name} has discrete ones; choose another agent or env"
+        )
+    if not spec.discrete and not capabilities.continuous:
+        raise UserError(
+            f"{name} plays discrete actions only, {spec.name} has continuous ones; choose another agent or env"
+        )
+    if capabilities.needs_state and spec.state_dim == 0:
+        raise UserError(f"{name} trains on a global state and {spec.name} has none; choose another agent or env")
+
+
+def load_parts(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:
+    """Give every module and optimiser its state; raises UserError where a part or a shape differs."""
+    for name, part in parts.items():
+        if name not in state:
+            raise UserError(f"the checkpoint holds no {name}; it was written by another agent or version")
+        if isinstance(part, nn.Module):
+            refuse_other_shapes(name, part.state_dict(), state[name])
+        part.load_state_dict(state[name])
+
+
+def refuse_other_shapes(name: str, mine: Mapping[str, Tensor], theirs: Mapping[str, Tensor]) -> None:
+    """Raise UserError for the first tensor that is missing or has another shape."""
+    for key in sorted(mine.keys() | theirs.keys()):
+        got = tuple(theirs[key].shape) if key in theirs else "nothing"
+        expected = tuple(mine[key].shape) if key in mine else "nothing"
+        if got != expected:
+            raise UserError(
+                f"checkpoint does not fit: {name}.{key} is {got}, these settings make it {expected};"
+                " use the settings the checkpoint was trained with"
+            )

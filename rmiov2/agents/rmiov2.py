@@ -1,0 +1,200 @@
+"""RMIOv2: world model with two fusions, policy learned in imagination (Algorithms 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, nn
+
+from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.tensors import Averages, to_torch
+from rmiov2.config import Config
+from rmiov2.execution.completion import History, complete
+from rmiov2.policy.actor import Actor, playable
+from rmiov2.policy.critic import Critic, ReturnScale, ValueNorm
+from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss, standardise
+from rmiov2.policy.returns import gae, still_playing
+from rmiov2.seeding import Generators, derive
+from rmiov2.types import Actions, Batch, Bools, EnvSpec, Floats, Sampler
+from rmiov2.world_model.losses import masked_mean, model_losses, reconstruction_error, total_loss
+from rmiov2.world_model.rollout import Imagined, imagine, observe
+from rmiov2.world_model.rssm import WorldModel
+
+
+@dataclass
+class Memory:
+    """The actor's memory of B teams, (B, N, hidden)."""
+
+    actor: Tensor
+
+
+class RMIOv2(Agent):
+    """World model, actor, critic, their optimisers, and what they count."""
+
+    capabilities = Capabilities(discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=True)
+
+    def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
+        self.config, self.spec = config, spec
+        self.device = torch.device("cpu")
+        w, p = config.world_model, config.policy
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(seed, "weights"))
+            self.model = WorldModel(w, spec)
+            self.actor = Actor(p, spec)
+            self.critic = Critic(w.deter + w.categoricals * w.classes, p.critic_hidden)
+        self.value_norm, self.return_scale = ValueNorm(p.value_norm), ReturnScale(p.return_floor)
+        self.model_optimiser = torch.optim.Adam(self.model.parameters(), w.lr)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), p.lr_actor, eps=1e-5)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), p.lr_critic, eps=1e-5)
+        self.updates = 0
+
+    # Acting: the actor alone, on observations; the world model lends it nothing but the observations' scale.
+
+    def start(self, num_envs: int) -> Memory:
+        return Memory(self.actor.initial(num_envs))
+
+    @torch.no_grad()
+    def act(
+        self, memory: Memory, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
+    ) -> tuple[Actions, Memory]:
+        before = memory.actor * torch.from_numpy(~first).to(self.device)[:, None, None]
+        normalised = self.model.normalise(torch.from_numpy(obs).to(self.device))
+        out, after = self.actor.unroll(normalised[:, None], before)
+        mask = None if avail is None else torch.from_numpy(avail).to(self.device)
+        generator = None if greedy else torch.Generator().manual_seed(int(rng.integers(2**63)))
+        act, _ = self.actor.choose(out[:, 0], mask, generator)
+        return playable(act, self.spec.discrete).cpu().numpy(), Memory(after[:, 0])
+
+    @torch.no_grad()
+    def reconstruction_error(self, batch: Batch, seen: Bools) -> float:
+        tensors = to_torch(batch, self.device)
+        obs, arrived = self.model.normalise(tensors["obs"]), torch.from_numpy(seen).to(self.device)
+        latent = observe(self.model, obs, arrived.float(), tensors["act"], tensors["start"], None)
+        error = reconstruction_error(self.model.predict.obs(latent.features), obs, self.model.width_mask)
+        return float(masked_mean(error, (~arrived) * tensors["row"][..., None]))
+
+    def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
+        return complete(self.model, history, teams)
+
+    # Learning.
+
+    def update(
+        self, replay: Sampler, rngs: Generators, model_updates: int, policy_rounds: int, mask: Mask | None = None
+    ) -> Metrics:
+        averages = Averages()
+        w = self.config.world_model
+        length = w.length if mask is None else self.config.execution.history + 1  # what execution will ask for
+        for _ in range(model_updates):
+            batch = to_torch(replay.sample(w.batch, length, rngs.numpy["replay"]), self.device)
+            averages.add(self._update_model(batch, rngs, mask))
+        for _ in range(policy_rounds):
+            batch = to_torch(replay.sample(w.batch, w.length, rngs.numpy["replay"]), self.device)
+            averages.add(self._policy_round(batch, rngs))
+        return averages.result()
+
+    def _update_model(self, batch: dict[str, Tensor], rngs: Generators, mask: Mask | None) -> dict[str, Tensor]:
+        w, shape = self.config.world_model, batch["obs"].shape[:3]
+        lr = w.lr if mask is None else self.config.finetune.lr
+        seen = torch.ones(shape) if mask is None else torch.from_numpy(mask(*shape[:2])).float()
+        if w.normalise_obs and mask is None:
+            self.model.measure(batch["obs"][batch["row"].bool()])
+        batch["obs"] = self.model.normalise(batch["obs"])
+        latent = observe(self.model, batch["obs"], seen.to(self.device), batch["act"], batch["start"], rngs.torch)
+        losses, kl = model_losses(self.model, latent, batch)
+        loss = total_loss(losses, w.kl_scale)
+        norm = _step(self.model_optimiser, self.model, loss, w.grad_clip, lr)
+        self.updates += 1
+        named = {f"loss_{name}": value for name, value in losses.items()}
+        return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
+
+    def _policy_round(self, batch: dict[str, Tensor], rngs: Generators) -> dict[str, Tensor]:
+        h, z, memory = self._branches(batch, rngs)
+        imagined, pseudo = self._imagine(h, z, memory, rngs)
+        p, averages = self.config.policy, Averages()
+        rollouts = pseudo.weight.shape[0]
+        for _ in range(p.e_sample):
+            order = torch.randperm(rollouts, generator=rngs.torch).to(self.device)
+            for index in order.chunk(p.minibatches):
+                averages.add(self._ppo_step(pseudo.rows(index)))
+        means = {name: torch.tensor(value) for name, value in averages.result().items()}
+        value = self.value_norm.denormalise(self.critic(imagined.features[:, 0]).detach())
+        return means | {
+            "imagined_return": pseudo.returns[:, 0].mean(),
+            "imagined_reward": (imagined.rew * pseudo.weight).sum() / pseudo.weight.sum(),
+            "value": value.mean(),
+        }
+
+    @torch.no_grad()
+    def _branches(self, batch: dict[str, Tensor], rngs: Generators) -> tuple[Tensor, Tensor, Tensor]:
+        """States of B_r to imagine from: posterior (h, z) and the actor's memory there, `starts` of them at random."""
+        obs = self.model.normalise(batch["obs"])
+        seen = torch.ones(obs.shape[:3], device=self.device)
+        latent = observe(self.model, obs, seen, batch["act"], batch["start"], rngs.torch)
+        _, after = self.actor.unroll(obs, self.actor.initial(obs.shape[0]))
+        before = torch.cat([torch.zeros_like(after[:, :1]), after[:, :-1]], 1)
+        playing = batch["step"].flatten().nonzero().squeeze(-1)
+        order = torch.randperm(len(playing), generator=rngs.torch).to(self.device)[: self.config.policy.starts]
+        chosen = playing[order]
+        h, z, memory = (x.flatten(0, 1)[chosen] for x in (latent.h, latent.z, before))
+        return h, z, memory
+
+    @torch.no_grad()
+    def _imagine(self, h: Tensor, z: Tensor, memory: Tensor, rngs: Generators) -> tuple[Imagined, Pseudo]:
+        p, remembered = self.config.policy, memory
+
+        def choose(obs: Tensor, avail: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+            nonlocal memory
+            out, after = self.actor.unroll(obs[:, None], memory)
+            memory = after[:, 0]
+            act, logp = self.actor.choose(out[:, 0], avail, rngs.torch)
+            return act, playable(act, self.spec.discrete), logp
+
+        imagined = imagine(self.model, h, z, choose, p.horizon, rngs.torch)
+        value = self.value_norm.denormalise(self.critic(imagined.features.flatten(0, 1)).view(len(h), p.horizon + 1))
+        advantage = gae(imagined.rew, imagined.con, value, p.gamma, p.lam)
+        returns, weight = advantage + value[:, :-1], still_playing(imagined.con)
+        self.value_norm.update(returns)
+        scaled = advantage / self.return_scale.update(returns) if p.return_norm else standardise(advantage, weight)
+        pseudo = Pseudo(
+            imagined.obs, imagined.avail, imagined.act, imagined.logp, remembered, imagined.features[:, :-1],
+            scaled, returns, weight,
+        )  # fmt: skip
+        return imagined, pseudo
+
+    def _ppo_step(self, pseudo: Pseudo) -> dict[str, Tensor]:
+        p = self.config.policy
+        loss, metrics = actor_loss(self.actor, pseudo, p)
+        _step(self.actor_optimiser, self.actor, loss, p.grad_clip, p.lr_actor)
+        value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
+        _step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, p.lr_critic)
+        return metrics | {"policy_loss": loss, "value_loss": value_loss}
+
+    # Keeping.
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "actor": self.actor, "critic": self.critic, "value_norm": self.value_norm,
+            "return_scale": self.return_scale,
+            "model_optimiser": self.model_optimiser, "actor_optimiser": self.actor_optimiser,
+            "critic_optimiser": self.critic_optimiser,
+        }  # fmt: skip
+
+    def state_dict(self) -> Mapping[str, Any]:
+        return {name: part.state_dict() for name, part in self._parts().items()} | {"updates": self.updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        load_parts(self._parts(), state)
+        self.updates = int(state["updates"])
+
+
+def _step(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, clip: float, lr: float) -> Tensor:
+    optimiser.param_groups[0]["lr"] = lr
+    optimiser.zero_grad(set_to_none=True)
+    loss.backward()  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(module.parameters(), clip)
+    optimiser.step()
+    return norm

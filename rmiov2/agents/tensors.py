@@ -1,0 +1,45 @@
+"""Between numpy batches and torch, and the named averages of an update."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Mapping
+
+import torch
+from torch import Tensor
+
+from rmiov2.types import Batch, UserError
+
+
+def to_torch(batch: Batch, device: torch.device) -> dict[str, Tensor]:
+    """The arrays of a batch as tensors, by name; avail and masks become floats where losses multiply with them."""
+    tensors = {name: torch.from_numpy(value).to(device) for name, value in vars(batch).items() if value is not None}
+    for name in ("row", "step", "start", "avail"):
+        if name in tensors:
+            tensors[name] = tensors[name].float()
+    return tensors
+
+
+class Averages:
+    """Means of named scalars, kept on the device until they are asked for."""
+
+    def __init__(self) -> None:
+        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._counts: dict[str, int] = defaultdict(int)
+
+    def add(self, values: Mapping[str, Tensor]) -> None:
+        """Take one scalar per name."""
+        for name, value in values.items():
+            self._sums[name] = self._sums[name].to(value.device) + value.detach()
+            self._counts[name] += 1
+
+    def result(self) -> dict[str, float]:
+        """The means; raises UserError if any of them is not finite, so that no checkpoint of it is written."""
+        means = {name: float(total) / self._counts[name] for name, total in self._sums.items()}
+        broken = [name for name, value in means.items() if value != value or abs(value) == float("inf")]
+        if broken:
+            raise UserError(
+                f"training broke: {', '.join(broken)} is not finite; the last good checkpoint is kept;"
+                " lower world_model.lr or policy.lr_actor and run the stage again"
+            )
+        return means

@@ -1,0 +1,180 @@
+"""The `rmiov2` command. What is heavy is imported by the command that needs it, so that --help answers at once."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmiov2.types import UserError
+
+if TYPE_CHECKING:
+    from rmiov2.config import Config
+    from rmiov2.types import Floats, Ints
+
+MODES = ("completion", "zeros", "last_seen")
+CHECKED_ROWS = 4
+GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Run one command: 0, or 2 and one sentence on standard error, or 130 when stopped by Ctrl-C."""
+    options = parser().parse_args(arguments)
+    try:
+        options.run(options)
+    except UserError as error:
+        print(f"rmiov2: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nrmiov2: stopped; nothing was written", file=sys.stderr)
+        return 130
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """All commands and their options."""
+    top = argparse.ArgumentParser(
+        prog="rmiov2", description="Teams that go on playing when some of them are blind. Train one with `make run`."
+    )
+    commands = top.add_subparsers(required=True, metavar="COMMAND")
+
+    _command(commands, "envs", show_envs, "list the environments, what each needs and what it is")
+
+    check = _command(commands, "check-env", check_env, "test that an environment keeps the contract, also one of yours")
+    check.add_argument("name", metavar="NAME", help="suite/map, for instance smax/3m or pettingzoo/my_game")
+
+    evaluate = _command(commands, "evaluate", evaluate_team, "play a trained team while its observations get lost")
+    _team_options(evaluate)
+    evaluate.add_argument(
+        "--p-loss", type=_probability, nargs="+", default=GRID, metavar="P", help="default: 0 to 1 by 0.2"
+    )
+    evaluate.add_argument("--episodes", type=_positive, default=100, help="per value of p-loss (default: %(default)s)")
+    evaluate.add_argument("--mode", choices=MODES, default="completion", help="what stands in for a lost observation")
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation.json"), help="default: %(default)s")
+
+    watch = _command(commands, "watch", watch_team, "record one episode as a moving picture")
+    _team_options(watch)
+    watch.add_argument("--p-loss", type=_probability, default=0.6, metavar="P", help="default: %(default)s")
+    watch.add_argument("--out", type=Path, default=Path("watch.gif"), help="default: %(default)s")
+    return top
+
+
+def _command(commands: Any, name: str, run: Any, purpose: str) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=purpose, description=f"{purpose.capitalize()}.")
+    made.set_defaults(run=run)
+    return made
+
+
+def _team_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
+        "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, or the folder that holds it"
+    )
+    command.add_argument("--env", metavar="NAME", help="suite/map (default: the one it was trained on)")
+    command.add_argument("--seed", type=int, default=0, help="of the games and the losses (default: %(default)s)")
+
+
+def _probability(text: str) -> float:
+    value = float(text)
+    if not 0 <= value <= 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a probability from 0 to 1")
+    return value
+
+
+def _positive(text: str) -> int:
+    value = int(text)
+    if value < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected 1 or more")
+    return value
+
+
+def show_envs(options: argparse.Namespace) -> None:
+    """Print the table of environments."""
+    from rmiov2.envs.registry import list_envs
+
+    rows = list_envs()
+    widths = [max(len(row[column]) for row in rows) for column in (0, 1)]
+    for row in rows:
+        print(f"{row.name:{widths[0]}}  {row.needs:{widths[1]}}  {row.notes}")
+
+
+def check_env(options: argparse.Namespace) -> None:
+    """Run the contract against one environment."""
+    from rmiov2.envs.check import check_env as check
+    from rmiov2.envs.registry import make_env
+
+    print(f"checking {options.name}, up to a minute", flush=True)
+    env = make_env(options.name, num_envs=CHECKED_ROWS)
+    try:
+        for line in check(env):
+            print(line)
+    finally:
+        env.close()
+    print(f"result: {options.name} keeps the contract")
+
+
+def evaluate_team(options: argparse.Namespace) -> None:
+    """Play options.episodes per p_loss, print a table and write it as JSON."""
+    import numpy as np
+
+    import rmiov2
+    from rmiov2.evaluation.episodes import performances, play
+    from rmiov2.evaluation.statistics import performance_interval
+    from rmiov2.files import write_json
+    from rmiov2.progress import bar
+
+    agent: Any = rmiov2.load(options.checkpoint)
+    name = options.env or agent.spec.name
+    env = rmiov2.make_env(name, num_envs=len(options.p_loss) * min(options.episodes, 32), seed=options.seed)
+    rates = np.repeat(np.asarray(options.p_loss), env.num_envs // len(options.p_loss))
+    team = agent.team(env.num_envs, options.seed, mode=options.mode)
+    played = play(
+        env, team, "independent", rates, options.episodes, options.seed, progress=bar(f"{name} {options.mode}")
+    )
+    env.close()
+    values = performances(played, env.spec.measure)
+    table = []
+    for p in options.p_loss:
+        here = values[played["p_loss"] == p]
+        low, high = performance_interval(here, env.spec.measure, 2000)
+        table.append({"p_loss": p, "performance": float(here.mean()), "ci95": [low, high]})
+        print(f"p_loss {p:<4g} {env.spec.measure} {here.mean():.3f}  [{low:.3f}, {high:.3f}]")
+    write_json(
+        options.out,
+        {"env": name, "mode": options.mode, "measure": env.spec.measure, "episodes": options.episodes, "table": table},
+    )
+    print(f"result: {options.out.resolve()}")
+
+
+def watch_team(options: argparse.Namespace) -> None:
+    """Record one episode and draw it as a GIF."""
+    import rmiov2
+    from rmiov2.evaluation.scene import record_scene
+    from rmiov2.reporting.animation import write_animation
+
+    agent: Any = rmiov2.load(options.checkpoint)
+    name = options.env or agent.spec.name
+    print(f"playing one episode of {name} at p_loss = {options.p_loss:g}", flush=True)
+    env = rmiov2.make_env(name, num_envs=1, seed=options.seed)
+    team = agent.team(1, options.seed)
+    scene = record_scene(env, team, options.p_loss, options.seed, _trend(agent.config))
+    env.close()
+    print(f"drawing {len(scene['seen'])} steps", flush=True)
+    write_animation(scene, options.out)
+    print(f"result: {options.out.resolve()}")
+
+
+def _trend(config: Config) -> Any:
+    import numpy as np
+
+    from rmiov2.world_model.reward_trend import reward_trend
+
+    def trend(rew: Floats) -> tuple[Floats, Ints]:
+        return reward_trend(rew, config.reward_trend, float(np.var(rew)))
+
+    return trend
+
+
+if __name__ == "__main__":
+    sys.exit(main())

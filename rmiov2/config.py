@@ -1,0 +1,211 @@
+"""Typed, frozen settings with ranges; one loader; an unknown key is an error that names the nearest one.
+
+The sections are those of params.yaml, named after the stages and the parts that read them. There are no defaults here:
+params.yaml is complete, so that what ran is what can be read.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+from rmiov2.types import UserError
+
+Positive = Annotated[int, Field(gt=0)]
+Count = Annotated[int, Field(ge=0)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Rate = Annotated[float, Field(gt=0, le=1)]
+NonNegative = Annotated[float, Field(ge=0)]
+Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
+
+
+class Section(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+
+
+class Env(Section):
+    name: str = Field(description="suite/map, for instance smax/3m")
+
+
+class Agent(Section):
+    name: str = Field(description="which method: rmiov2")
+
+
+class WorldModel(Section):
+    deter: Positive = Field(description="D, width of h")
+    categoricals: Positive = Field(description="C")
+    classes: Annotated[int, Field(gt=1)] = Field(description="K")
+    hidden: Positive = Field(description="width of every hidden layer")
+    layers: Positive = Field(description="hidden layers of encoder, decoder and heads")
+    observation_fusion: bool = Field(description="eq. (2a); false: every agent encodes alone")
+    action_fusion: bool = Field(description="eq. (2b); false: every agent steps alone")
+    fusion_layers: Positive = Field(description="Transformer layers of each fusion")
+    fusion_heads: Positive
+    fusion_ffn: Count = Field(description="width of the feed-forward part of a fusion layer; 0 as in eq. (5)")
+    agent_ids: bool = Field(description="a learned embedding of the agent's index; false: equal under permutation")
+    mask_bit: bool = Field(description="tell the fusion which observations arrived")
+    start_bit: bool = Field(description="a learned first h where a sequence begins an episode; false: zeros always")
+    unimix: Probability = Field(description="share of a uniform mixed into prior and posterior")
+    kl_scale: NonNegative = Field(description="lambda of eq. (7)")
+    kl_balance: Probability = Field(description="weight of KL(sg post || prior); the rest goes to KL(post || sg prior)")
+    free_nats: NonNegative = Field(description="KL below this costs nothing")
+    kl_reduction: Literal["sum", "mean"] = Field(description="over the C categoricals")
+    normalise_obs: bool = Field(description="running mean and deviation of the real observations")
+    batch: Positive = Field(description="B, sequences of an update")
+    length: Annotated[int, Field(gt=1)] = Field(description="T, rows of a sequence")
+    lr: Rate
+    grad_clip: Annotated[float, Field(gt=0)]
+
+
+class RewardTrend(Section):
+    mode: Literal["conserving", "paper", "fixed", "off"]
+    beta: NonNegative = Field(description="eq. (11)")
+    h_base: Positive = Field(description="half-width of the window whose variance is taken, eq. (10)")
+    h_min: Count
+    h_max: Count
+    sigma: Annotated[float, Field(gt=0)] = Field(description="deviation of the Gaussian kernel, in half-widths")
+    normalise: bool = Field(description="divide the variance by that of all rewards")
+
+    @model_validator(mode="after")
+    def _ordered(self) -> RewardTrend:
+        if self.h_min > self.h_max:
+            raise ValueError(f"h_min: {self.h_min} is above h_max: {self.h_max}")
+        return self
+
+
+class Policy(Section):
+    hidden: Positive = Field(description="width of actor and its memory")
+    agent_ids: bool = Field(description="show every agent its index")
+    critic_hidden: Positive
+    horizon: Positive = Field(description="H, imagined steps")
+    starts: Positive = Field(description="states from which one policy round imagines")
+    gamma: Rate
+    lam: Probability = Field(description="lambda of the GAE")
+    clip: Annotated[float, Field(gt=0)]
+    entropy: NonNegative
+    e_sample: Positive = Field(description="PPO passes over one pseudo buffer")
+    minibatches: Positive
+    lr_actor: Rate
+    lr_critic: Rate
+    grad_clip: Annotated[float, Field(gt=0)]
+    huber: Annotated[float, Field(gt=0)] = Field(description="delta of the value loss")
+    value_norm: bool
+    return_norm: bool = Field(description="divide advantages by the running spread of returns; false: standardise each batch")
+    return_floor: Annotated[float, Field(gt=0)] = Field(description="the spread is never taken below this")
+    unimix: Probability = Field(description="share of a uniform over the available actions")
+
+
+class Collect(Section):
+    num_envs: Positive = Field(description="games side by side")
+    warmup_steps: Positive = Field(description="environment steps of random play that fill the first buffer")
+    capacity: Positive = Field(description="environment steps that the replay holds")
+
+
+class Pretrain(Section):
+    env_steps: Positive = Field(description="environment steps, warm-up included")
+    segment: Positive = Field(description="steps of a sweep between two trainings; an episode that ends earlier ends it")
+    e_m: Annotated[float, Field(gt=0)] = Field(description="E_M, world-model updates per environment step")
+    e_pi: NonNegative = Field(description="E_pi, policy rounds per environment step")
+    policy_after: Count = Field(description="environment steps before the policy begins to learn")
+    eval_every: Positive = Field(description="environment steps between two points of the learning curve")
+    eval_episodes: Positive
+
+
+class Finetune(Section):
+    p_mask: Probability
+    vary_p_mask: bool = Field(description="draw each sequence's rate from U(0, 2 p_mask) capped at 1")
+    pattern: Pattern
+    updates: Positive = Field(description="masked world-model updates")
+    env_steps: Count = Field(description="environment steps that go on being collected with the frozen policy")
+    lr: Rate
+    held_out_episodes: Positive = Field(description="fresh episodes on which L_rec is measured")
+
+
+class Execution(Section):
+    history: Positive = Field(description="l, steps that the world model is unrolled over")
+
+
+class Evaluate(Section):
+    p_loss: tuple[Probability, ...]
+    pattern: Pattern
+    episodes: Positive = Field(description="per value of p_loss and mode")
+    num_envs: Positive
+    seed: Count = Field(description="its own seed: training never sees these games")
+    bootstrap: Positive = Field(description="resamples of the interval")
+
+    @model_validator(mode="after")
+    def _grid(self) -> Evaluate:
+        if list(self.p_loss) != sorted(set(self.p_loss)) or self.p_loss[0] != 0 or self.p_loss[-1] != 1:
+            raise ValueError(f"p_loss: got {list(self.p_loss)}, expected a rising grid from 0 to 1")
+        return self
+
+
+class Report(Section):
+    scene_seed: Count = Field(description="of the episode that is drawn")
+    scene_p_loss: Probability
+
+
+class Config(Section):
+    """Everything of a run; see params.yaml for the values and conf/ for where they come from."""
+
+    seed: Count
+    preset: str
+    threads: Positive = Field(description="torch threads; more than the idle cores destroys small products")
+    env: Env
+    agent: Agent
+    world_model: WorldModel
+    reward_trend: RewardTrend
+    policy: Policy
+    collect: Collect
+    pretrain: Pretrain
+    finetune: Finetune
+    execution: Execution
+    evaluate: Evaluate
+    report: Report
+
+
+def load(path: Path) -> Config:
+    """Read params.yaml, or the config.json of a checkpoint; raises UserError with one sentence for each mistake."""
+    if not path.is_file():
+        raise UserError(f"no settings at {path}; compose them with `python -m pipelines.params`")
+    try:
+        text = path.read_text()
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return parse(values, str(path))
+
+
+def parse(values: Any, source: str) -> Config:
+    """Check the values; raises UserError with one sentence for each mistake."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join(_sentence(mistake, source) for mistake in error.errors())) from error
+
+
+def _sentence(mistake: Any, source: str) -> str:
+    path = ".".join(str(part) for part in mistake["loc"])
+    if mistake["type"] == "extra_forbidden":
+        return f"{source}: unknown key {path}; did you mean {_nearest(path)}?"
+    if mistake["type"] == "missing":
+        return f"{source}: {path} is missing; compose the settings anew with `python -m pipelines.params`"
+    return f"{source}: {path} = {mistake['input']!r}: {mistake['msg']}"
+
+
+def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
+    """Every key that params.yaml may hold, as section.name."""
+    keys = []
+    for name, field in section.model_fields.items():
+        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
+        keys += known_keys(field.annotation, f"{prefix}{name}.") if nested else [prefix + name]  # type: ignore[arg-type]
+    return keys
+
+
+def _nearest(path: str) -> str:
+    return difflib.get_close_matches(path, known_keys(), n=1, cutoff=0.0)[0]

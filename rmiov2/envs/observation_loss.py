@@ -1,0 +1,109 @@
+"""Which observations arrive: the one source of `seen`, in training sequences and in environments."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import get_args
+
+import numpy as np
+
+from rmiov2.config import Pattern
+from rmiov2.envs.base import Env
+from rmiov2.seeding import derive
+from rmiov2.types import Actions, Bools, Floats, Step, UserError
+
+PATTERNS = get_args(Pattern)
+BURST = 5  # steps that an interruption of the bursty pattern lasts on average
+
+
+class LossPattern:
+    """Draws, step by step, whose observation arrives.
+
+    independent: each agent's is lost at each step with probability p_loss (the paper's). bursty: each agent alternates
+    between seeing and not, as a two-state Markov chain with stationary loss p_loss and interruptions of BURST steps on
+    average (longer where p_loss > BURST / (BURST + 1) leaves no other way). one_agent: per episode, with probability
+    p_loss, one agent drawn uniformly is lost for all of it. whole_team: per step, all are lost with probability p_loss.
+
+    p_loss is a number, or one per row (B,). Raises UserError for an unknown pattern or a p_loss outside [0, 1].
+    """
+
+    def __init__(
+        self, pattern: str, p_loss: float | Floats, num_envs: int, num_agents: int, rng: np.random.Generator
+    ) -> None:
+        if pattern not in PATTERNS:
+            raise UserError(f"unknown loss pattern {pattern!r}, expected one of {', '.join(PATTERNS)}")
+        p = np.broadcast_to(np.asarray(p_loss, np.float64), (num_envs,))
+        if not ((p >= 0) & (p <= 1)).all():
+            raise UserError(f"got p_loss = {p_loss}, expected a probability from 0 to 1")
+        self._p, self._rng, self._shape = p[:, None], rng, (num_envs, num_agents)
+        self._draw = getattr(self, f"_{pattern}")
+        self._lost: Bools | None = None
+
+    def draw(self, first: Bools) -> Bools:
+        """seen (B, N) of the next step; rows with first (B,) begin an episode, and at the first call every row does.
+
+        Each call draws the same amount from the generator, whatever `first` says.
+        """
+        fresh = first if self._lost is not None else np.ones_like(first)
+        previous = self._lost if self._lost is not None else np.zeros(self._shape, bool)
+        self._lost = np.array(self._draw(fresh[:, None], previous))
+        return ~self._lost
+
+    def _independent(self, fresh: Bools, previous: Bools) -> Bools:
+        return self._rng.random(self._shape) < self._p
+
+    def _whole_team(self, fresh: Bools, previous: Bools) -> Bools:
+        return np.broadcast_to(self._rng.random((self._shape[0], 1)) < self._p, self._shape)
+
+    def _one_agent(self, fresh: Bools, previous: Bools) -> Bools:
+        victim = self._rng.integers(self._shape[1], size=(self._shape[0], 1))
+        gone = (self._rng.random((self._shape[0], 1)) < self._p) & (np.arange(self._shape[1]) == victim)
+        return np.where(fresh, gone, previous)
+
+    def _bursty(self, fresh: Bools, previous: Bools) -> Bools:
+        # Stationary: enter / (enter + leave) = p. Where enter would exceed 1, it is 1 and leave gives way.
+        odds = self._p / np.maximum(1 - self._p, np.finfo(float).tiny)
+        leave = np.minimum(1 / BURST, 1 / np.maximum(odds, np.finfo(float).tiny))
+        enter = np.minimum(1.0, leave * odds)
+        chance = np.where(fresh, self._p, np.where(previous, 1 - np.where(self._p == 1, 0, leave), enter))
+        return self._rng.random(self._shape) < chance
+
+
+def draw_seen(pattern: str, p_loss: float | Floats, shape: tuple[int, int, int], rng: np.random.Generator) -> Bools:
+    """seen (B, T, N) of training sequences, shape = (B, T, N), each row an episode of its own; p_loss may be (B,)."""
+    rows, steps, agents = shape
+    losses = LossPattern(pattern, p_loss, rows, agents, rng)
+    return np.stack([losses.draw(np.full(rows, t == 0)) for t in range(steps)], axis=1)
+
+
+class ObservationLoss(Env):
+    """An environment whose steps say whose observation arrived.
+
+    Only `seen` changes: obs and avail stay true, for whoever acts on them to blank (base.blank), so p_loss = 0 is the
+    identity to the bit. The losses have a generator of their own, begun anew by a reset with a seed.
+    """
+
+    def __init__(self, env: Env, pattern: str, p_loss: float | Floats, seed: int = 0) -> None:
+        self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
+        self._pattern, self._p_loss, self._seed = pattern, p_loss, seed
+        self._losses = self._begin(np.random.default_rng(derive(seed, "observation_loss")))
+
+    def _begin(self, rng: np.random.Generator) -> LossPattern:
+        return LossPattern(self._pattern, self._p_loss, self.num_envs, self.spec.num_agents, rng)
+
+    def reset(self, seed: int | None = None) -> Step:
+        """Start a new episode in every row; the same seed gives the same games and the same losses."""
+        if seed is not None:
+            self._losses = self._begin(np.random.default_rng(derive(self._seed, "observation_loss", seed)))
+        return self._mark(self.env.reset(seed))
+
+    def step(self, act: Actions) -> Step:
+        """Play act; see Env.step."""
+        return self._mark(self.env.step(act))
+
+    def _mark(self, step: Step) -> Step:
+        return replace(step, seen=step.seen & self._losses.draw(step.first))
+
+    def close(self) -> None:
+        """Close the environment inside."""
+        self.env.close()

@@ -1,0 +1,121 @@
+"""A trained team at work: numpy in, numpy out, with or without all its eyes (Algorithm 2, lines 28-39)."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from rmiov2.agents.base import Agent
+from rmiov2.execution.communication import exchange
+from rmiov2.execution.completion import History
+from rmiov2.types import Actions, Bools, EnvSpec, Floats, UserError
+
+MODES = ("completion", "zeros", "last_seen")
+
+
+class Team:
+    """num_envs teams of one agent, with the memory that each needs; greedy.
+
+    mode says what stands in for a lost observation: the world model's reconstruction, zeros, or the last one seen.
+    messages, bytes (B,) count what completion cost since each episode began; completed (B, N, O) is what was acted on.
+    """
+
+    def __init__(
+        self, agent: Agent, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False
+    ) -> None:
+        if mode not in MODES:
+            raise UserError(f"got mode {mode!r}, expected one of {', '.join(MODES)}")
+        if mode == "completion" and not agent.capabilities.reconstructs:
+            raise UserError("this agent cannot reconstruct observations; choose mode zeros or last_seen")
+        self.agent, self.num_envs, self.mode, self.true_availability = agent, num_envs, mode, true_availability
+        self.spec: EnvSpec = agent.spec
+        n, shape = self.spec.num_agents, (num_envs, self.spec.num_agents, self.spec.obs_dim)
+        self._rng = np.random.default_rng(seed)
+        self._memory = agent.start(num_envs)
+        self._history = History(self.spec, num_envs, agent.config.execution.history) if mode == "completion" else None
+        self._last_obs = np.zeros(shape, np.float32)
+        self._last_avail = np.ones((num_envs, n, self.spec.act_dim), bool) if self.spec.discrete else None
+        self._begun = False
+        self.messages = np.zeros(num_envs, np.int64)
+        self.bytes = np.zeros(num_envs, np.int64)
+        self.completed = np.zeros(shape, np.float32)
+
+    def act(
+        self, obs: Floats, seen: Bools | None = None, avail: Bools | None = None, first: Bools | None = None
+    ) -> Actions:
+        """Actions (B, N) or (B, N, A) for obs (B, N, O), of which only those of agents in seen (B, N) arrived.
+
+        avail (B, N, A) is needed where actions are discrete; a blind agent's is not looked at, unless
+        true_availability, so its choice may be illegal. first (B,) marks rows that begin an episode. Raises UserError
+        for a wrong shape or an observation that is not finite.
+        """
+        seen = np.ones(obs.shape[:2], bool) if seen is None else np.asarray(seen)
+        first = np.full(self.num_envs, not self._begun) if first is None else np.asarray(first)
+        self._check(obs, seen, avail, first)
+        self._begun = True
+        self._forget(first)
+        obs = np.where(seen[..., None], obs, np.float32(0))
+        if self._history is not None:
+            self._history.saw(obs, seen, first)
+        completed, mask = self._complete(obs, seen, avail)
+        act, self._memory = self.agent.act(self._memory, completed, mask, first, self._rng, greedy=True)
+        if self._history is not None:
+            self._history.did(act)
+        self.completed = completed
+        return act
+
+    def _complete(self, obs: Floats, seen: Bools, avail: Bools | None) -> tuple[Floats, Bools | None]:
+        self._remember(obs, seen, avail)
+        blind: Bools = np.asarray(~seen.all(1))
+        if not blind.any():
+            return obs, avail
+        said, said_avail = self._stand_in(obs, seen, blind)
+        completed = np.where(seen[..., None], obs, said)
+        if avail is None or self.true_availability:
+            return completed, avail
+        return completed, np.where(seen[..., None], avail, np.ones_like(avail) if said_avail is None else said_avail)
+
+    def _stand_in(self, obs: Floats, seen: Bools, blind: Bools) -> tuple[Floats, Bools | None]:
+        """For every agent (B, N, .): its observation and what it may do, where its own did not arrive."""
+        if self.mode == "last_seen":
+            return self._last_obs, self._last_avail
+        said = np.zeros_like(obs)
+        if self._history is None:
+            return said, None
+        said_avail = None if self._last_avail is None else np.ones_like(self._last_avail)
+        said[blind], avail = self.agent.complete(self._history, blind)
+        if said_avail is not None and avail is not None:
+            said_avail[blind] = avail
+        cost = exchange(seen, self._history.seen, self._history.rows, self.spec)
+        self.messages, self.bytes = self.messages + cost.messages, self.bytes + cost.bytes
+        return said, said_avail
+
+    def _remember(self, obs: Floats, seen: Bools, avail: Bools | None) -> None:
+        self._last_obs = np.where(seen[..., None], obs, self._last_obs)
+        if avail is not None and self._last_avail is not None:
+            self._last_avail[seen] = avail[seen]
+
+    def _forget(self, first: Bools) -> None:
+        self.messages = np.where(first, 0, self.messages)
+        self.bytes = np.where(first, 0, self.bytes)
+        self._last_obs[first] = 0
+        if self._last_avail is not None:
+            self._last_avail[first] = True
+
+    def _check(self, obs: Floats, seen: Bools, avail: Bools | None, first: Bools) -> None:
+        n, b = self.spec.num_agents, self.num_envs
+        for name, value, shape in (
+            ("obs", obs, (b, n, self.spec.obs_dim)),
+            ("seen", seen, (b, n)),
+            ("first", first, (b,)),
+            ("avail", avail, (b, n, self.spec.act_dim)),
+        ):
+            if value is None and (name != "avail" or self.spec.discrete):
+                raise UserError(f"{self.spec.name} has discrete actions: pass avail of shape {shape}")
+            if value is not None and value.shape != shape:
+                raise UserError(f"{name}: got shape {value.shape}, expected {shape} for {b} teams of {self.spec.name}")
+        if seen.dtype != bool:
+            raise UserError(f"seen: got dtype {seen.dtype}, expected bool")
+        if not np.isfinite(obs[seen]).all():
+            raise UserError(
+                "obs: got a NaN or infinite value from an agent marked as seen; mark it lost in `seen` instead"
+            )

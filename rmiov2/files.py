@@ -1,0 +1,76 @@
+"""Whole files or none: everything is written beside its place and then moved there; and EnvSpec as JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import os
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, BinaryIO
+
+from rmiov2.types import EnvSpec, UserError
+
+
+@contextmanager
+def replace_file(path: Path) -> Iterator[BinaryIO]:
+    """Open a file that takes the place of `path` when the block ends well; raises UserError if it cannot be written.
+
+    Killed at any moment, `path` holds its old content or its new one. The half-written file has a fixed name, so the
+    next attempt takes it over.
+    """
+    partial = path.with_name(f".{path.name}.partial")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with partial.open("wb") as handle:
+                yield handle
+                handle.flush()
+                os.fsync(handle.fileno())
+            os.replace(partial, path)
+        finally:
+            partial.unlink(missing_ok=True)
+        sync_folder(path.parent)
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; free space or choose another folder") from error
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in a folder survive a power cut."""
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write value as JSON, keys in the order given; raises UserError for a NaN, an infinity, or a full disk."""
+    try:
+        text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
+    except ValueError as error:
+        raise UserError(f"{path}: {error}; expected finite numbers, so find what produced the other") from error
+    with replace_file(path) as handle:
+        handle.write(text.encode() + b"\n")
+
+
+def read_bytes(path: Path, missing: str) -> bytes:
+    """The content of a file; raises UserError with the sentence `missing` if there is none."""
+    try:
+        return path.read_bytes()
+    except FileNotFoundError as error:
+        raise UserError(missing) from error
+    except OSError as error:
+        raise UserError(f"{path} cannot be read: {error.strerror}; expected a readable file") from error
+
+
+def parse_spec(values: Mapping[str, Any], source: Path) -> EnvSpec:
+    """The EnvSpec whose `dataclasses.asdict` went through JSON; raises UserError if a field is missing or unknown."""
+    names = {field.name for field in dataclasses.fields(EnvSpec)}
+    if set(values) != names:
+        raise UserError(f"{source}: an environment of {sorted(values)}, expected {sorted(names)}; make the file again")
+    fields: dict[str, Any] = {
+        name: tuple(value) if isinstance(value, list) else value for name, value in values.items()
+    }
+    return EnvSpec(**fields)

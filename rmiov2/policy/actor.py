@@ -1,0 +1,99 @@
+"""pi(a^i | o^i, own memory): recurrent, parameters shared by the agents, no world-model feature as input."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from rmiov2 import config
+from rmiov2.types import EnvSpec
+
+LOG_STD_RANGE = (-2.5, 0.5)
+
+
+class Actor(nn.Module):
+    """Discrete: masked categorical over A. Continuous: diagonal Gaussian, clipped to [-1, 1] where it is played."""
+
+    width_mask: Tensor
+
+    def __init__(self, settings: config.Policy, spec: EnvSpec) -> None:
+        super().__init__()
+        self.settings, self.spec = settings, spec
+        hidden, inputs = settings.hidden, spec.obs_dim + (spec.num_agents if settings.agent_ids else 0)
+        self.body = nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU())
+        self.memory = nn.GRU(hidden, hidden, batch_first=True)
+        self.norm = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, spec.act_dim)
+        nn.init.orthogonal_(self.head.weight, gain=0.01)
+        nn.init.zeros_(self.head.bias)
+        self.log_std = None if spec.discrete else nn.Parameter(torch.full((spec.num_agents, spec.act_dim), -0.5))
+        widths = torch.tensor(spec.act_widths)[:, None] > torch.arange(spec.act_dim)
+        self.register_buffer("width_mask", widths.float(), persistent=False)  # (N, A)
+
+    def initial(self, teams: int) -> Tensor:
+        """An empty memory, (teams, N, hidden)."""
+        return torch.zeros(teams, self.spec.num_agents, self.settings.hidden, device=self.width_mask.device)
+
+    def unroll(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits or means (M, T, N, A) and the memory after every step (M, T, N, hidden), of obs (M, T, N, O)."""
+        m, t, n, _ = obs.shape
+        if self.settings.agent_ids:
+            obs = torch.cat([obs, torch.eye(n, device=obs.device).expand(m, t, n, n)], -1)
+        x = self.body(obs).transpose(1, 2).reshape(m * n, t, -1)
+        out, _ = self.memory(x, memory.reshape(1, m * n, -1))
+        out = out.view(m, n, t, -1).transpose(1, 2)
+        return self.head(self.norm(out)), out
+
+    def log_probs(self, logits: Tensor, avail: Tensor) -> Tensor:
+        """(..., A): of every action; exactly -inf for what avail (..., A) forbids."""
+        masked = logits.masked_fill(~avail, -1e9)
+        if self.settings.unimix:
+            uniform = avail / avail.sum(-1, keepdim=True)
+            probs = (1 - self.settings.unimix) * torch.softmax(masked, -1) + self.settings.unimix * uniform
+            return probs.masked_fill(~avail, 1.0).log().masked_fill(~avail, -math.inf)
+        return F.log_softmax(masked, -1).masked_fill(~avail, -math.inf)
+
+    def choose(self, out: Tensor, avail: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
+        """An action per agent and its log-probability, of out (..., N, A); the likeliest without a generator."""
+        if avail is not None:
+            log_probs = self.log_probs(out, avail)
+            if generator is None:
+                act = log_probs.argmax(-1)
+            else:
+                uniform = torch.rand(log_probs.shape, generator=generator).to(out.device).clamp(1e-7, 1 - 1e-7)
+                act = (log_probs - torch.log(-torch.log(uniform))).argmax(-1)  # Gumbel-max
+            return act, log_probs.gather(-1, act[..., None]).squeeze(-1)
+        noise = (
+            torch.zeros_like(out) if generator is None else torch.randn(out.shape, generator=generator).to(out.device)
+        )
+        act = (out + noise * self.std()) * self.width_mask
+        return act, self.log_prob(out, act, None)
+
+    def std(self) -> Tensor:
+        """(N, A), continuous only."""
+        assert self.log_std is not None
+        return self.log_std.clamp(*LOG_STD_RANGE).exp()
+
+    def log_prob(self, out: Tensor, act: Tensor, avail: Tensor | None) -> Tensor:
+        """(..., N), of what was chosen: act (..., N) or (..., N, A)."""
+        if avail is not None:
+            return self.log_probs(out, avail).gather(-1, act[..., None]).squeeze(-1)
+        std = self.std()
+        log_density = -0.5 * ((act - out) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)
+        return (log_density * self.width_mask).sum(-1)
+
+    def entropy(self, out: Tensor, avail: Tensor | None) -> Tensor:
+        """(..., N)."""
+        if avail is not None:
+            log_probs = self.log_probs(out, avail)
+            return -(log_probs.exp() * log_probs.masked_fill(~avail, 0.0)).sum(-1)
+        gaussian = self.std().log() + 0.5 * math.log(2 * math.pi * math.e)
+        return (gaussian * self.width_mask).sum(-1).expand(out.shape[:-1])
+
+
+def playable(act: Tensor, discrete: bool) -> Tensor:
+    """The action as the environment and the world model see it."""
+    return act if discrete else act.clamp(-1, 1)

@@ -1,0 +1,64 @@
+"""The r-MAPPO losses of eqs. (13), (14) on an imagined rollout; pure functions of networks and tensors."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor
+
+from rmiov2 import config
+from rmiov2.policy.actor import Actor
+from rmiov2.policy.critic import Critic, ValueNorm
+
+
+@dataclass
+class Pseudo:
+    """The pseudo buffer B_p: M rollouts of H steps.
+
+    obs (M, H, N, O) · avail (M, H, N, A) or None · act (M, H, N, .) · logp (M, H, N) · memory (M, N, hidden) before step 0 ·
+    features (M, H, N, F) · advantage, returns, weight (M, H); weight is the probability that the step is played.
+    """
+
+    obs: Tensor
+    avail: Tensor | None
+    act: Tensor
+    logp: Tensor
+    memory: Tensor
+    features: Tensor
+    advantage: Tensor
+    returns: Tensor
+    weight: Tensor
+
+    def rows(self, index: Tensor) -> Pseudo:
+        """The rollouts at index."""
+        return Pseudo(*[None if v is None else v[index] for v in vars(self).values()])  # type: ignore[arg-type]
+
+
+def standardise(advantage: Tensor, weight: Tensor) -> Tensor:
+    """Zero mean, unit deviation under the weights."""
+    total = weight.sum()
+    mean = (advantage * weight).sum() / total
+    return (advantage - mean) / (((advantage - mean) ** 2 * weight).sum() / total).sqrt().clamp(min=1e-3)
+
+
+def actor_loss(actor: Actor, p: Pseudo, settings: config.Policy) -> tuple[Tensor, dict[str, Tensor]]:
+    """Clipped surrogate and entropy bonus, eq. (13); a dead agent has one action left, so its ratio is one."""
+    out, _ = actor.unroll(p.obs, p.memory)
+    logp = actor.log_prob(out, p.act, p.avail)
+    ratio = (logp - p.logp).exp()
+    advantage = p.advantage[..., None]
+    clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
+    surrogate = torch.min(ratio * advantage, clipped * advantage)
+    weight = p.weight[..., None].expand_as(ratio) / p.weight.sum() / ratio.shape[-1]
+    entropy = (actor.entropy(out, p.avail) * weight).sum()
+    loss = -(surrogate * weight).sum() - settings.entropy * entropy
+    return loss, {"entropy": entropy.detach(), "approx_kl": ((ratio - 1 - (logp - p.logp)) * weight).sum().detach()}
+
+
+def critic_loss(critic: Critic, norm: ValueNorm, p: Pseudo, huber: float) -> Tensor:
+    """Huber loss of the normalised return, eq. (14)."""
+    value = critic(p.features.flatten(0, 1)).view(p.returns.shape)
+    error = F.huber_loss(value, norm.normalise(p.returns), reduction="none", delta=huber)
+    return (error * p.weight).sum() / p.weight.sum()

@@ -1,0 +1,1 @@
+"""The replay: a buffer in memory, shards on disk."""

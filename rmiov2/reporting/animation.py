@@ -1,0 +1,131 @@
+"""An episode as a moving picture: the battle on its map, or the columns of the agents, with the blind agents marked."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Iterator, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from matplotlib.figure import Figure
+from PIL import Image
+
+from rmiov2.reporting.battle_map import Limits, draw_moment, frame_of, legend_handles, shape_of
+from rmiov2.reporting.files import write_bytes
+from rmiov2.reporting.scene_figures import moments, playing, scene_title, shade
+from rmiov2.reporting.style import CYCLE, INK, MUTED, canvas, styled
+from rmiov2.types import UserError
+
+Scene = Mapping[str, Any]
+LINES = 4  # agents drawn of a series
+
+
+def write_animation(scene: Scene, path: Path, frames_per_second: int = 5, max_frames: int = 120) -> Path:
+    """Write the scene as a looping GIF; the path.
+
+    The scene is that of results/scene.json. An episode longer than max_frames is drawn at every k-th step. Raises
+    UserError for a path that does not end in .gif and for a scene without a step.
+    """
+    if path.suffix.lower() != ".gif":
+        raise UserError(f"cannot write {path.name}: an animation is a GIF, give a path that ends in .gif")
+    steps = len(scene["seen"])
+    if steps == 0:
+        raise UserError("the scene has no step to draw; record it anew with `rmiov2 watch`")
+    stride = -(-steps // max_frames)
+    with styled():
+        images = list(_images(scene, range(0, steps, stride)))
+    write_bytes(path, _gif(images, frames_per_second))
+    return path
+
+
+def _images(scene: Scene, times: range) -> Iterator[Image.Image]:
+    """One figure, laid out for the first step only: the axes must not move, and laying out takes most of the time."""
+    mapped = scene.get("map") is not None
+    figure, paint = (_map_figure(scene), _paint_map) if mapped else (_series_figure(scene), _paint_series)
+    for t in times:
+        for axes in figure.axes:
+            axes.clear()
+        paint(figure, scene, t)
+        figure.canvas.draw()
+        if t == times.start:
+            figure.canvas.draw()  # the first layout does not know yet how equal scales shape the map
+            figure.set_layout_engine("none")
+        yield Image.fromarray(np.asarray(figure.canvas.buffer_rgba())).convert("RGB")  # type: ignore[attr-defined]
+
+
+def _map_figure(scene: Scene) -> Figure:
+    figure = canvas(5.6, 5.5 * shape_of(_frame(scene)) + 1.2)
+    figure.add_subplot()
+    figure.legend(handles=legend_handles(), loc="outside lower center", ncols=3, columnspacing=1.6)
+    return figure
+
+
+def _paint_map(figure: Figure, scene: Scene, t: int) -> None:
+    (axes,) = figure.axes
+    limits = _frame(scene)
+    axes.set(xlim=limits[0], ylim=limits[1])
+    focus, _ = moments(scene)
+    hidden = focus is not None and playing(scene)[t, focus] and not scene["seen"][t][focus]
+    draw_moment(axes, scene, t, focus if hidden else None, size=13)
+    axes.set_title(_heading(scene, t))
+
+
+def _frame(scene: Scene) -> Limits:
+    return frame_of(scene, list(range(len(scene["seen"]))))
+
+
+def _series_figure(scene: Scene) -> Figure:
+    agents = min(scene["agents"], LINES)
+    figure = canvas(6.4, 1.25 * agents + 1.0)
+    figure.subplots(agents, 1, sharex=True)
+    return figure
+
+
+def _paint_series(figure: Figure, scene: Scene, t: int) -> None:
+    truth = np.asarray(scene["series"]["truth"], dtype=float)[:, :, 0]
+    guess = np.asarray(scene["series"]["reconstruction"], dtype=float)[:, :, 0]
+    seen = np.asarray(scene["seen"], dtype=bool)
+    for agent, axes in enumerate(figure.axes):
+        _running_series(axes, truth[:, agent], guess[:, agent], ~seen[:, agent], t)
+        axes.set_ylabel(f"agent {agent + 1}")
+        axes.label_outer()
+    figure.axes[0].set_title(f"{_heading(scene, t)}\n{scene['series']['names'][0]}: true (line), reconstructed (dots)")
+    figure.axes[-1].set_xlabel("step")
+
+
+def _running_series(axes: Any, truth: Any, guess: Any, blind: Any, t: int, window: int = 60) -> None:
+    """The last steps up to t on axes that do not jump."""
+    first = max(0, min(t - window // 2, len(truth) - window))
+    steps = np.arange(first, t + 1)
+    shade(axes, blind[first : t + 1], first)
+    axes.plot(steps, truth[first : t + 1], color=INK, lw=1.4)
+    axes.plot(steps, np.where(blind, guess, np.nan)[first : t + 1], "o", color=CYCLE[1], ms=3.2)
+    axes.axvline(t, color=MUTED, lw=0.8)
+    everything = np.concatenate([truth, guess[blind]])
+    margin = 0.08 * max(float(np.ptp(everything)), 1e-6)
+    axes.set_ylim(float(everything.min()) - margin, float(everything.max()) + margin)
+    axes.set_xlim(first - 0.5, first + min(window, len(truth)) - 0.5)
+
+
+def _heading(scene: Scene, t: int) -> str:
+    blind = len(scene["seen"][t]) - sum(scene["seen"][t])
+    return f"{scene_title(scene)}\nstep {t} of {len(scene['seen']) - 1}, {blind} blind, {scene['messages'][t]} messages"
+
+
+def _gif(images: list[Image.Image], frames_per_second: int) -> bytes:
+    """One palette for all frames, taken from a few of them, so that colours do not flicker."""
+    sample = images[:: max(1, len(images) // 4)][:5]
+    sheet = Image.new("RGB", (sample[0].width, sample[0].height * len(sample)))
+    for row, image in enumerate(sample):
+        sheet.paste(image, (0, row * image.height))
+    colours = np.asarray(sheet.quantize(64).getpalette(), dtype=int).reshape(-1, 3)
+    colours[colours.min(axis=1) > 247] = 255  # the paper is white, not the mean of what is nearly white
+    palette = Image.new("P", (1, 1))
+    palette.putpalette(colours.ravel().tolist())
+    frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
+    buffer = io.BytesIO()
+    pause = round(1000 / frames_per_second)
+    durations = [pause] * (len(frames) - 1) + [4 * pause]  # rest on the end before it begins again
+    frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False)
+    return buffer.getvalue()

@@ -1,0 +1,137 @@
+"""A moment of a battle drawn on its map: units, health, who is blind, and what one blind agent believes."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.lines import Line2D
+from matplotlib.patches import Rectangle
+
+from rmiov2.reporting.style import ALLY, BLIND, ENEMY, FAINT, MUTED
+
+Scene = Mapping[str, Any]
+Unit = Mapping[str, Any]
+Limits = tuple[tuple[float, float], tuple[float, float]]
+
+
+def draw_moment(axes: Axes, scene: Scene, t: int, focus: int | None, size: float = 9.0) -> None:
+    """Draw step t; focus is the blind agent whose belief is shown, hollow marks tied to the units meant."""
+    units, believed = scene["map"]["units"][t], scene["map"]["believed"]
+    blind = blind_units(scene, t)
+    if focus is not None:
+        _draw_belief(axes, units, believed[t][focus], size)
+    for index, unit in enumerate(units):
+        _draw_unit(axes, unit, size)
+        if index in blind:
+            _draw_blindness(axes, unit, size, heavy=focus is not None and index == ally_indices(units)[focus])
+    bare(axes)
+
+
+def ally_indices(units: list[Unit]) -> list[int]:
+    """Which units are the agents, in the order of the agents."""
+    return [index for index, unit in enumerate(units) if unit["team"] == 0]
+
+
+def blind_units(scene: Scene, t: int) -> list[int]:
+    """The living units whose agent did not see at step t."""
+    units = scene["map"]["units"][t]
+    agents = enumerate(ally_indices(units)[: scene["agents"]])
+    return [unit for agent, unit in agents if not scene["seen"][t][agent] and units[unit]["alive"]]
+
+
+def believing(scene: Scene, t: int, agent: int) -> bool:
+    """Whether this agent is alive, blind, and believes another living unit to be in sight at step t."""
+    units = scene["map"]["units"][t]
+    own = ally_indices(units)[agent]
+    if own not in blind_units(scene, t):
+        return False
+    believed = scene["map"]["believed"][t][agent]
+    return any(b["visible"] and u["alive"] for i, (u, b) in enumerate(zip(units, believed, strict=True)) if i != own)
+
+
+def frame_of(scene: Scene, times: list[int], focus: int | None = None, margin: float = 2.0) -> Limits:
+    """The piece of the map, x and y limits, that holds every living unit at these steps; never a narrow slit.
+
+    With focus, it holds what that agent believes as well, as far as that lies on the map.
+    """
+    drawn = scene["map"]
+    shown = [unit for t in times for unit in drawn["units"][t] if unit["alive"]]
+    if focus is not None:
+        shown += [belief for t in times for belief in drawn["believed"][t][focus] if belief["visible"]]
+    size = float(drawn["width"]), float(drawn["height"])
+    if not shown:
+        return (0.0, size[0]), (0.0, size[1])
+    places = np.clip([[unit["x"], unit["y"]] for unit in shown], 0, size)
+    middle, half = (places.max(0) + places.min(0)) / 2, np.ptp(places, axis=0) / 2 + margin
+    half = np.maximum(half, max(4.0, 0.6 * float(half.max())))
+    (left, low), (right, high) = (middle - half).tolist(), (middle + half).tolist()
+    return (left, right), (low, high)
+
+
+def shape_of(limits: Limits) -> float:
+    """Height over width of that piece."""
+    (left, right), (low, high) = limits
+    return (high - low) / (right - left)
+
+
+def bare(axes: Axes) -> None:
+    """A map needs no ticks: only a thin frame, and equal scales."""
+    axes.set_aspect("equal")
+    axes.set(xticks=[], yticks=[])
+    axes.grid(visible=False)
+    for spine in axes.spines.values():
+        spine.set(visible=True, color=FAINT, linewidth=1)
+
+
+def legend_handles(size: float = 8.0) -> list[Line2D]:
+    """What the marks mean."""
+    marks = (
+        ("ally", "o", ALLY, ALLY, size),
+        ("enemy", "s", ENEMY, ENEMY, size - 1),
+        ("blind", "o", "none", BLIND, size + 3),
+        ("believed ally", "o", "white", ALLY, size),
+        ("believed enemy", "s", "white", ENEMY, size - 1),
+    )
+    return [
+        Line2D([], [], ls="", marker=shape, mfc=face, mec=edge, mew=1.3, ms=points, label=label)
+        for label, shape, face, edge, points in marks
+    ]
+
+
+def _draw_unit(axes: Axes, unit: Unit, size: float) -> None:
+    place = (unit["x"], unit["y"])
+    if not unit["alive"]:
+        axes.plot(*place, "x", color=MUTED, ms=0.55 * size, mew=1, alpha=0.6, zorder=2)
+        return
+    marker, colour = ("o", ALLY) if unit["team"] == 0 else ("s", ENEMY)
+    axes.plot(*place, marker, color=colour, ms=size if marker == "o" else 0.9 * size, mec="white", mew=0.8, zorder=4)
+    _draw_health(axes, place, float(unit["health"]), colour)
+
+
+def _draw_health(axes: Axes, place: tuple[float, float], health: float, colour: str) -> None:
+    """A bar above the mark; the limits of the axes must stand already."""
+    span = float(np.ptp(axes.get_xlim()))
+    width, height, up = 0.07 * span, 0.012 * span, 0.045 * span
+    corner = (place[0] - width / 2, place[1] + up)
+    axes.add_patch(Rectangle(corner, width, height, fc=FAINT, ec="none", zorder=5))
+    axes.add_patch(Rectangle(corner, width * min(max(health, 0.0), 1.0), height, fc=colour, ec="none", zorder=6))
+
+
+def _draw_blindness(axes: Axes, unit: Unit, size: float, heavy: bool) -> None:
+    axes.plot(
+        unit["x"], unit["y"], "o", ms=1.65 * size, mfc="none", mec=BLIND, mew=1.9 if heavy else 1.0,
+        alpha=1 if heavy else 0.75, zorder=3,
+    )  # fmt: skip
+
+
+def _draw_belief(axes: Axes, units: list[Unit], believed: list[Unit], size: float) -> None:
+    """Hollow marks where the agent believes the units to be, itself included, each tied to where the unit is."""
+    for unit, belief in zip(units, believed, strict=True):
+        if not (belief["visible"] and unit["alive"]):
+            continue
+        marker, colour = ("o", ALLY) if unit["team"] == 0 else ("s", ENEMY)
+        axes.plot([unit["x"], belief["x"]], [unit["y"], belief["y"]], color=colour, lw=0.9, zorder=2.5)
+        axes.plot(belief["x"], belief["y"], marker, ms=0.95 * size, mfc="white", mec=colour, mew=1.3, zorder=3.5)

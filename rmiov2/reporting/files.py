@@ -1,0 +1,97 @@
+"""What the page is drawn from, read and checked; the only module that imports pandas."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmiov2.files import replace_file
+from rmiov2.types import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+EPISODE_COLUMNS = ("mode", "pattern", "p_loss", "won", "return", "length", "messages", "bytes")
+LEARNING_COLUMNS = ("env_steps", "performance", "lo", "hi", "episodes")
+EVALUATE_KEYS = ("env", "agent", "measure", "episodes", "p_loss", "performance", "ci95", "auc", "auc_ci95", "random")
+SCENE_KEYS = ("env", "measure", "p_loss", "seed", "agents", "seen", "error", "messages", "won", "series", "reward")
+RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that one run has left in files; collect is None where that stage was not run."""
+
+    evaluate: Mapping[str, Any]
+    collect: Mapping[str, Any] | None
+    pretrain: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    learning: DataFrame
+    pretraining: DataFrame
+    finetuning: DataFrame
+    episodes: DataFrame
+    scene: Mapping[str, Any]
+
+
+def read_results(root: Path) -> Results:
+    """Read the run under root; raises UserError that names the stage whose file is missing or incomplete."""
+    collect = root / "metrics/collect.json"
+    return Results(
+        evaluate=read_json(root / "metrics/evaluate.json", "evaluate", EVALUATE_KEYS),
+        collect=read_json(collect, "collect", ()) if collect.is_file() else None,
+        pretrain=read_json(root / "metrics/pretrain.json", "pretrain", RUN_KEYS),
+        finetune=read_json(root / "metrics/finetune.json", "finetune", (*RUN_KEYS, "l_rec")),
+        learning=read_table(root / "plots/learning.csv", "pretrain", LEARNING_COLUMNS),
+        pretraining=read_table(root / "plots/pretrain.csv", "pretrain", ("env_steps",)),
+        finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", "l_rec")),
+        episodes=read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS),
+        scene=read_json(root / "results/scene.json", "evaluate", SCENE_KEYS),
+    )
+
+
+def read_json(path: Path, stage: str, keys: tuple[str, ...]) -> dict[str, Any]:
+    """Read an object that has these keys; raises UserError that names the stage that writes it."""
+    _refuse_absent(path, stage)
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except json.JSONDecodeError as error:
+        raise UserError(f"{path} is not JSON ({error}); write it anew with `dvc repro -f {stage}`") from error
+    if not isinstance(values, dict):
+        raise UserError(f"{path} holds a {type(values).__name__}, expected an object; run `dvc repro -f {stage}`")
+    _refuse_incomplete(path, stage, keys, list(values))
+    return values
+
+
+def read_table(path: Path, stage: str, columns: tuple[str, ...]) -> DataFrame:
+    """Read a CSV or Parquet table that has these columns and a row; raises UserError that names its stage."""
+    import pandas
+
+    _refuse_absent(path, stage)
+    try:
+        table = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path)
+    except (ValueError, OSError) as error:  # pandas and pyarrow raise children of these for a damaged file
+        raise UserError(f"{path} cannot be read ({error}); write it anew with `dvc repro -f {stage}`") from error
+    _refuse_incomplete(path, stage, columns, list(table.columns))
+    if table.empty:
+        raise UserError(f"{path} has no row; write it anew with `dvc repro -f {stage}`")
+    return table
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write content whole or not at all; raises UserError if it cannot be written."""
+    with replace_file(path) as handle:
+        handle.write(content)
+
+
+def _refuse_absent(path: Path, stage: str) -> None:
+    if not path.is_file():
+        raise UserError(f"no {path.name} in {path.parent}; write it with `dvc repro {stage}`")
+
+
+def _refuse_incomplete(path: Path, stage: str, expected: tuple[str, ...], got: list[str]) -> None:
+    absent = [name for name in expected if name not in got]
+    if absent:
+        raise UserError(f"{path} lacks {', '.join(absent)} (it has {', '.join(got)}); run `dvc repro -f {stage}`")

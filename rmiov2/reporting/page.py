@@ -1,0 +1,116 @@
+"""The page: one file that needs no network, its figures beside it as PNG, the numbers of each one click away."""
+
+from __future__ import annotations
+
+import base64
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+from pathlib import Path
+
+import jinja2
+from markupsafe import Markup, escape
+
+from rmiov2.reporting import result_figures, scene_figures, training_figures
+from rmiov2.reporting.files import Results, read_results, write_bytes
+from rmiov2.reporting.style import Picture, styled
+from rmiov2.reporting.tables import result_table, setting_rows, stage_rows
+from rmiov2.reporting.words import headline, measure_name
+
+
+@dataclass(frozen=True)
+class Chapter:
+    """A section of the page: its anchor, its heading, and its figures."""
+
+    anchor: str
+    heading: str
+    pictures: tuple[Picture, ...]
+
+
+def build(root: Path, out: Path) -> Path:
+    """Draw the run under root into the folder out; the path of out/index.html.
+
+    The same files give the same bytes. Raises UserError that names the stage whose file is missing or incomplete.
+    """
+    results = read_results(root)
+    with styled():
+        chapters = draw_chapters(results)
+    for picture in (picture for chapter in chapters for picture in chapter.pictures):
+        write_bytes(out / f"{picture.name}.png", picture.png)
+    page = out / "index.html"
+    write_bytes(page, render(results, chapters).encode())
+    return page
+
+
+def draw_chapters(results: Results) -> list[Chapter]:
+    """Every figure that the run has the numbers for, in reading order."""
+    evaluate, scene = results.evaluate, results.scene
+    performance = [
+        result_figures.performance_picture(evaluate),
+        result_figures.true_availability_picture(evaluate),
+        result_figures.auc_picture(evaluate),
+        result_figures.cost_picture(results.episodes, wide=not evaluate.get("true_availability")),
+    ]
+    learning = [
+        training_figures.learning_picture(results.learning, evaluate),
+        training_figures.imagination_picture(results.pretraining),
+        training_figures.losses_picture(results.pretraining),
+        training_figures.finetune_picture(results.finetuning, results.finetune),
+    ]
+    episode = [
+        scene_figures.map_picture(scene),
+        scene_figures.series_picture(scene),
+        scene_figures.error_picture(scene),
+        scene_figures.reward_picture(scene),
+    ]
+    chapters = [
+        Chapter("result", "Under observation loss", _present(performance)),
+        Chapter("learning", "How it was learned", _present(learning)),
+        Chapter("scene", "One episode", _present(episode)),
+    ]
+    return [chapter for chapter in chapters if chapter.pictures]
+
+
+def render(results: Results, chapters: list[Chapter]) -> str:
+    """The page as HTML, images and numbers embedded."""
+    evaluate = results.evaluate
+    environment = jinja2.Environment(
+        loader=jinja2.PackageLoader("rmiov2.reporting", "templates"),
+        autoescape=True,
+        undefined=jinja2.StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    environment.filters["data_uri"] = data_uri
+    environment.filters["letters"] = letters
+    measure = measure_name(evaluate)
+    lost = ", a blind agent’s availability mask lost too" if evaluate.get("true_availability") else ""
+    tables = [result_table(evaluate, evaluate, f"{measure.capitalize()} by p_loss{lost}")]
+    if evaluate.get("true_availability"):
+        caption = f"{measure.capitalize()} by p_loss, the true availability mask handed to blind agents"
+        tables.append(result_table(evaluate["true_availability"], evaluate, caption))
+    return environment.get_template("page.html.j2").render(
+        env=evaluate["env"],
+        agent=evaluate["agent"],
+        headline=headline(evaluate),
+        chapters=chapters,
+        tables=tables,
+        settings=setting_rows(results),
+        stages=stage_rows(results),
+    )
+
+
+def data_uri(content: bytes, name: str) -> str:
+    """The content as a data: URI, its type told by the name's ending."""
+    kind = {"png": "image/png", "csv": "text/csv", "json": "application/json"}[name.rsplit(".", 1)[-1]]
+    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
+
+
+def letters(text: str) -> Markup:
+    """The text escaped, p_loss and L_rec set as the letters they are, and no line broken before a per cent sign."""
+    safe = str(escape(text)).replace(" %", "\u00a0%")
+    return Markup(re.sub(r"\b([pL])_(loss|rec)\b", r"<i>\1</i><sub>\2</sub>", safe))
+
+
+def _present(pictures: Iterable[Picture | None]) -> tuple[Picture, ...]:
+    return tuple(picture for picture in pictures if picture is not None)

@@ -1,0 +1,280 @@
+"""One evaluated episode: on its map, in its columns, the error of the reconstruction, and the reward window."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.lines import Line2D
+from matplotlib.patches import Patch
+from matplotlib.ticker import MaxNLocator
+
+from rmiov2.reporting.battle_map import ally_indices, believing, draw_moment, frame_of, legend_handles, shape_of
+from rmiov2.reporting.style import CYCLE, FAINT, FONT, INK, MUTED, Picture, canvas, csv_bytes, label_ends, png
+from rmiov2.reporting.words import count, number, probability, significant
+from rmiov2.types import UserError
+
+Scene = Mapping[str, Any]
+Mask = npt.NDArray[np.bool_]
+SERIES_STEPS = 80  # a longer stretch is a hatching of blind spans that nobody can read
+SERIES_COLUMNS = 4
+
+
+def scene_title(scene: Scene) -> str:
+    """Which episode it is and how it went."""
+    ended = f", {'won' if scene['won'] else 'not won'}" if scene["measure"] == "win_rate" else ""
+    return f"{scene['env']}, p_loss {probability(scene['p_loss'])}, seed {scene['seed']}{ended}"
+
+
+def map_picture(scene: Scene) -> Picture | None:
+    """Four moments of a battle with the belief of one blind agent; None where the environment has no map."""
+    if scene.get("map") is None:
+        return None
+    agent, times = moments(scene)
+    wide, narrow = _map(scene, agent, times, columns=4), _map(scene, agent, times, columns=2)
+    told = _told(scene, agent, times)
+    caption = f"Steps {', '.join(map(str, times))} of one battle ({scene_title(scene)}). {told}"
+    alt = f"Small maps of allies and enemies with health bars; {told}"
+    data = json.dumps({"agent": agent, "moments": [_moment(scene, t, agent) for t in times]}, indent=1).encode()
+    return Picture("scene_map", "What a blind agent believes", caption, alt, wide, "scene_map.json", data, narrow)
+
+
+def moments(scene: Scene, wanted: int = 4) -> tuple[int | None, list[int]]:
+    """The agent most often blind with somebody in mind, and up to four such steps spread over the episode.
+
+    Where no blind agent ever believes anybody to be in sight, the agent most often blind; None where nobody ever was.
+    """
+    steps, agents = range(len(scene["seen"])), range(scene["agents"])
+    blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
+    minded = [[t for t in steps if believing(scene, t, agent)] for agent in agents]
+    candidates = minded if any(minded) else [np.flatnonzero(blind[:, agent]).tolist() for agent in agents]
+    agent: int | None = max(agents, key=lambda a: (len(candidates[a]), -a))
+    times = candidates[agent] if agent is not None else []
+    if not times:
+        agent, times = None, list(steps)
+    picked = np.unique(np.linspace(0, len(times) - 1, min(wanted, len(times))).round().astype(int))
+    return agent, [times[index] for index in picked]
+
+
+def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
+    """What the maps show, in a sentence or two."""
+    if agent is None:
+        return "No agent was blind in this episode."
+    blind = f"Agent {agent + 1} (heavy ring) is blind in all of them"
+    far = _distances(scene, agent, times)
+    if not far:
+        return f"{blind} and believes no unit to be in sight."
+    mean, largest = number(float(np.mean(far))), number(max(far))
+    return (
+        f"{blind}: hollow marks are where it believes the units to be, itself included, and thin lines tie them to "
+        f"where they are: on average {mean} off, at most {largest}, in units of the map."
+    )
+
+
+def _map(scene: Scene, agent: int | None, times: list[int], columns: int) -> bytes:
+    columns = min(columns, len(times))
+    rows = -(-len(times) // columns)
+    limits = frame_of(scene, times, agent)
+    width = 10.6 if columns > 2 else 5.2
+    figure = canvas(width, rows * (shape_of(limits) * (width / columns - 0.15) + 0.35) + (0.4 if columns > 2 else 0.65))
+    for axes, t in zip(np.ravel(figure.subplots(rows, columns, squeeze=False)), times, strict=False):
+        axes.set_xlim(*limits[0])
+        axes.set_ylim(*limits[1])
+        draw_moment(axes, scene, t, agent)
+        axes.set_title(f"step {t}")
+    for axes in figure.axes[len(times) :]:
+        axes.remove()
+    per_row = 5 if columns > 2 else 3
+    figure.legend(handles=legend_handles(), loc="outside lower center", ncols=per_row, columnspacing=1.6)
+    figure.canvas.draw()  # the first layout does not know yet how equal scales shape the maps
+    return png(figure)
+
+
+def _moment(scene: Scene, t: int, agent: int | None) -> dict[str, Any]:
+    believed = None if agent is None else scene["map"]["believed"][t][agent]
+    return {"step": t, "seen": scene["seen"][t], "units": scene["map"]["units"][t], "believed": believed}
+
+
+def _distances(scene: Scene, agent: int, times: list[int]) -> list[float]:
+    drawn = scene["map"]
+    pairs = [pair for t in times for pair in zip(drawn["units"][t], drawn["believed"][t][agent], strict=True)]
+    return [
+        float(np.hypot(unit["x"] - belief["x"], unit["y"] - belief["y"]))
+        for unit, belief in pairs
+        if belief["visible"] and unit["alive"]
+    ]
+
+
+def playing(scene: Scene) -> Mask:
+    """(T, N) the agent is alive; where there is no map everybody is."""
+    seen = np.asarray(scene["seen"], dtype=bool)
+    if scene.get("map") is None:
+        return np.ones_like(seen)
+    units = scene["map"]["units"]
+    return np.array([[row[i]["alive"] for i in ally_indices(row)[: scene["agents"]]] for row in units], dtype=bool)
+
+
+def error_picture(scene: Scene) -> Picture:
+    """How far the reconstructions were from the truth, step by step, and who was blind."""
+    seen, error = np.asarray(scene["seen"], dtype=bool), np.asarray(scene["error"], dtype=float)
+    if seen.shape != error.shape:
+        shapes = f"seen {seen.shape} and error {error.shape} differ"
+        raise UserError(f"results/scene.json: {shapes}; write it anew with `dvc repro -f evaluate`")
+    blind, sighted = playing(scene) & ~seen, playing(scene) & seen
+    figure = canvas(height=2.9 + min(0.3 * seen.shape[1], 2.2))
+    top, strip = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, min(0.3 * seen.shape[1], 2.2)))
+    ends = []
+    for mask, colour, name in ((sighted, MUTED, "saw"), (blind, CYCLE[1], "blind")):
+        if error[mask].any():  # who saw has no error, unless the scene says otherwise
+            ends.append((_draw_error(top, error, mask, colour), name, colour))
+    top.set_ylim(bottom=0)
+    top.set_title("error of the reconstruction, mean over blind agents")
+    _strip(strip, np.where(blind, error, np.nan), seen.shape[1])
+    label_ends(top, ends)
+    caption = (
+        f"SmoothL1 summed over an observation, truth against what was acted on ({scene_title(scene)}): on average "
+        f"{_mean_word(error, blind)} for agents that were blind, {_mean_word(error, sighted)} for agents that saw. "
+        "Below, one row per agent: coloured where it was blind, the darker the larger the error."
+    )
+    rows = [(t, n + 1, int(seen[t, n]), error[t, n]) for t in range(len(seen)) for n in range(seen.shape[1])]
+    alt = "Line chart of the reconstruction error of blind and seeing agents over the steps of the episode."
+    data = csv_bytes(("step", "agent", "seen", "error"), rows)
+    return Picture("scene_error", "Error over the episode", caption, alt, png(figure), "scene_error.csv", data)
+
+
+def _strip(axes: Axes, error: npt.NDArray[np.float64], agents: int) -> None:
+    shades = LinearSegmentedColormap.from_list("error", ["#f6d5c3", "#c2410c", "#5b1a02"])
+    top = max(float(np.nanmax(error)), 1e-9) if np.isfinite(error).any() else 1.0
+    edges = np.arange(len(error) + 1) - 0.5, np.arange(agents + 1) + 0.5
+    axes.pcolormesh(*edges, error.T, cmap=shades, norm=Normalize(0, top))
+    axes.set_yticks(range(1, agents + 1))
+    axes.invert_yaxis()
+    axes.set_ylabel("agent")
+    axes.set_xlabel("step")
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+    axes.grid(visible=False)
+    axes.set_xlim(-0.5, len(error) - 0.5)
+
+
+def _draw_error(axes: Axes, error: npt.NDArray[np.float64], mask: Mask, colour: str) -> float:
+    """Mean over the agents of the mask, as a running mean where the episode is long; its last value."""
+    steps = np.flatnonzero(mask.any(axis=1))
+    means = (np.where(mask, error, 0).sum(axis=1) / np.maximum(mask.sum(axis=1), 1))[steps]
+    if len(steps) <= SERIES_STEPS:
+        axes.plot(steps, means, "o-", color=colour, ms=3, lw=1.2)
+        return float(means[-1])
+    window = len(steps) // 30
+    smooth = np.convolve(means, np.ones(window) / window, mode="valid")
+    axes.plot(steps, means, color=colour, lw=0.6, alpha=0.35)
+    axes.plot(steps[window // 2 : window // 2 + len(smooth)], smooth, color=colour, lw=2)
+    return float(smooth[-1])
+
+
+def _mean_word(error: npt.NDArray[np.float64], mask: Mask) -> str:
+    return significant(float(error[mask].mean())) if mask.any() else "(none)"
+
+
+def series_picture(scene: Scene) -> Picture | None:
+    """True against reconstructed columns of one agent, its blind spans shaded; None where nobody was blind."""
+    truth = np.asarray(scene["series"]["truth"], dtype=float)
+    guess = np.asarray(scene["series"]["reconstruction"], dtype=float)
+    names = scene["series"]["names"][:SERIES_COLUMNS]
+    blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
+    first = max(0, (len(truth) - SERIES_STEPS) // 2)
+    window = slice(first, min(first + SERIES_STEPS, len(truth)))
+    agent = int(np.argmax(blind[window].sum(axis=0)))
+    if not names or not blind[window, agent].any():
+        return None
+    wide = _series(truth, guess, names, blind, agent, window, columns=len(names) if len(names) < 4 else 2)
+    narrow = _series(truth, guess, names, blind, agent, window, columns=1)
+    apart = np.abs(truth - guess)[window, agent, : len(names)][blind[window, agent]]
+    said = "; ".join(f"{name} {significant(float(apart[:, index].mean()))}" for index, name in enumerate(names))
+    stretch = f"steps {window.start} to {window.stop - 1}"
+    caption = (
+        f"Agent {agent + 1}, {stretch}: what was true, and what was reconstructed in the shaded steps, where it was "
+        f"blind. Mean absolute error while blind: {said}."
+    )
+    alt = f"Line charts of {', '.join(names)} over time, true and reconstructed."
+    header = ["step", "seen", *(f"{side}_{name}" for name in names for side in ("true", "reconstructed"))]
+    pairs = np.stack([truth, guess], axis=-1)[:, agent, : len(names)].reshape(len(truth), -1)
+    data = csv_bytes(header, ((t, int(not blind[t, agent]), *pairs[t]) for t in range(window.start, window.stop)))
+    return Picture("scene_series", "True and reconstructed", caption, alt, wide, "scene_series.csv", data, narrow)
+
+
+def _series(
+    truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], names: list[str], blind: Mask, agent: int,
+    window: slice, columns: int,
+) -> bytes:  # fmt: skip
+    rows = -(-len(names) // columns)
+    figure = canvas(10.6 if columns > 1 else 5.2, 1.8 * rows + 0.8)
+    panels = np.ravel(figure.subplots(rows, columns, sharex=True, squeeze=False))
+    for index, name in enumerate(names):
+        draw_series(panels[index], truth[:, agent, index], guess[:, agent, index], blind[:, agent], window)
+        panels[index].set_title(name)
+    for panel in panels[len(names) :]:
+        panel.remove()
+    for panel in panels[max(0, len(names) - columns) : len(names)]:
+        panel.set_xlabel("step")
+    figure.legend(handles=_series_handles(), loc="outside lower center", ncols=3, columnspacing=1.6)
+    return png(figure)
+
+
+def _series_handles() -> list[Any]:
+    return [
+        Line2D([], [], color=INK, lw=1.4, label="true"),
+        Line2D([], [], color=CYCLE[1], marker="o", ms=3.2, lw=1, label="reconstructed"),
+        Patch(color=FAINT, alpha=0.7, lw=0, label="blind"),
+    ]
+
+
+def draw_series(
+    axes: Axes, truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], blind: Mask, window: slice
+) -> None:
+    """One column of one agent over a window of steps; the reconstruction only where it was needed."""
+    steps = np.arange(window.start, window.stop)
+    hidden = blind[window]
+    shade(axes, hidden, window.start)
+    axes.plot(steps, truth[window], color=INK, lw=1.4)
+    axes.plot(steps, np.where(hidden, guess[window], np.nan), "o-", color=CYCLE[1], ms=3.2, lw=1)
+    axes.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
+    axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def shade(axes: Axes, hidden: Mask, first: int) -> None:
+    """Shade the steps, counted from first, where hidden (T,) is true."""
+    edges = np.flatnonzero(np.diff(np.concatenate([[False], hidden, [False]]).astype(int)))
+    spans = [(first + start - 0.5, end - start) for start, end in edges.reshape(-1, 2).tolist()]
+    axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), color=FAINT, alpha=0.7, lw=0)
+
+
+def reward_picture(scene: Scene) -> Picture:
+    """The reward as it was paid, its trend, and the half-width of the window along the episode."""
+    raw, trend, half = (np.asarray(scene["reward"][name], dtype=float) for name in ("raw", "trend", "half_width"))
+    steps = np.arange(len(raw))
+    figure = canvas(height=4.0)
+    top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
+    top.vlines(steps, 0, raw, color=MUTED, lw=float(np.clip(240 / len(raw), 0.6, 4)), alpha=0.55)
+    top.plot(steps, trend, color=CYCLE[0], lw=2)
+    top.axhline(0, color=MUTED, lw=0.7)
+    top.set_title("reward per step: paid (bars) and trend (line)", fontsize=FONT)
+    low.step(steps, half, where="mid", color=CYCLE[3])
+    low.set_ylim(0, max(float(half.max()) * 1.15, 1))
+    low.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
+    low.set_title("half-width of the window, in steps", fontsize=FONT)
+    low.set_xlim(-0.5, len(raw) - 0.5)
+    low.xaxis.set_major_locator(MaxNLocator(integer=True))
+    low.set_xlabel("step")
+    caption = (
+        f"The window opens where the reward is restless: half-width {half.min():g} to "
+        f"{half.max():g} steps over {count(len(raw))} steps. "
+        f"The episode’s sum is {significant(float(raw.sum()))} as paid and {significant(float(trend.sum()))} as trend."
+    )
+    alt = "Bars of the raw reward with the smoothed trend as a line; below, the half-width of the smoothing window."
+    rows = zip(steps.tolist(), raw, trend, half, strict=True)
+    data = csv_bytes(("step", "raw", "trend", "half_width"), rows)
+    return Picture("reward_window", "The reward window at work", caption, alt, png(figure), "reward_window.csv", data)

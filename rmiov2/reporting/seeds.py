@@ -1,0 +1,90 @@
+"""Several seeds of the same run in one picture: each thin, their mean thick."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import numpy.typing as npt
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, read_json, read_table, write_bytes
+from rmiov2.reporting.result_figures import name_axes
+from rmiov2.reporting.style import CYCLE, MODES, canvas, label_ends, png, reference_line, styled
+from rmiov2.reporting.training_figures import thousands
+from rmiov2.reporting.words import measure_name, modes_of
+from rmiov2.types import UserError
+
+Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+
+
+def overlay_seeds(evaluate_jsons: Sequence[Path], learning_csvs: Sequence[Path], out: Path) -> Path:
+    """Write a PNG of the learning curves and the curves over p_loss of several seeds; its path.
+
+    evaluate_jsons are metrics/evaluate.json and learning_csvs plots/learning.csv, one per seed. Raises UserError for a
+    missing file, for seeds of different environments or measures, and for different grids of p_loss.
+    """
+    evaluations = [read_json(path, "evaluate", EVALUATE_KEYS) for path in evaluate_jsons]
+    tables = [read_table(path, "pretrain", LEARNING_COLUMNS) for path in learning_csvs]
+    _refuse_unlike(evaluations)
+    if not tables:
+        raise UserError("got no plots/learning.csv, expected one per seed")
+    curves = [(t["env_steps"].to_numpy(dtype=float), t["performance"].to_numpy(dtype=float)) for t in tables]
+    with styled():
+        figure = canvas(10.6, 3.9)
+        left, right = figure.subplots(1, 2)
+        _draw_learning(left, curves, evaluations[0])
+        _draw_p_loss(right, evaluations)
+        write_bytes(out, png(figure))
+    return out
+
+
+def mean_curve(curves: Sequence[Curve]) -> Curve:
+    """The mean over the steps that every seed has reached, each curve interpolated between its points."""
+    first, last = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
+    grid = np.unique(np.concatenate([x for x, _ in curves]))
+    grid = grid[(grid >= first) & (grid <= last)]
+    return grid, np.mean([np.interp(grid, x, y) for x, y in curves], axis=0)
+
+
+def _draw_learning(axes: Axes, curves: Sequence[Curve], evaluate: dict[str, Any]) -> None:
+    for x, y in curves:
+        axes.plot(x, y, color=CYCLE[0], lw=0.9, alpha=0.45)
+    axes.plot(*mean_curve(curves), color=CYCLE[0], lw=2.6)
+    axes.set_xlim(0, max(float(x[-1]) for x, _ in curves))
+    if evaluate["measure"] == "win_rate":
+        axes.set_ylim(0, max(0.05, 1.08 * max(float(y.max()) for _, y in curves)))
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.set_xlabel("environment steps")
+    axes.set_title(f"{measure_name(evaluate)} while pre-training, {len(curves)} seeds")
+    label_ends(axes, [reference_line(axes, evaluate["random"], "random play")])
+
+
+def _draw_p_loss(axes: Axes, evaluations: Sequence[dict[str, Any]]) -> None:
+    p_loss, ends = evaluations[0]["p_loss"], []
+    for mode in reversed(modes_of(evaluations[0])):
+        name, colour, marker, dashes = MODES[mode]
+        runs = np.array([evaluation["performance"][mode] for evaluation in evaluations], dtype=float)
+        axes.plot(p_loss, runs.T, color=colour, lw=0.8, alpha=0.4)
+        mean = runs.mean(axis=0)
+        axes.plot(p_loss, mean, color=colour, lw=2.6, ls=dashes, marker=marker, mec="white", mew=0.7, clip_on=False)
+        ends.append((float(mean[-1]), name, colour))
+    name_axes(axes, p_loss, f"{measure_name(evaluations[0])} under observation loss, {len(evaluations)} seeds")
+    if evaluations[0]["measure"] == "win_rate":
+        axes.set_ylim(bottom=0)
+    label_ends(axes, ends)
+
+
+def _refuse_unlike(evaluations: Sequence[dict[str, Any]]) -> None:
+    if not evaluations:
+        raise UserError("got no metrics/evaluate.json, expected one per seed")
+    for key in ("env", "agent", "measure", "p_loss"):
+        values = [evaluation[key] for evaluation in evaluations]
+        if any(value != values[0] for value in values):
+            raise UserError(f"seeds of one result share {key}; got {', '.join(map(str, values))}")
+    modes = [modes_of(evaluation) for evaluation in evaluations]
+    if any(other != modes[0] for other in modes):
+        raise UserError(f"seeds of one result share their modes; got {'; '.join(', '.join(m) for m in modes)}")

@@ -1,0 +1,112 @@
+"""The tables of the page as plain records: each cell keeps the exact value beside the words for it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+from rmiov2.reporting.files import Results
+from rmiov2.reporting.words import (
+    MODE_NAMES,
+    count,
+    decimals_of,
+    duration,
+    interval,
+    measure_name,
+    modes_of,
+    number,
+    probability,
+)
+
+
+@dataclass(frozen=True)
+class Cell:
+    """A number: exact, as it is read, and its interval in words; best marks the largest of its column."""
+
+    value: float
+    text: str
+    bounds: str
+    best: bool
+
+
+@dataclass(frozen=True)
+class Row:
+    """One mode: its name and its cells."""
+
+    name: str
+    cells: tuple[Cell, ...]
+
+
+@dataclass(frozen=True)
+class Table:
+    """Column heads (the first one heads the names) and rows."""
+
+    caption: str
+    head: tuple[str, ...]
+    rows: tuple[Row, ...]
+
+
+def result_table(block: Mapping[str, Any], evaluate: Mapping[str, Any], caption: str) -> Table:
+    """Performance per mode and p_loss with intervals, and the area under the curve; block as in evaluate.json."""
+    modes = modes_of(block)
+    columns = [
+        ([block["performance"][mode][i] for mode in modes], [block["ci95"][mode][i] for mode in modes])
+        for i in range(len(evaluate["p_loss"]))
+    ]
+    columns.append(([block["auc"][mode] for mode in modes], [block["auc_ci95"][mode] for mode in modes]))
+    digits = decimals_of(evaluate)
+    filled = [_column(values, bounds, digits) for values, bounds in columns]
+    rows = tuple(Row(MODE_NAMES[mode], tuple(column[i] for column in filled)) for i, mode in enumerate(modes))
+    return Table(caption, ("lost observations as", *map(probability, evaluate["p_loss"]), "AUC"), rows)
+
+
+def _column(values: list[float], bounds: list[list[float]], digits: int) -> list[Cell]:
+    texts = [number(value, digits) for value in values]
+    best = texts[values.index(max(values))]
+    alone = texts.count(best) == 1  # a tie, as printed, has no winner
+    return [
+        Cell(value, text, interval(bound, digits), alone and text == best)
+        for value, text, bound in zip(values, texts, bounds, strict=True)
+    ]
+
+
+def setting_rows(results: Results) -> list[tuple[str, str]]:
+    """How it was run, as (name, value) in words."""
+    first, evaluate = results.pretrain, results.evaluate
+    return [
+        ("environment", str(evaluate["env"])),
+        ("agent", str(evaluate["agent"])),
+        ("preset", str(first["preset"])),
+        ("seeds", _listed(first["seeds"])),
+        ("measure", measure_name(evaluate)),
+        ("evaluated episodes", f"{count(evaluate['episodes'])} per mode and p_loss"),
+        ("grid of p_loss", _listed(evaluate["p_loss"])),
+    ]
+
+
+def stage_rows(results: Results) -> list[tuple[str, str, str, str]]:
+    """Stage, environment steps, updates, wall time; a dash for what a stage does not have."""
+    stages = (
+        ("collect", results.collect),
+        ("pretrain", results.pretrain),
+        ("finetune", results.finetune),
+        ("evaluate", results.evaluate),
+    )
+    return [
+        (name, *(_said(metrics.get(key), say) for key, say in _STAGE_COLUMNS))  # type: ignore[misc]
+        for name, metrics in stages
+        if metrics is not None and any(key in metrics for key, _ in _STAGE_COLUMNS)
+    ]
+
+
+_STAGE_COLUMNS = (("env_steps", count), ("updates", count), ("wall_s", duration))
+
+
+def _said(value: Any, say: Any) -> str:
+    return "–" if value is None else str(say(value))
+
+
+def _listed(values: Any) -> str:
+    values = values if isinstance(values, (list, tuple)) else [values]
+    return ", ".join(f"{value:g}" if isinstance(value, float) else str(value) for value in values)

@@ -1,0 +1,154 @@
+"""How it was learned: the learning curve, imagination against reality, the losses, and masked fine-tuning."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from rmiov2.reporting.style import CYCLE, Picture, canvas, csv_bytes, label_ends, png, reference_line
+from rmiov2.reporting.words import count, decimals_of, interval, measure_name, number, significant
+
+if TYPE_CHECKING:
+    from pandas import DataFrame, Series
+
+LOSSES = {
+    "loss_obs": "observation",
+    "loss_rew": "reward",
+    "loss_avail": "availability",
+    "loss_con": "continuation",
+    "loss_kl": "KL",
+}
+
+
+def learning_picture(learning: DataFrame, evaluate: Mapping[str, Any]) -> Picture:
+    """Greedy performance while pre-training, with the level of random play."""
+    measure = measure_name(evaluate)
+    figure = canvas()
+    axes = figure.add_subplot()
+    axes.fill_between(learning["env_steps"], learning["lo"], learning["hi"], color=CYCLE[0], alpha=0.15, lw=0)
+    axes.plot(learning["env_steps"], learning["performance"], "o-", color=CYCLE[0], ms=4, mec="white", mew=0.6)
+    _steps_axis(axes, learning["env_steps"])
+    if evaluate["measure"] == "win_rate":
+        axes.set_ylim(0, max(0.05, 1.08 * float(max(learning["hi"].max(), evaluate["random"]))))
+    axes.set_title(measure)
+    label_ends(axes, [reference_line(axes, evaluate["random"], "random play")])
+    digits = decimals_of(evaluate)
+    last, best = learning.iloc[-1], learning.loc[learning["performance"].idxmax()]
+    said = {row: number(learning["performance"].iloc[row], digits) for row in (0, -1)}
+    at_best = f"; its best is {number(best['performance'], digits)} at {count(best['env_steps'])}"
+    peak = at_best if best["performance"] > last["performance"] else ""
+    caption = (
+        f"Greedy {measure} with full sight while pre-training, {count(last['episodes'])} episodes a point with 95 % "
+        f"intervals. It ends at {said[-1]} {interval((last['lo'], last['hi']), digits)} after "
+        f"{count(last['env_steps'])} environment steps{peak}; random play has {number(evaluate['random'], digits)}."
+    )
+    alt = f"Line chart: {measure} over environment steps, from {said[0]} to {said[-1]}."
+    return Picture("learning", "Learning curve", caption, alt, png(figure), "learning.csv", _table(learning))
+
+
+def imagination_picture(pretraining: DataFrame) -> Picture | None:
+    """What the policy was promised against what it got; None where the run did not record both."""
+    for quantity in ("return", "reward"):
+        columns = [f"imagined_{quantity}", f"real_{quantity}"]
+        if all(column in pretraining and pretraining[column].notna().any() for column in columns):
+            return _imagination(pretraining[["env_steps", *columns]], quantity)
+    return None
+
+
+def _imagination(table: DataFrame, quantity: str) -> Picture:
+    figure = canvas()
+    axes = figure.add_subplot()
+    ends, finals = [], {}
+    for side, colour in (("imagined", CYCLE[1]), ("real", CYCLE[0])):
+        drawn = table[["env_steps", f"{side}_{quantity}"]].dropna()
+        _, finals[side] = _smoothed(axes, drawn["env_steps"], drawn[f"{side}_{quantity}"], colour)
+        ends.append((finals[side], side, colour))
+    _steps_axis(axes, table["env_steps"])
+    axes.set_title(f"{quantity} of the same policy")
+    label_ends(axes, ends)
+    caption = (
+        f"The {quantity} that the world model promises against the one that the environment pays, per training round "
+        f"(thin) and as a running median (thick). At the end {significant(finals['imagined'])} imagined, "
+        f"{significant(finals['real'])} real; imagined far above real would mean "
+        "that the policy has found the model’s errors."
+    )
+    alt = f"Two lines over environment steps: imagined and real {quantity}."
+    return Picture("imagination", "Imagined against real", caption, alt, png(figure), "imagination.csv", _table(table))
+
+
+def losses_picture(pretraining: DataFrame) -> Picture | None:
+    """The parts of the world model's loss while pre-training; None where the run recorded none."""
+    present = [name for name in LOSSES if name in pretraining and pretraining[name].notna().any()]
+    if not present:
+        return None
+    figure = canvas()
+    axes = figure.add_subplot()
+    ends, said = [], []
+    for name, colour in zip(present, CYCLE, strict=False):
+        drawn = pretraining[["env_steps", name]].dropna()
+        begun, final = _smoothed(axes, drawn["env_steps"], drawn[name], colour)
+        ends.append((final, LOSSES[name], colour))
+        said.append(f"{LOSSES[name]} {significant(begun)} to {significant(final)}")
+    _steps_axis(axes, pretraining["env_steps"])
+    positive = bool((pretraining[present].dropna(how="all").min() > 0).all())
+    if positive:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    axes.set_title("loss per step" + (" (logarithmic)" if positive else ""))
+    label_ends(axes, ends)
+    parts = "; ".join(said)
+    caption = f"The parts of the world model’s loss, per round (thin) and as a running median (thick): {parts}."
+    alt = f"Lines over environment steps: {', '.join(LOSSES[name] for name in present)} loss."
+    data = _table(pretraining[["env_steps", *present]])
+    return Picture("model_losses", "World-model losses", caption, alt, png(figure), "model_losses.csv", data)
+
+
+def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Picture:
+    """L_rec on the lost agents of held-out episodes over masked updates, before and after."""
+    before, after = metrics["l_rec"]["before"], metrics["l_rec"]["after"]
+    measured = finetuning[["update", "l_rec"]].dropna()
+    figure = canvas()
+    axes = figure.add_subplot()
+    axes.plot(measured["update"], measured["l_rec"], "o-", color=CYCLE[0], ms=4, mec="white", mew=0.6, clip_on=False)
+    axes.set_xlim(0, max(float(finetuning["update"].max()), 1))
+    axes.set_ylim(0, 1.12 * max(before, after, measured["l_rec"].max() if len(measured) else 0.0, 1e-6))
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.set_xlabel("masked world-model updates")
+    axes.set_title("$L_{rec}$ on lost agents, held-out episodes")
+    first = reference_line(axes, before, f"before {significant(before)}")
+    label_ends(axes, [first, (after, f"after {significant(after)}", CYCLE[0])])
+    fell = f"{'falls' if after < before else 'goes'} from {significant(before)} to {significant(after)}"
+    caption = (
+        f"Reconstruction loss of the observations that were lost, on episodes the model never trained on: it {fell} "
+        f"in {count(metrics['updates'])} masked updates, with the policy frozen."
+    )
+    alt = f"Line chart: reconstruction loss over updates, {significant(before)} before and {significant(after)} after."
+    return Picture("finetune", "Masked fine-tuning", caption, alt, png(figure), "finetune.csv", _table(finetuning))
+
+
+def _smoothed(axes: Axes, steps: Series[Any], values: Series[Any], colour: str) -> tuple[float, float]:
+    """Draw the values thin and their running median thick; the first and the last median."""
+    window = max(1, len(values) // 15)
+    median = values.rolling(window, min_periods=1, center=True).median()
+    if window > 1:
+        axes.plot(steps, values, color=colour, lw=0.7, alpha=0.35)
+    axes.plot(steps, median, color=colour, lw=2)
+    return float(median.iloc[0]), float(median.iloc[-1])
+
+
+def _steps_axis(axes: Axes, steps: Series[Any]) -> None:
+    axes.set_xlim(0, float(steps.max()))
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.set_xlabel("environment steps")
+
+
+def thousands(value: float, _: int | None = None) -> str:
+    """12k for 12000, as a tick says it."""
+    return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
+
+
+def _table(table: DataFrame) -> bytes:
+    return csv_bytes(list(table.columns), table.astype(object).where(table.notna(), "").to_numpy().tolist())

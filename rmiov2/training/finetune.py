@@ -1,0 +1,157 @@
+"""Masked fine-tuning, Algorithm 2, lines 20-27: M learns to say what was hidden; pi is frozen and goes on collecting."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+
+from rmiov2.agents.base import Agent, Mask
+from rmiov2.agents.registry import make_agent
+from rmiov2.config import Config
+from rmiov2.envs.base import Env
+from rmiov2.envs.observation_loss import draw_seen
+from rmiov2.envs.registry import make_env
+from rmiov2.replay import shards
+from rmiov2.replay.buffer import Replay
+from rmiov2.seeding import Generators, derive
+from rmiov2.training import checkpoint
+from rmiov2.training.collect import Sweep
+from rmiov2.training.curves import Row, write_csv
+from rmiov2.training.pretrain import SAVE_SECONDS, Say, kept, policy_of, resumed, save, summary
+from rmiov2.types import Batch, Bools, Trajectory
+from rmiov2.world_model.reward_trend import reward_trend
+
+ROUNDS = 20
+HELD_OUT_P_LOSS = 0.5
+HELD_OUT_WINDOWS = 512
+
+
+def mask_of(config: Config, num_agents: int, rng: np.random.Generator) -> Mask:
+    """(B, T) to seen (B, T, N): every sequence at p_mask, or, varied, at a rate of its own with that mean."""
+    f = config.finetune
+
+    def draw(batch: int, length: int) -> Bools:
+        rate = np.full(batch, f.p_mask, np.float32)
+        if f.vary_p_mask:
+            rate = rng.uniform(0, min(1.0, 2 * f.p_mask), batch).astype(np.float32)
+        return draw_seen(f.pattern, rate, (batch, length, num_agents), rng)
+
+    return draw
+
+
+class HeldOut:
+    """Fresh episodes of the trained policy, and what is hidden in them: the same for every measurement of L_rec."""
+
+    def __init__(self, config: Config, agent: Agent) -> None:
+        f, rng = config.finetune, np.random.default_rng(derive(config.seed, "held_out"))
+        env = make_env(config.env.name, min(f.held_out_episodes, config.evaluate.num_envs), config.seed)
+        replay, sweep = Replay(env.spec, 10**7), 0
+        while replay.episodes < f.held_out_episodes:
+            policy = policy_of(agent, env.num_envs, rng, greedy=True)
+            for pieces in Sweep(env, policy, derive(config.seed, "held_out", sweep), 10**6).pieces():
+                for piece in pieces:
+                    replay.add(piece, piece.rew)
+            sweep += 1
+        env.close()
+        self.batch: Batch = replay.sample(HELD_OUT_WINDOWS, config.execution.history + 1, rng)
+        self.seen = draw_seen("independent", HELD_OUT_P_LOSS, self.batch.obs.shape[:3], rng)
+
+    def l_rec(self, agent: Agent) -> float:
+        """L_rec on the lost agents: SmoothL1 summed over the observation's features, mean over agents and steps."""
+        return agent.reconstruction_error(self.batch, self.seen)
+
+
+class Finetuning:
+    """A run of Algorithm 2's training: everything that a checkpoint must hold, and the loop over rounds."""
+
+    def __init__(self, config: Config, env: Env, pretrained: checkpoint.Checkpoint, replayed: list[Trajectory]) -> None:
+        torch.set_num_threads(config.threads)
+        self.config, self.env = config, env
+        self.rngs = Generators(derive(config.seed, "finetune"))
+        self.mask = mask_of(config, env.spec.num_agents, self.rngs.numpy["observation_loss"])
+        self.agent = make_agent(config, env.spec)
+        self.agent.load_state_dict(pretrained.state["agent"])
+        self.replay = Replay(env.spec, config.collect.capacity)
+        self.held_out = HeldOut(config, self.agent)
+        self.rounds, self.sweeps, self.env_steps, self.collected, self.wall_s = 0, 0, 0, 0, 0.0
+        self.curve: list[Row] = [{"update": 0, "l_rec": self.held_out.l_rec(self.agent)}]
+        self.keep(replayed)
+
+    def keep(self, pieces: list[Trajectory]) -> None:
+        """Take trajectories into the replay."""
+        for piece in pieces:
+            self.replay.add(piece, reward_trend(piece.rew, self.config.reward_trend, self.replay.reward_variance())[0])
+
+    def round(self) -> list[Trajectory]:
+        """A share of the collecting, then a share of the masked updates; returns what was collected."""
+        f, collected = self.config.finetune, []
+        while self.env_steps < f.env_steps * (self.rounds + 1) / ROUNDS:
+            policy = policy_of(self.agent, self.env.num_envs, self.rngs.numpy["exploration"], greedy=False)
+            game = Sweep(self.env, policy, self.rngs.env_seed(self.sweeps), self.config.pretrain.segment)
+            collected += [piece for pieces in game.pieces() for piece in pieces]
+            self.env_steps, self.sweeps = self.env_steps + game.steps(), self.sweeps + 1
+        self.keep(collected)
+        self.collected += len(collected)
+        done, due = (f.updates * k // ROUNDS for k in (self.rounds, self.rounds + 1))
+        metrics = self.agent.update(self.replay, self.rngs, due - done, 0, self.mask)
+        self.rounds += 1
+        self.curve.append({"update": due, "l_rec": self.held_out.l_rec(self.agent), **metrics})
+        return collected
+
+    def state_dict(self) -> dict[str, Any]:
+        """Everything but the replay and the held-out episodes, which come again by themselves."""
+        return {
+            "agent": dict(self.agent.state_dict()),
+            "generators": self.rngs.state_dict(),
+            "counters": {
+                "rounds": self.rounds,
+                "sweeps": self.sweeps,
+                "env_steps": self.env_steps,
+                "wall_s": self.wall_s,
+            },
+            "trajectories": self.collected,
+            "curve": [dict(row) for row in self.curve],
+        }
+
+    def load_state_dict(self, state: dict[str, Any]) -> None:
+        """Go on where state_dict was taken."""
+        self.agent.load_state_dict(state["agent"])
+        self.rngs.load_state_dict(state["generators"])
+        for name, value in state["counters"].items():
+            setattr(self, name, value)
+        self.collected, self.curve = state["trajectories"], state["curve"]
+
+
+def finetune(
+    config: Config, pretrained: Path, replay: Path, out: Path, plots: Path, resume: Path, say: Say,
+    save_seconds: float = SAVE_SECONDS,
+) -> dict[str, Any]:  # fmt: skip
+    """Run the masked fine-tuning to its end, from the beginning or from `resume`; writes checkpoint and curve."""
+    env = make_env(config.env.name, config.collect.num_envs, config.seed)
+    before = checkpoint.load(pretrained / "checkpoint.safetensors")
+    run = Finetuning(config, env, before, shards.read(replay, env.spec))
+    state = resumed(resume)
+    if state:
+        run.keep(kept(resume, env.spec, state["trajectories"]))
+        run.load_state_dict(state)
+    else:
+        kept(resume, env.spec, 0)
+    pending: list[Trajectory] = []
+    saved = time.monotonic()
+    while run.rounds < ROUNDS:
+        began = time.monotonic()
+        pending += run.round()
+        run.wall_s += time.monotonic() - began
+        say(f"update {run.curve[-1]['update']}: L_rec {run.curve[-1]['l_rec']:.3f}", run.rounds / ROUNDS)
+        if time.monotonic() - saved >= save_seconds and run.rounds < ROUNDS:
+            save(run, pending, resume)
+            pending, saved = [], time.monotonic()
+    env.close()
+    checkpoint.save(out / "checkpoint.safetensors", {"agent": run.state_dict()["agent"]}, config=config, spec=env.spec)
+    write_csv(plots / "finetune.csv", run.curve)
+    l_rec = {"before": run.curve[0]["l_rec"], "after": run.curve[-1]["l_rec"]}
+    return summary(config, run.env_steps, config.finetune.updates, run.wall_s) | {"l_rec": l_rec}

@@ -1,0 +1,1 @@
+"""The world model M of eqs. (2)-(12)."""

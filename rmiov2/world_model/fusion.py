@@ -1,0 +1,26 @@
+"""Transformers over the agents of one step, eqs. (2a), (2b), (4)-(6); nothing concatenates the agents' vectors."""
+
+from __future__ import annotations
+
+from torch import Tensor, nn
+
+from rmiov2.networks import FusionLayer
+
+
+class Alone(nn.Module):
+    """The ablation of a fusion: as deep and wide, but every agent by itself."""
+
+    def __init__(self, width: int, ffn: int) -> None:
+        super().__init__()
+        self.mlp = nn.Sequential(nn.Linear(width, ffn or width), nn.SiLU(), nn.Linear(ffn or width, width))
+        self.norm = nn.LayerNorm(width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.norm(x + self.mlp(x))  # type: ignore[no-any-return]
+
+
+def fusion(width: int, layers: int, heads: int, ffn: int, across_agents: bool) -> nn.Sequential:
+    """Layers that map (M, N, width) to the same shape, attending over N if across_agents."""
+    return nn.Sequential(
+        *[FusionLayer(width, heads, ffn) if across_agents else Alone(width, ffn) for _ in range(layers)]
+    )

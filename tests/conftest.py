@@ -1,0 +1,9 @@
+"""For all tests: few threads, and what takes longest comes last."""
+
+import os
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
+
+def pytest_collection_modifyitems(items):
+    items.sort(key=lambda item: item.get_closest_marker("pipeline") is not None)

@@ -1,0 +1,49 @@
+"""Small settings, agents and batches that several tests share."""
+
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import yaml
+
+from rmiov2 import config as configuration
+from rmiov2.agents.rmiov2 import RMIOv2
+from rmiov2.config import Config
+from rmiov2.envs.registry import make_env
+from rmiov2.replay.buffer import Replay
+from rmiov2.training.collect import Sweep, random_policy
+from rmiov2.types import Trajectory
+
+ROOT = Path(__file__).resolve().parent.parent
+
+
+def settings(env: str, **changes: Any) -> Config:
+    """params.yaml on a toy, small and single-threaded; changes as section__key=value."""
+    values = yaml.safe_load((ROOT / "params.yaml").read_text())
+    values["env"]["name"], values["threads"] = env, 1
+    small: dict[str, Any] = {
+        "world_model__deter": 32, "world_model__hidden": 32, "world_model__categoricals": 4, "world_model__classes": 4,
+        "world_model__fusion_ffn": 32, "world_model__normalise_obs": False, "policy__hidden": 32,
+        "policy__critic_hidden": 32, "policy__starts": 64, "world_model__batch": 12, "world_model__length": 10,
+        "policy__horizon": 8,
+    }  # fmt: skip
+    for name, value in (small | changes).items():
+        section, _, key = name.rpartition("__")
+        (values[section] if section else values)[key] = value
+    return configuration.parse(values, "test")
+
+
+def random_games(env_name: str, sweeps: int, num_envs: int = 4) -> list[Trajectory]:
+    """Whole episodes of random play."""
+    env = make_env(env_name, num_envs)
+    policy = random_policy(env.spec, np.random.default_rng(0))
+    return [piece for k in range(sweeps) for pieces in Sweep(env, policy, k, 10**6).pieces() for piece in pieces]
+
+
+def agent_and_replay(config: Config, sweeps: int = 8) -> tuple[RMIOv2, Replay]:
+    """A new agent and a replay of random play; the reward is learned as it is."""
+    env = make_env(config.env.name, 1)
+    replay = Replay(env.spec, 100_000)
+    for game in random_games(config.env.name, sweeps):
+        replay.add(game, game.rew)
+    return RMIOv2(config, env.spec, config.seed), replay

@@ -1,0 +1,131 @@
+"""The `rmiov2` command on real, untrained teams: what it prints, writes, and says when it refuses."""
+
+import json
+import re
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from pipelines.params import compose_values
+from rmiov2 import cli
+from rmiov2.agents.registry import make_agent
+from rmiov2.config import parse
+from rmiov2.envs.registry import list_envs, make_env
+from rmiov2.training import checkpoint
+
+ROOT = Path(__file__).resolve().parent.parent
+COMMANDS = ("envs", "check-env", "evaluate", "watch")
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the checkpoint of a team for toy/lights."""
+    config = parse(compose_values(["preset=toy", "env=toy_lights"]), "toy")
+    env = make_env(config.env.name, 1)
+    agent = make_agent(config, env.spec)
+    folder = tmp_path_factory.mktemp("team")
+    checkpoint.save(
+        folder / "checkpoint.safetensors", {"agent": dict(agent.state_dict())}, config=config, spec=env.spec
+    )
+    return folder
+
+
+@pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
+def test_help_explains_each_command(command, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main([*command, "--help"])
+    out = capsys.readouterr().out
+    assert stop.value.code == 0
+    assert all(name in out for name in COMMANDS) if not command else len(out.splitlines()) > 4
+
+
+def test_envs_lists_every_environment_with_what_it_needs(capsys):
+    assert cli.main(["envs"]) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[0] for line in lines] == [row.name for row in list_envs()]
+    assert all(row.needs in line for row, line in zip(list_envs(), lines, strict=True))
+
+
+def test_check_env_passes_an_environment_of_ours(capsys):
+    assert cli.main(["check-env", "toy/lights"]) == 0
+    assert "toy/lights" in capsys.readouterr().out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["check-env", "toy/light"], "did you mean 'lights'"),
+        (["check-env", "nothing/here"], "nothing"),
+        (["evaluate", "no/such/folder"], "no/such/folder"),
+        (["watch", "no/such/folder"], "no/such/folder"),
+    ],
+)
+def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, said, capsys):
+    assert cli.main(arguments) == 2
+    err = capsys.readouterr().err
+    assert err.startswith("rmiov2: ") and said in err and "Traceback" not in err and len(err.splitlines()) == 1
+
+
+@pytest.mark.parametrize("arguments", [["--p-loss", "1.5"], ["--episodes", "0"], ["--mode", "guess"]])
+def test_an_option_out_of_range_is_refused(arguments, trained, capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["evaluate", str(trained), *arguments])
+    assert stop.value.code == 2
+    assert arguments[1] in capsys.readouterr().err
+
+
+def test_evaluate_prints_a_line_per_rate_and_says_where_the_result_is(trained, tmp_path, capsys):
+    out = tmp_path / "evaluation.json"
+    asked = ["evaluate", str(trained), "--p-loss", "0", "0.5", "--episodes", "4", "--out", str(out)]
+    assert cli.main(asked) == 0
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[1] for line in lines[:2]] == ["0", "0.5"]
+    assert lines[-1] == f"result: {out}"
+    result = json.loads(out.read_text())
+    assert (result["env"], result["mode"], result["episodes"]) == ("toy/lights", "completion", 4)
+    for row, line in zip(result["table"], lines, strict=False):
+        assert row["ci95"][0] <= row["performance"] <= row["ci95"][1]
+        assert f"{row['performance']:.3f}" in line
+
+
+def test_the_same_seed_gives_the_same_result(trained, tmp_path):
+    results = []
+    for name in ("a.json", "b.json"):
+        cli.main(["evaluate", str(trained), "--p-loss", "0.5", "--episodes", "4", "--out", str(tmp_path / name)])
+        results.append((tmp_path / name).read_text())
+    assert results[0] == results[1]
+
+
+def test_watch_draws_every_step(trained, tmp_path, capsys):
+    out = tmp_path / "watch.gif"
+    assert cli.main(["watch", str(trained), "--p-loss", "0.5", "--out", str(out)]) == 0
+    said = capsys.readouterr().out.splitlines()
+    assert said[-1] == f"result: {out}"
+    with Image.open(out) as picture:
+        assert f"drawing {picture.n_frames} steps" in said and picture.n_frames > 1
+
+
+README = (ROOT / "README.md").read_text()
+
+
+@pytest.mark.parametrize("line", re.findall(r"^rmiov2 (.*?)(?:  +#.*)?$", README, re.MULTILINE))
+def test_a_command_that_the_readme_shows_is_understood(line):
+    options = cli.parser().parse_args(line.split())
+    assert callable(options.run)
+
+
+def test_the_readme_shows_every_command():
+    assert set(re.findall(r"^rmiov2 ([a-z-]+)", README, re.MULTILINE)) == set(COMMANDS)
+
+
+def test_make_and_python_commands_of_the_readme_exist():
+    rules = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
+    assert {"run", "test"} <= set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE)) <= rules
+    for module in re.findall(r"python -m ([a-z_.]+)", README):
+        assert (ROOT / module.replace(".", "/")).with_suffix(".py").exists()
+
+
+@pytest.mark.parametrize("overrides", re.findall(r'ARGS="(.*?)"', README))
+def test_settings_that_the_readme_shows_compose(overrides):
+    assert compose_values(overrides.split())

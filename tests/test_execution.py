@@ -1,0 +1,159 @@
+"""A team under observation loss (Algorithm 2, lines 28-39)."""
+
+import numpy as np
+import pytest
+import torch
+from learning_cases import agent_and_replay, settings
+
+from rmiov2.agents.rmiov2 import RMIOv2
+from rmiov2.envs.base import legalise
+from rmiov2.envs.registry import make_env
+from rmiov2.execution.communication import exchange
+from rmiov2.execution.completion import History
+from rmiov2.execution.team import MODES, Team
+from rmiov2.seeding import Generators
+from rmiov2.types import Actions, Bools, UserError
+from rmiov2.world_model.rollout import observe
+
+
+@pytest.fixture(scope="module")
+def agent() -> RMIOv2:
+    agent, replay = agent_and_replay(settings("toy/lights", execution__history=5))
+    agent.update(replay, Generators(0), 30, 5)
+    return agent
+
+
+def played(agent: RMIOv2, team: Team, seen: Bools, noise: float = 0.0) -> list[Actions]:
+    """What the team does over seen (T, B, N); noise goes into what blind agents are handed, which nobody may read."""
+    env = make_env("toy/lights", seen.shape[1])
+    step, acts, rng = env.reset(3), [], np.random.default_rng(0)
+    for arrived in seen:
+        obs = np.where(arrived[..., None], step.obs, noise * rng.normal(size=step.obs.shape)).astype(np.float32)
+        avail = np.where(arrived[..., None], step.avail, rng.random(step.avail.shape) < 0.5)
+        acts.append(team.act(obs, seen=arrived, avail=avail, first=step.first))
+        step = env.step(legalise(acts[-1], step.avail, env.spec))
+    return acts
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_with_every_eye_open_the_team_is_the_plain_policy_and_asks_nobody(agent: RMIOv2, mode: str) -> None:
+    team = agent.team(4, 0, mode)
+    team.agent.complete = None  # type: ignore[method-assign,assignment]
+    try:
+        acts = played(agent, team, np.ones((20, 4, 3), bool))
+    finally:
+        del team.agent.complete
+    env, memory, rng = make_env("toy/lights", 4), agent.start(4), np.random.default_rng(0)
+    step = env.reset(3)
+    for act in acts:
+        plain, memory = agent.act(memory, step.obs, step.avail, step.first, rng, greedy=True)
+        assert np.array_equal(act, plain)
+        step = env.step(plain)
+    assert not team.messages.any() and not team.bytes.any()
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_nothing_of_a_lost_observation_or_its_mask_reaches_a_decision(agent: RMIOv2, mode: str) -> None:
+    seen = np.random.default_rng(1).random((20, 4, 3)) < 0.5
+    one, other = (played(agent, agent.team(4, 0, mode), seen, noise) for noise in (0.0, 9.0))
+    assert all(np.array_equal(a, b) for a, b in zip(one, other, strict=True))
+
+
+def test_a_blind_agent_acts_on_what_the_model_makes_of_the_window(agent: RMIOv2) -> None:
+    """Within the first l steps the window is the episode: the same as unrolling the model over all of it."""
+    env, team, rng = make_env("toy/lights", 2), agent.team(2, 0), np.random.default_rng(2)
+    step, rows, arrived, acts = env.reset(0), [], [], []
+    for _ in range(5):
+        seen = rng.random((2, 3)) < 0.5
+        seen[0, 0], seen[1, 1] = False, False
+        rows.append(np.where(seen[..., None], step.obs, 0).astype(np.float32))
+        arrived.append(seen)
+        act = team.act(step.obs, seen=seen, avail=step.avail, first=step.first)
+        acts.append(act)
+        obs, masks, done = (torch.from_numpy(np.stack(x, 1)) for x in (rows, arrived, acts))
+        with torch.no_grad():
+            latent = observe(agent.model, obs, masks.float(), done, torch.ones(2), None)
+            said = agent.model.predict.obs(latent.features[:, -1]).numpy()
+        assert np.allclose(team.completed[~seen], said[~seen], atol=1e-5)
+        assert np.array_equal(team.completed[seen], step.obs[seen])
+        step = env.step(legalise(act, step.avail, env.spec))
+
+
+def test_the_window_keeps_the_last_l_steps_and_forgets_at_an_episodes_beginning(agent: RMIOv2) -> None:
+    spec, history = agent.spec, History(agent.spec, 2, 3)
+    first, seen = np.array([True, True]), np.ones((2, spec.num_agents), bool)
+    for k in range(6):
+        obs = np.full((2, spec.num_agents, spec.obs_dim), k, np.float32)
+        history.saw(obs, seen, first if k == 0 else np.array([False, k == 4]))
+        history.did(np.full((2, spec.num_agents), k))
+    assert history.rows.tolist() == [4, 2] and history.start.tolist() == [False, True]
+    assert history.obs[0, :, 0, 0].tolist() == [2, 3, 4, 5] and history.obs[1, :2, 0, 0].tolist() == [4, 5]
+    assert history.act[0, :, 0].tolist() == [2, 3, 4, 5]
+
+
+def test_messages_and_bytes_by_hand(agent: RMIOv2) -> None:
+    """Three agents, one action byte a step. Window of 3 rows, 2 actions each; agents saw 3, 1 and 2 of the rows."""
+    spec = agent.spec
+    seen = np.array([[True, False, True], [True, True, True], [False, False, False]])
+    window = np.zeros((3, 4, 3), bool)
+    window[:, :3, 0], window[:, :1, 1], window[:, :2, 2] = True, True, True
+    cost = exchange(seen, window, np.array([3, 3, 3]), spec)
+    row = 4 * spec.obs_dim
+    share = np.array([3 * row + 2, row + 2, 2 * row + 2])
+    up, down = share[1] + share[2], share[0] + share[2]
+    assert cost.messages.tolist() == [3, 0, 0], "two agents tell the coordinator, it tells the blind one"
+    assert cost.bytes.tolist() == [up + down, 0, 0]
+
+
+def test_a_team_counts_its_messages_and_begins_anew_with_the_episode(agent: RMIOv2) -> None:
+    team, seen = agent.team(1, 0), np.array([[True, True, False]])
+    obs, avail = np.zeros((1, 3, agent.spec.obs_dim), np.float32), np.ones((1, 3, agent.spec.act_dim), bool)
+    for k in range(3):
+        team.act(obs, seen=seen, avail=avail)
+        assert team.messages.tolist() == [3 * (k + 1)] and team.bytes[0] > 0
+    team.act(obs, seen=np.zeros((1, 3), bool), avail=avail)
+    assert team.messages.tolist() == [9], "all blind: there is nobody to ask"
+    team.act(obs, avail=avail, first=np.array([True]))
+    assert team.messages.tolist() == [0] and team.bytes.tolist() == [0]
+
+
+def test_last_seen_and_zeros_stand_in_as_they_say(agent: RMIOv2) -> None:
+    rng = np.random.default_rng(0)
+    obs, other = rng.random((2, 1, 3, agent.spec.obs_dim)).astype(np.float32)
+    avail, blind = np.ones((1, 3, agent.spec.act_dim), bool), np.array([[True, False, True]])
+    for mode, expected in (("last_seen", obs[0, 1]), ("zeros", np.zeros(agent.spec.obs_dim))):
+        team = agent.team(1, 0, mode)
+        team.act(obs, avail=avail)
+        team.act(other, seen=blind, avail=avail)
+        assert np.array_equal(team.completed[0, 1], expected) and np.array_equal(team.completed[0, 0], other[0, 0])
+
+
+@pytest.mark.parametrize(
+    ("arguments", "sentence"),
+    [
+        ({"seen": np.ones((1, 2), bool)}, r"seen: got shape \(1, 2\), expected \(1, 3\)"),
+        ({"seen": np.ones((1, 3))}, "seen: got dtype float64, expected bool"),
+        ({"avail": None}, "discrete actions: pass avail"),
+        ({"obs": np.full((1, 3, 1), np.nan, np.float32)}, "obs: got shape"),
+    ],
+)
+def test_wrong_input_is_refused_in_one_sentence(agent: RMIOv2, arguments: dict, sentence: str) -> None:
+    good = {
+        "obs": np.zeros((1, 3, agent.spec.obs_dim), np.float32),
+        "avail": np.ones((1, 3, agent.spec.act_dim), bool),
+    }
+    with pytest.raises(UserError, match=sentence):
+        agent.team(1, 0).act(**(good | arguments))
+
+
+def test_a_nan_is_refused_from_an_agent_that_sees_and_ignored_from_one_that_does_not(agent: RMIOv2) -> None:
+    obs, avail = np.zeros((1, 3, agent.spec.obs_dim), np.float32), np.ones((1, 3, agent.spec.act_dim), bool)
+    obs[0, 1, 0] = np.nan
+    with pytest.raises(UserError, match="NaN"):
+        agent.team(1, 0).act(obs, avail=avail)
+    agent.team(1, 0).act(obs, seen=np.array([[True, False, True]]), avail=avail)
+
+
+def test_an_unknown_mode_is_refused(agent: RMIOv2) -> None:
+    with pytest.raises(UserError, match="expected one of completion, zeros, last_seen"):
+        agent.team(1, 0, "guess")

@@ -1,0 +1,129 @@
+"""Who imports whom, read off the source: the house stays the house that the README draws."""
+
+import ast
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).resolve().parent.parent
+ORCHESTRATION = ("pipelines", "prefect", "dvc", "mlflow", "optuna", "great_expectations", "hydra", "omegaconf")
+CODE_ON_LOAD = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
+
+# All that the foundation may import of ours.
+FOUNDATION = {"rmiov2.types": set(), "rmiov2.config": {"rmiov2.types"}, "rmiov2.seeding": {"rmiov2.types"}}
+
+# What a part may never import, anywhere in its files.
+NEVER = [
+    (
+        "rmiov2.envs",
+        ("rmiov2.agents", "rmiov2.training", "rmiov2.execution", "rmiov2.evaluation", "rmiov2.world_model"),
+    ),
+    ("rmiov2.replay", ("rmiov2.agents", "rmiov2.training", "rmiov2.envs", "rmiov2.evaluation")),
+    ("rmiov2.world_model", ("rmiov2.agents", "rmiov2.training", "rmiov2.envs", "rmiov2.policy", "rmiov2.evaluation")),
+    ("rmiov2.policy", ("rmiov2.agents", "rmiov2.training", "rmiov2.envs", "rmiov2.evaluation")),
+    ("rmiov2.agents", ("rmiov2.envs", "rmiov2.replay", "rmiov2.training")),
+    (
+        "rmiov2.reporting",
+        ("torch", "rmiov2.agents", "rmiov2.envs", "rmiov2.training", "rmiov2.world_model", "rmiov2.seeding"),
+    ),
+    ("rmiov2", ORCHESTRATION),
+    ("rmiov2", CODE_ON_LOAD),
+    ("pipelines", CODE_ON_LOAD),
+]
+
+# The only files that may import what is heavy or peculiar.
+ONLY = [
+    (("jax", "jaxlib", "jaxmarl"), {"rmiov2.envs.smax"}),
+    (("mujoco", "gymnasium_robotics"), {"rmiov2.envs.mamujoco"}),
+    (("pettingzoo",), {"rmiov2.envs.pettingzoo"}),
+    (("hydra", "omegaconf"), {"pipelines.params"}),
+    (("prefect",), {"pipelines.study"}),
+    (("mlflow",), {"pipelines.tracking", "pipelines.registry"}),
+    (("optuna",), {"pipelines.tuning"}),
+    (("great_expectations",), {"pipelines.gates"}),
+]
+
+
+def module_name(path):
+    parts = path.relative_to(ROOT).with_suffix("").parts
+    return ".".join(parts[:-1] if parts[-1] == "__init__" else parts)
+
+
+def imports_of(path):
+    """Every module that the file imports, also inside functions; `from a import b` counts as a and a.b."""
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.Import):
+            found |= {alias.name for alias in node.names}
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, f"{path}: relative import"
+            found |= {str(node.module)} | {f"{node.module}.{alias.name}" for alias in node.names}
+    return found
+
+
+IMPORTS = {
+    module_name(p): imports_of(p) for part in ("rmiov2", "pipelines") for p in sorted((ROOT / part).rglob("*.py"))
+}
+
+
+def within(name, package):
+    """Whether a module is the package, or inside it."""
+    return name == package or name.startswith(package + ".")
+
+
+def test_the_reader_of_imports_sees_them():
+    assert within("rmiov2.envs.smax", "rmiov2.envs") and not within("rmiov2_other", "rmiov2")
+    assert any(within(name, "jaxmarl") for name in IMPORTS["rmiov2.envs.smax"])
+    assert "rmiov2.envs.base" in IMPORTS["rmiov2.envs.registry"]
+
+
+@pytest.mark.parametrize(("module", "allowed"), FOUNDATION.items())
+def test_the_foundation_imports_nothing_above_it(module, allowed):
+    ours = {name for name in IMPORTS[module] if within(name, "rmiov2")}
+    assert [name for name in ours if not any(within(name, package) for package in allowed)] == []
+
+
+@pytest.mark.parametrize(("part", "forbidden"), NEVER)
+def test_a_part_never_imports_what_is_above_it(part, forbidden):
+    modules = [name for name in IMPORTS if within(name, part)]
+    assert modules
+    wrong = {(name, i) for name in modules for i in IMPORTS[name] for package in forbidden if within(i, package)}
+    assert wrong == set()
+
+
+@pytest.mark.parametrize(("packages", "allowed"), ONLY)
+def test_a_suite_or_a_tool_is_imported_in_one_place(packages, allowed):
+    users = {name for name, found in IMPORTS.items() if any(within(i, package) for i in found for package in packages)}
+    assert users <= allowed
+
+
+def test_nothing_that_is_loaded_can_run_code():
+    calls = set()
+    for path in [*(ROOT / "rmiov2").rglob("*.py"), *(ROOT / "pipelines").rglob("*.py")]:
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Call):
+                calls.add(ast.unparse(node.func))
+                assert "allow_pickle" not in {keyword.arg for keyword in node.keywords}, path
+    assert calls.isdisjoint(
+        {"torch.load", "torch.save", "yaml.load", "yaml.unsafe_load", "eval", "exec", "pd.read_pickle"}
+    )
+
+
+def loaded_after(statement):
+    """The top-level packages that a fresh Python has loaded after the statement."""
+    code = f"import sys\n{statement}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
+    return set(done.stdout.split())
+
+
+def test_the_command_answers_before_anything_heavy_is_loaded():
+    statement = "from rmiov2 import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass"
+    assert loaded_after(statement).isdisjoint({"torch", "jax", "scipy", "matplotlib", "pandas"})
+
+
+def test_the_page_is_drawn_without_torch():
+    modules = [name for name in IMPORTS if name.startswith("rmiov2.reporting")]
+    loaded = loaded_after("\n".join(f"import {name}" for name in modules))
+    assert "matplotlib" in loaded and loaded.isdisjoint({"torch", "jax"})

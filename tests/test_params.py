@@ -1,0 +1,108 @@
+"""conf/ composes into params.yaml: the committed file is the defaults, and every choice of every group is valid."""
+
+import re
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import params
+from rmiov2.config import known_keys
+from rmiov2.envs.registry import list_envs
+from rmiov2.types import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+ABLATIONS = [name for name in params.choices("ablation") if name != "none"]
+
+
+def changed(*overrides):
+    base, other = params.flat(params.compose_values()), params.flat(params.compose_values(overrides))
+    return {key: other[key] for key in base if base[key] != other[key]}
+
+
+def test_the_committed_file_is_what_the_defaults_compose_to():
+    assert (ROOT / "params.yaml").read_text() == params.as_text(params.compose_values())
+
+
+def test_composing_gives_every_key_and_no_other():
+    assert sorted(params.flat(params.compose_values())) == sorted(known_keys())
+
+
+@pytest.mark.parametrize("name", params.choices("env"))
+def test_every_env_composes_to_an_environment_there_is(name):
+    value = params.compose_values([f"env={name}"])["env"]["name"]
+    assert value in {row.name for row in list_envs()}
+    assert name == value.replace("/", "_")
+
+
+@pytest.mark.parametrize("preset", params.choices("preset"))
+@pytest.mark.parametrize("env", ["smax_2s3z", "mamujoco_Ant-4x2", "toy_lights"])
+def test_every_preset_fits_every_suite(preset, env):
+    values = params.compose_values([f"preset={preset}", f"env={env}"])
+    assert values["preset"] == preset and values["env"]["name"] == env.replace("_", "/", 1)
+
+
+@pytest.mark.parametrize("name", ABLATIONS)
+def test_an_ablation_is_a_short_diff_that_cites_its_source_and_changes_something(name):
+    lines = (ROOT / "conf" / "ablation" / f"{name}.yaml").read_text().splitlines()
+    assert len(lines) <= 5
+    assert lines[1].startswith("# ")
+    assert 1 <= len(changed(f"ablation={name}")) <= 2
+
+
+def test_no_ablation_is_the_defaults():
+    assert changed("ablation=none") == {}
+
+
+def test_the_paper_preset_switches_every_addition_off():
+    paper = params.flat(params.compose_values(["preset=paper"]))
+    off = {
+        "world_model.mask_bit": False,
+        "world_model.start_bit": False,
+        "world_model.unimix": 0,
+        "world_model.free_nats": 0,
+        "policy.unimix": 0,
+        "finetune.vary_p_mask": False,
+        "reward_trend.mode": "paper",
+    }
+    assert {key: paper[key] for key in off} == off
+    size = (paper["world_model.deter"], paper["world_model.categoricals"], paper["world_model.classes"])
+    assert size == (256, 32, 32)
+
+
+def test_one_value_overrides_one_value():
+    assert changed("finetune.p_mask=0.25") == {"finetune.p_mask": 0.25}
+
+
+@pytest.mark.parametrize(
+    ("override", "said"),
+    [
+        ("finetune.pmask=0.5", "did you mean finetune.p_mask?"),
+        ("environment=smax_3m", "unknown key environment"),
+        ("env=smax_4m", "smax_3m"),
+        ("smax_3m", "expected key=value"),
+        ("finetune.p_mask=2", "finetune.p_mask"),
+        ("finetune.p_mask=[", "cannot compose"),
+    ],
+)
+def test_a_wrong_override_is_a_sentence(override, said):
+    with pytest.raises(UserError, match=re.escape(said)):
+        params.compose_values([override])
+
+
+def test_the_command_writes_the_file_whole_and_says_what_changed(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(params.paths, "PARAMS", tmp_path / "params.yaml")
+    assert params.main([]) == 0
+    assert params.main(["finetune.p_mask=0.25"]) == 0
+    out = capsys.readouterr().out
+    assert "finetune.p_mask: 0.5 -> 0.25" in out
+    assert out.splitlines()[-1] == f"settings: {tmp_path / 'params.yaml'}"
+    assert yaml.safe_load((tmp_path / "params.yaml").read_text())["finetune"]["p_mask"] == 0.25
+    assert [path.name for path in tmp_path.iterdir()] == ["params.yaml"]
+
+
+def test_a_refused_command_leaves_the_file_alone(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(params.paths, "PARAMS", tmp_path / "params.yaml")
+    assert params.main(["finetune.p_mask=7"]) == 2
+    assert "finetune.p_mask = 7" in capsys.readouterr().err
+    assert not (tmp_path / "params.yaml").exists()

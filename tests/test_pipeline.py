@@ -1,0 +1,255 @@
+"""dvc.yaml is true: its names exist, a stage declares what it reads and runs, and only what changed is run again."""
+
+import importlib.util
+import json
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+import yaml
+
+from pipelines import paths, stage
+from rmiov2.config import known_keys
+from rmiov2.types import UserError
+
+ROOT = Path(__file__).resolve().parent.parent
+STAGES = yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]
+# Settings' names, writing files and moving a line on the screen change no result.
+CHANGES_NO_RESULT = {"rmiov2/__init__.py", "rmiov2/config.py", "rmiov2/files.py", "rmiov2/progress.py"}
+CHANGES_NO_RESULT |= {"pipelines/stage.py", "pipelines/paths.py"}
+
+
+def outputs(name):
+    """Everything that a stage writes."""
+    declared = [*STAGES[name].get("outs", []), *STAGES[name].get("metrics", []), *STAGES[name].get("plots", [])]
+    return {out if isinstance(out, str) else next(iter(out)) for out in declared}
+
+
+def covered(key, entries, separator):
+    return any(key == entry or key.startswith(entry + separator) for entry in entries)
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_runs_a_module_that_exists(name):
+    assert STAGES[name]["cmd"] == f"python -m pipelines.stages.{name}"
+    assert importlib.util.find_spec(f"pipelines.stages.{name}") is not None
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_depends_on_what_exists_or_is_made_before_it(name):
+    earlier = set().union(*(outputs(other) for other in list(STAGES)[: list(STAGES).index(name)]))
+    for dependency in STAGES[name]["deps"]:
+        assert dependency in earlier or (ROOT / dependency).exists(), dependency
+
+
+@pytest.mark.parametrize("name", STAGES)
+def test_a_stage_names_settings_that_exist(name):
+    for entry in STAGES[name].get("params", []):
+        assert entry in known_keys() or any(key.startswith(entry + ".") for key in known_keys()), entry
+
+
+def test_small_results_are_in_git_and_large_ones_in_the_cache():
+    """An out that is not cached would switch off DVC's memory of what it already ran."""
+    for declared in STAGES.values():
+        assert all(isinstance(out, str) for out in declared.get("outs", []))
+        for kept in [*declared.get("metrics", []), *declared.get("plots", [])]:
+            ((_, options),) = kept.items()
+            assert options["cache"] is False
+
+
+@pytest.fixture
+def clone(tmp_path, monkeypatch):
+    """A small root of its own, with our dvc.yaml and params.yaml and something in models/pretrain."""
+    for name in ("dvc.yaml", "params.yaml"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    for name in ("ROOT", "DVC_YAML", "PARAMS", "STATE"):
+        monkeypatch.setattr(paths, name, tmp_path / getattr(paths, name).relative_to(ROOT))
+    for folder in ("data/collect", "data/replay", "models/pretrain"):
+        (tmp_path / folder).mkdir(parents=True)
+        (tmp_path / folder / "content").write_bytes(folder.encode())
+    return tmp_path
+
+
+def test_resumable_state_is_found_again_after_a_stop_and_gone_after_success(clone):
+    with pytest.raises(KeyboardInterrupt), stage.resumable("pretrain") as first:
+        (first / "half").write_text("done")
+        raise KeyboardInterrupt
+    with stage.resumable("pretrain") as again:
+        assert again == first and (again / "half").read_text() == "done"
+    assert not first.exists()
+
+
+def test_resumable_state_belongs_to_its_settings_and_its_data(clone):
+    before = stage.fingerprint("finetune"), stage.fingerprint("pretrain")
+    values = yaml.safe_load((clone / "params.yaml").read_text())
+    values["finetune"]["p_mask"] = 0.25
+    (clone / "params.yaml").write_text(yaml.safe_dump(values))
+    assert stage.fingerprint("finetune") != before[0] and stage.fingerprint("pretrain") == before[1]
+    (clone / "data" / "collect" / "content").write_bytes(b"other games")
+    assert stage.fingerprint("pretrain") != before[1]
+
+
+def test_resumable_state_without_its_data_is_refused(clone):
+    shutil.rmtree(clone / "data" / "collect")
+    with pytest.raises(UserError, match="data/collect is missing"):
+        stage.fingerprint("pretrain")
+
+
+@pytest.mark.parametrize(("error", "code"), [(UserError("no such map"), 2), (KeyboardInterrupt(), 130)])
+def test_a_stage_that_fails_says_one_sentence(error, code, monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["collect"])
+
+    def work(config):
+        raise error
+
+    assert stage.main("collect", "It fails.", work) == code
+    err = capsys.readouterr().err.strip()
+    assert err.startswith("collect: ") and len(err.splitlines()) == 1
+    assert "no such map" in err if code == 2 else "goes on" in err
+
+
+# The whole pipeline, on a game that is played in seconds.
+
+
+class Project:
+    """A clone with its own git, DVC cache and traces."""
+
+    def __init__(self, folder):
+        self.root, self.traces = folder / "clone", folder / "traces"
+        self.traces.mkdir()
+        files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
+        for name in filter(None, files.split("\0")):
+            if (ROOT / name).is_file():
+                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
+                shutil.copy(ROOT / name, self.root / name)
+        for name in ("dvc.lock", "metrics", "plots"):
+            path = self.root / name
+            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
+        self.env = os.environ | {
+            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+            "PYTHONPATH": f"{self.root / 'tests' / 'tracing'}{os.pathsep}{self.root}",
+            "DVC_SITE_CACHE_DIR": str(folder / "site"),
+            "DVC_GLOBAL_CONFIG_DIR": str(folder / "global"),
+            "DVC_NO_ANALYTICS": "1",
+            "RMIOV2_TRACE": str(self.traces),
+            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
+        }  # fmt: skip
+        self.compose()
+        self.run("git", "init", "-q")
+        self.commit()
+
+    def run(self, *command):
+        """What the command printed; fails the test with all of it if the command fails."""
+        done = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True)
+        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
+        return done.stdout
+
+    def compose(self, *overrides):
+        self.run("python", "-m", "pipelines.params", "preset=toy", "env=toy_lights", *overrides)
+
+    def commit(self):
+        self.run("git", "add", "-A")
+        self.run("git", "commit", "-qm", "state", "--allow-empty")
+
+    def repro(self):
+        """The stages that ran."""
+        said = self.run("dvc", "repro")
+        return [name for name in STAGES if f"Running stage '{name}'" in said]
+
+    def read(self, name):
+        return json.loads((self.root / name).read_text())
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The pipeline has run once; tests that follow leave it reproduced."""
+    made = Project(tmp_path_factory.mktemp("pipeline"))
+    assert made.repro() == list(STAGES)
+    made.commit()
+    return made
+
+
+@pytest.mark.pipeline
+class TestWholePipeline:
+    def test_everything_declared_is_there_and_nothing_is_left_over(self, project):
+        for name in STAGES:
+            for out in outputs(name):
+                assert (project.root / out).exists(), out
+        assert (project.root / "reports" / "index.html").stat().st_size > 1000
+        assert list((project.root / "state" / "resume").glob("*/*")) == []
+        assert project.run("git", "status", "--porcelain") == ""
+
+    def test_metrics_hold_what_other_programs_read(self, project):
+        for name in ("pretrain", "finetune"):
+            metrics = project.read(f"metrics/{name}.json")
+            assert set(metrics) >= {"env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s"}
+            assert (metrics["env"], metrics["preset"], metrics["seeds"]) == ("toy/lights", "toy", [0])
+        assert set(project.read("metrics/finetune.json")["l_rec"]) == {"before", "after"}
+        result = project.read("metrics/evaluate.json")
+        modes = {"completion", "completion_untuned", "zeros", "last_seen", "open_loop"}
+        assert (
+            set(result["performance"]) == set(result["ci95"]) == set(result["auc"]) == set(result["auc_ci95"]) == modes
+        )
+        assert all(len(curve) == len(result["p_loss"]) for curve in result["performance"].values())
+        assert {"env", "agent", "measure", "episodes", "random", "true_availability"} <= set(result)
+
+    @pytest.mark.parametrize("name", STAGES)
+    def test_a_stage_declares_every_setting_that_it_reads(self, project, name):
+        read = json.loads((project.traces / f"{name}.json").read_text())["settings"]
+        declared = STAGES[name].get("params", [])
+        assert [key for key in read if not covered(key, declared, ".")] == []
+        assert [entry for entry in declared if not any(covered(key, [entry], ".") for key in read)] == []
+
+    @pytest.mark.parametrize("name", STAGES)
+    def test_a_stage_depends_on_all_the_code_that_it_runs(self, project, name):
+        ran = set(json.loads((project.traces / f"{name}.json").read_text())["code"])
+        ran = {file for file in ran if file.startswith(("rmiov2/", "pipelines/"))}
+        code = [dependency for dependency in STAGES[name]["deps"] if dependency.startswith(("rmiov2/", "pipelines/"))]
+        assert f"pipelines/stages/{name}.py" in ran
+        assert [file for file in sorted(ran - CHANGES_NO_RESULT) if not covered(file, code, "/")] == []
+
+    def test_no_setting_is_read_by_no_stage(self, project):
+        read = {key for name in STAGES for key in json.loads((project.traces / f"{name}.json").read_text())["settings"]}
+        assert sorted(set(known_keys()) - read) == []
+
+    def test_a_second_run_runs_nothing(self, project):
+        assert project.repro() == []
+
+    def test_the_page_can_be_thrown_away_and_drawn_again(self, project):
+        page = project.root / "reports" / "index.html"
+        before = page.read_bytes()
+        shutil.rmtree(page.parent)
+        assert project.repro() == []
+        project.run("python", "-m", "pipelines.stages.report")
+        assert page.read_bytes() == before
+        assert "up to date" in project.run("dvc", "status")
+
+    def test_words_that_change_no_result_rerun_nothing(self, project):
+        readme = project.root / "README.md"
+        readme.write_text(readme.read_text() + "\nOne more word.\n")
+        assert project.repro() == []
+
+    def test_dvc_shows_metrics_and_plots(self, project):
+        assert "metrics/evaluate.json" in project.run("dvc", "metrics", "show")
+        project.run("dvc", "plots", "show", "-o", "dvc_plots")
+        assert (project.root / "dvc_plots" / "index.html").stat().st_size > 1000
+
+    def test_a_changed_p_mask_reruns_what_comes_after_it_and_going_back_reruns_only_the_page(self, project):
+        project.compose("finetune.p_mask=0.25")
+        assert project.repro() == ["finetune", "evaluate", "report"]
+        assert "auc.completion" in project.run("dvc", "metrics", "diff", "HEAD", "--all")
+        project.compose()
+        assert project.repro() in ([], ["report"])
+        assert project.run("git", "diff", "--stat", "metrics", "plots", "params.yaml") == ""
+
+    def test_equal_runs_give_equal_bytes(self, project):
+        made = ["models/pretrain/checkpoint.safetensors", "models/finetune/checkpoint.safetensors"]
+        made += ["plots/learning.csv", "plots/pretrain.csv", "plots/finetune.csv", "metrics/evaluate.json"]
+        made += ["results/episodes.parquet", "results/scene.json"]
+        before = {name: (project.root / name).read_bytes() for name in made}
+        for name in ("pretrain", "finetune", "evaluate"):
+            project.run("python", "-m", f"pipelines.stages.{name}")
+        assert [name for name in made if (project.root / name).read_bytes() != before[name]] == []
