@@ -95,7 +95,9 @@ class Policy(Section):
     grad_clip: Annotated[float, Field(gt=0)]
     huber: Annotated[float, Field(gt=0)] = Field(description="delta of the value loss")
     value_norm: bool
-    return_norm: bool = Field(description="divide advantages by the running spread of returns; false: standardise each batch")
+    return_norm: bool = Field(
+        description="divide advantages by the running spread of returns; false: standardise each batch"
+    )
     return_floor: Annotated[float, Field(gt=0)] = Field(description="the spread is never taken below this")
     unimix: Probability = Field(description="share of a uniform over the available actions")
 
@@ -108,7 +110,9 @@ class Collect(Section):
 
 class Pretrain(Section):
     env_steps: Positive = Field(description="environment steps, warm-up included")
-    segment: Positive = Field(description="steps of a sweep between two trainings; an episode that ends earlier ends it")
+    segment: Positive = Field(
+        description="steps of a sweep between two trainings; an episode that ends earlier ends it"
+    )
     e_m: Annotated[float, Field(gt=0)] = Field(description="E_M, world-model updates per environment step")
     e_pi: NonNegative = Field(description="E_pi, policy rounds per environment step")
     policy_after: Count = Field(description="environment steps before the policy begins to learn")

@@ -14,9 +14,9 @@ from safetensors.torch import save_file
 from storage_cases import killed_at_every_line
 
 from rmiov2 import config as configuration
+from rmiov2.agents.base import load_parts
 from rmiov2.files import write_json
 from rmiov2.seeding import Generators
-from rmiov2.agents.base import load_parts
 from rmiov2.training import checkpoint
 from rmiov2.types import EnvSpec, UserError
 

@@ -109,7 +109,8 @@ def test_killed_at_a_random_moment_and_started_again_it_is_the_straight_run(
 
 def test_masked_fine_tuning_improves_what_is_said_of_lost_agents_and_leaves_the_policy(straight: Path) -> None:
     before, after = (
-        checkpoint.load(straight / stage / "checkpoint.safetensors").state["agent"] for stage in ("pretrain", "finetune")
+        checkpoint.load(straight / stage / "checkpoint.safetensors").state["agent"]
+        for stage in ("pretrain", "finetune")
     )
     assert all((before["actor"][name] == after["actor"][name]).all() for name in before["actor"])
     rows = (straight / "finetune.csv").read_text().splitlines()

@@ -117,7 +117,9 @@ def test_padding_costs_nothing() -> None:
     assert (batch["row"] == 0).any()
 
     def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
-        latent = observe(agent.model, batch["obs"], torch.ones(batch["obs"].shape[:3]), batch["act"], batch["start"], None)
+        latent = observe(
+            agent.model, batch["obs"], torch.ones(batch["obs"].shape[:3]), batch["act"], batch["start"], None
+        )
         return total_loss(model_losses(agent.model, latent, batch)[0], 1.0)
 
     padded = dict(batch)

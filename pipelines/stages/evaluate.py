@@ -54,15 +54,17 @@ def record(config: Config, agent: Any) -> dict[str, Any]:
 
     from rmiov2.envs.registry import make_env
     from rmiov2.evaluation.scene import record_scene
+    from rmiov2.evaluation.sweep import rows_of
     from rmiov2.world_model.reward_trend import reward_trend
 
     def trend(rew: Floats) -> tuple[Floats, Ints]:
         return reward_trend(rew, config.reward_trend, float(np.var(rew)))
 
     seed, p_loss = config.report.scene_seed, config.report.scene_p_loss
-    env = make_env(config.env.name, 1)
+    rows = rows_of(config.evaluate)  # as many as were played with, so that nothing is compiled anew
+    env = make_env(config.env.name, rows)
     try:
-        return record_scene(env, agent.team(1, seed), p_loss, seed, trend, config.evaluate.pattern)
+        return record_scene(env, agent.team(rows, seed), p_loss, seed, trend, config.evaluate.pattern)
     finally:
         env.close()
 

@@ -51,7 +51,7 @@ class Agent(ABC):
     def act(
         self, memory: Any, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
     ) -> tuple[Actions, Any]:
-        """Choose for every agent of every team; rows with `first` begin with an empty memory. rng is not touched if greedy."""
+        """Choose for every agent of every team; rows with `first` begin with an empty memory."""
 
     @abstractmethod
     def update(
@@ -78,7 +78,7 @@ class Agent(ABC):
 
     @abstractmethod
     def state_dict(self) -> Mapping[str, Any]:
-        """Everything that learning changed: networks, optimisers, normalisers, counters, as tensors and plain numbers."""
+        """Everything that learning changed: networks, optimisers, normalisers, counters."""
 
     @abstractmethod
     def load_state_dict(self, state: Mapping[str, Any]) -> None:

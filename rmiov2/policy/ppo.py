@@ -17,8 +17,8 @@ from rmiov2.policy.critic import Critic, ValueNorm
 class Pseudo:
     """The pseudo buffer B_p: M rollouts of H steps.
 
-    obs (M, H, N, O) · avail (M, H, N, A) or None · act (M, H, N, .) · logp (M, H, N) · memory (M, N, hidden) before step 0 ·
-    features (M, H, N, F) · advantage, returns, weight (M, H); weight is the probability that the step is played.
+    obs (M, H, N, O) · avail (M, H, N, A) or None · act (M, H, N, .) · logp (M, H, N) · memory (M, N, hidden)
+    before step 0 · features (M, H, N, F) · advantage, returns, weight (M, H); weight: the step's chance to be played.
     """
 
     obs: Tensor

@@ -59,9 +59,7 @@ def true_availability_picture(evaluate: Mapping[str, Any]) -> Picture | None:
     return _performance(block, evaluate, "performance_true_availability", "The same with the true mask", caption)
 
 
-def _performance(
-    block: Mapping[str, Any], evaluate: Mapping[str, Any], name: str, title: str, caption: str
-) -> Picture:
+def _performance(block: Mapping[str, Any], evaluate: Mapping[str, Any], name: str, title: str, caption: str) -> Picture:
     figure = canvas()
     axes = figure.add_subplot()
     draw_performance(axes, block, evaluate["p_loss"], measure_name(evaluate))
@@ -149,9 +147,7 @@ def auc_picture(evaluate: Mapping[str, Any]) -> Picture:
     return Picture("auc", "Area under the curve", caption, alt, png(figure), "auc.csv", data)
 
 
-def _auc_marks(
-    axes: Axes, block: Mapping[str, Any], modes: list[str], offset: float, digits: int | None
-) -> None:
+def _auc_marks(axes: Axes, block: Mapping[str, Any], modes: list[str], offset: float, digits: int | None) -> None:
     """A mark and its interval per mode of the block; hollow and without its number where digits is None."""
     filled = digits is not None
     for row, mode in enumerate(modes):

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import cast
 
 import numpy as np
 
@@ -79,9 +80,14 @@ class Sweep:
         return (np.stack(self.rewards) * np.stack(self.playing)).sum(0)  # type: ignore[no-any-return]
 
 
+def stacked(acts: list[Actions]) -> Actions:
+    """(T, B, N) or (T, B, N, A)."""
+    return cast(Actions, np.stack(acts))
+
+
 def cut(rows: list[Step], acts: list[Actions], alive: Bools, begins: bool) -> list[Trajectory]:
     """The T steps of B rows as one trajectory per row that still played; alive (T, B) says until when."""
-    obs, state, act = np.stack([r.obs for r in rows]), np.stack([r.state for r in rows]), np.stack(acts)
+    obs, state, act = np.stack([r.obs for r in rows]), np.stack([r.state for r in rows]), stacked(acts)
     avail = None if rows[0].avail is None else np.stack([r.avail for r in rows])  # type: ignore[misc]
     rew = np.stack([r.rew for r in rows[1:]])
     con = 1 - np.stack([r.terminated for r in rows[1:]]).astype(np.float32)
@@ -99,6 +105,6 @@ def cut(rows: list[Step], acts: list[Actions], alive: Bools, begins: bool) -> li
                     con[:steps, b],
                     begins,
                     bool(won[steps - 1, b]),
-                )  # fmt: skip
+                )
             )
     return pieces

@@ -1,4 +1,4 @@
-"""Masked fine-tuning, Algorithm 2, lines 20-27: M learns to say what was hidden; pi is frozen and goes on collecting."""
+"""Masked fine-tuning, Algorithm 2, lines 20-27: M learns to say what was hidden; pi stays and collects."""
 
 from __future__ import annotations
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -122,7 +123,8 @@ class Pretraining:
     def examine(self, env: Env) -> None:
         """One point of the learning curve: greedy, on its own environments and seeds."""
         p = self.config.pretrain
-        value, lo, hi = greedy_performance(env, self.agent.team, p.eval_episodes, derive(self.config.seed, "learning"))
+        team = partial(self.agent.team, mode="zeros")  # nobody is blind here, so nothing is ever filled in
+        value, lo, hi = greedy_performance(env, team, p.eval_episodes, derive(self.config.seed, "learning"))
         self.learning.append(
             {"env_steps": self.env_steps, "performance": value, "lo": lo, "hi": hi, "episodes": p.eval_episodes}
         )
@@ -147,7 +149,7 @@ class Pretraining:
         """Go on where state_dict was taken; the replay must already hold its trajectories."""
         if state["trajectories"] != self.replay.added:
             raise UserError(
-                f"the resumable state counts {state['trajectories']} trajectories, its replay holds {self.replay.added};"
+                f"resumable state counts {state['trajectories']} trajectories, its replay holds {self.replay.added};"
                 " remove state/resume and run the stage again"
             )
         self.agent.load_state_dict(state["agent"])

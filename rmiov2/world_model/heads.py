@@ -37,8 +37,8 @@ class Predictors(nn.Module):
         if self.avail is None:
             return None
         logits = self.avail(features)
-        likeliest: Tensor = logits == logits.max(-1, keepdim=True).values
-        return likeliest | (logits > 0)
+        mask: Tensor = (logits > 0) | (logits == logits.max(-1, keepdim=True).values)
+        return mask
 
     def reward(self, features: Tensor) -> Tensor:
         """r of the step that led here, (...,)."""

@@ -1,0 +1,1 @@
+"""How fast it is, each number beside the one it must be compared with: `python -m benchmarks --help`."""

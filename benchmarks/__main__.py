@@ -1,0 +1,119 @@
+"""Measure speed: every number beside the one it must be compared with, its aim, and whether it was met.
+
+  world_model   world-model updates beside their floor: counted matrix products at this machine's rate for large ones
+  imagination   imagined steps and whole policy rounds, likewise
+  collection    environment steps in the training loop beside the bare environment under random play
+  evaluation    episodes with completion, all p_loss in one wide batch
+  latency       one decision of one team, with and without completion
+  fusion        parameters and compute of the two fusion modules (Appendix D), on models built and trained
+
+Threads, preset and number of environments are those of params.yaml; small and paper are those of conf/preset.
+Run it on an idle machine: other programs spoil a comparison less than a number, but they spoil both.
+All of it takes some minutes, most of them at paper size: `--presets small` leaves that out.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import sys
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from pipelines import paths, stage
+from rmiov2 import config
+from rmiov2.config import Config
+from rmiov2.files import write_json
+from rmiov2.types import UserError
+
+if TYPE_CHECKING:
+    from benchmarks.table import Row
+
+NAMES = ("world_model", "imagination", "collection", "evaluation", "latency", "fusion")
+PRESETS = ("small", "paper")
+DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0, or 2 and one sentence on standard error, or 130 when stopped by Ctrl-C. A missed aim is no error."""
+    for variable, value in stage.PASSIVE.items():
+        os.environ.setdefault(variable, value)
+    options = parser().parse_args(arguments)
+    try:
+        measure(options, config.load(paths.PARAMS))
+    except UserError as error:
+        print(f"bench: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nbench: stopped; nothing was written", file=sys.stderr)
+        return 130
+    print(f"bench: {options.out}")
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    made.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help="default: all")
+    made.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS), help="default: both")
+    made.add_argument(
+        "--envs", nargs="+", metavar="ENV", help="of fusion: suite/map …, or all (default: those the paper and 3m name)"
+    )
+    made.add_argument("--repeats", type=_positive(int), default=5, help="the median is taken (default: %(default)s)")
+    made.add_argument(
+        "--seconds", type=_positive(float), default=1.0, help="that a repeat lasts at least (default: %(default)s)"
+    )
+    made.add_argument("--out", type=Path, default=DEFAULT_OUT, help="default: bench/bench.json; it is replaced")
+    return made
+
+
+def _positive(kind: type) -> Callable[[str], Any]:
+    def parse(text: str) -> Any:
+        value = kind(text)
+        if value <= 0:
+            raise argparse.ArgumentTypeError(f"got {text}, expected more than 0")
+        return value
+
+    return parse
+
+
+def measure(options: argparse.Namespace, params: Config) -> None:
+    """Run the chosen benches, print the table and write the JSON."""
+    import torch
+
+    from benchmarks.table import render, verdict
+
+    torch.set_num_threads(params.threads)
+    machine: dict[str, Any] = {"cores": os.cpu_count(), "threads": params.threads, "torch": str(torch.__version__)}
+    machine["load_at_start"] = round(os.getloadavg()[0], 2)
+    rows = {name: bench(name, options, params) for name in options.only}
+    every = [row for found in rows.values() for row in found]
+    print(render(every))
+    print(f"{verdict(every)}; {', '.join(f'{name} {value}' for name, value in machine.items())}")
+    records = {name: [row.record() for row in found] for name, found in rows.items()}
+    write_json(options.out, {"machine": machine, "benches": records})
+
+
+def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
+    """The rows of one of NAMES."""
+    from benchmarks import fusion, learning, playing
+    from benchmarks.clock import Effort
+
+    effort = Effort(options.repeats, options.seconds)
+    envs = fusion.EVERY if options.envs == ["all"] else options.envs or fusion.ENVS
+    runs: dict[str, Callable[[], list[Row]]] = {
+        "world_model": lambda: learning.world_model(options.presets, effort),
+        "imagination": lambda: learning.imagination(options.presets, effort),
+        "collection": lambda: playing.collection(params, effort),
+        "evaluation": lambda: playing.evaluation(params, effort),
+        "latency": lambda: playing.latency(options.presets),
+        "fusion": lambda: fusion.fusion(envs, options.presets),
+    }
+    return runs[name]()
+
+
+if __name__ == "__main__":
+    sys.exit(main())

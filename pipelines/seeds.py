@@ -1,0 +1,100 @@
+"""The whole study again for several seeds, each in a clone of its own, and their results side by side.
+
+    python -m pipelines.seeds 0 1 2 --jobs 2 env=smax_3m
+
+A seed that has finished is not repeated; one that was stopped goes on. What is kept of each is small: its metrics, its
+learning curve, and one picture of all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import shutil
+import subprocess
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+
+from pipelines import paths
+from pipelines.params import as_text, compose_values
+from pipelines.stage import PASSIVE
+from rmiov2.files import replace_file
+from rmiov2.types import UserError
+
+KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
+SEEDS = paths.ROOT / "docs" / "seeds"
+
+
+def workspace(env: str, seed: int, overrides: list[str]) -> Path:
+    """A clone of the committed code with the settings of one seed; the same arguments find it again."""
+    folder = paths.STATE / "seeds" / f"{env.replace('/', '-')}-{seed}"
+    if not folder.is_dir():
+        unfinished = folder.with_name(folder.name + ".new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        subprocess.run(["git", "clone", "--quiet", str(paths.ROOT), str(unfinished)], check=True)
+        unfinished.rename(folder)
+    with replace_file(folder / "params.yaml") as handle:
+        handle.write(as_text(compose_values([*overrides, f"seed={seed}"])).encode())
+    return folder
+
+
+def study(folder: Path) -> int:
+    """`dvc repro` in a workspace, its words in its log; the exit status."""
+    command = [sys.executable, "-m", "dvc", "repro"]
+    environment = {**PASSIVE, **os.environ, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
+    print(f"seed: {folder.name} runs, `tail -f {folder.relative_to(paths.ROOT)}.log` watches", flush=True)
+    with folder.with_suffix(".log").open("a") as log:
+        return subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=False).returncode
+
+
+def keep(folder: Path, target: Path) -> None:
+    """Copy what is small of a finished seed."""
+    target.mkdir(parents=True, exist_ok=True)
+    for name in KEPT:
+        with replace_file(target / Path(name).name) as handle:
+            handle.write((folder / name).read_bytes())
+
+
+def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
+    """Every seed to its end, `jobs` at a time, then the picture; raises UserError if one failed."""
+    from rmiov2.reporting import overlay_seeds
+
+    env = str(compose_values(overrides)["env"]["name"])
+    folders = [workspace(env, seed, overrides) for seed in seeds]
+    with ThreadPoolExecutor(jobs) as pool:
+        failed = [f.name for f, status in zip(folders, pool.map(study, folders), strict=True) if status]
+    if failed:
+        raise UserError(f"{', '.join(failed)} failed; see state/seeds/*.log, then run the same command again")
+    target = SEEDS / env.replace("/", "-")
+    for seed, folder in zip(seeds, folders, strict=True):
+        keep(folder, target / f"seed-{seed}")
+    kept = [target / f"seed-{seed}" for seed in seeds]
+    return overlay_seeds(
+        [folder / "evaluate.json" for folder in kept],
+        [folder / "learning.csv" for folder in kept],
+        target / "seeds.png",
+    )
+
+
+def main() -> int:
+    """0, or 2 and one sentence on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
+    parser.add_argument("--jobs", type=int, default=1, help="seeds side by side; give each as many threads as are left")
+    options, overrides = parser.parse_known_args()
+    if wrong := [text for text in overrides if "=" not in text or text.startswith("-")]:
+        parser.error(f"got {wrong[0]}, expected key=value")
+    try:
+        picture = run(options.seeds, overrides, options.jobs)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    print(f"seeds: {picture.relative_to(paths.ROOT)}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

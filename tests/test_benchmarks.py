@@ -1,0 +1,65 @@
+"""The floor that speed is held against: operations counted as by hand; and the table that says so."""
+
+import copy
+
+import pytest
+import torch
+from learning_cases import agent_and_replay, settings
+from torch import nn
+
+from benchmarks.clock import count_flops
+from benchmarks.fusion import costs
+from benchmarks.table import Row, in_flop, render, verdict
+from rmiov2.seeding import Generators
+
+
+def test_a_linear_layer_costs_one_product_forward_and_two_backward():
+    layer, x = nn.Linear(7, 5), torch.ones(3, 7, requires_grad=True)
+    product = 2 * 3 * 7 * 5
+    assert count_flops(lambda: layer(x)) == product
+    assert count_flops(lambda: layer(x).sum().backward()) == 3 * product
+
+
+def test_a_recurrent_step_is_counted_with_its_three_gates():
+    memory, x = nn.GRU(6, 4, batch_first=True), torch.ones(2, 9, 6)
+    assert count_flops(lambda: memory(x)) == 2 * 2 * 9 * (3 * 4) * (6 + 4)
+
+
+@pytest.mark.parametrize("ffn", [0, 48])
+def test_a_fusion_costs_its_projections_and_a_square_of_the_agents(ffn):
+    agent, _ = agent_and_replay(settings("toy/lights", world_model__fusion_ffn=ffn), sweeps=1)
+    n, s = agent.spec.num_agents, agent.config.world_model
+    w = s.hidden
+    for name, calls in (("observation fusion", s.length), ("action fusion", s.length - 1)):
+        cost = costs(agent.model)[name]
+        forward = n * (2 * w * 3 * w + 2 * w * w + 2 * 2 * w * ffn) + 2 * (2 * n * n * w)
+        assert cost.step_flop == forward
+        assert cost.update_flop == 3 * forward * s.batch * calls
+        assert cost.parameters == 3 * w * w + 3 * w + w * w + w + 2 * w + (2 * w * ffn + ffn + 3 * w if ffn else 0)
+
+
+def test_an_update_without_the_fusions_is_cheaper_by_what_they_are_said_to_cost():
+    agent, replay = agent_and_replay(settings("toy/lights"), sweeps=4)
+    bare = copy.deepcopy(agent)
+    bare.model.observation_fusion = bare.model.action_fusion = nn.Identity()
+    whole, rest = (count_flops(lambda who=who: who.update(replay, Generators(0), 1, 0)) for who in (agent, bare))
+    assert whole - rest == sum(cost.update_flop for cost in costs(agent.model).values())
+
+
+def test_the_table_states_every_aim_and_whether_it_was_met():
+    rows = [
+        Row("updates", "4 updates/s", "2.0x its floor", "at most 3x its floor", True),
+        Row("collection", "10 steps/s", "half", "at least 70%", False),
+        Row("latency", "1 ms", "nobody blind"),
+    ]
+    head, rule, *lines = render(rows).splitlines()
+    aims = zip([head, *lines], ["aim", "at most", "at least", "none"], strict=True)
+    assert len({line.index(aim) for line, aim in aims}) == 1
+    assert set(rule) == {"-", " "} and head.endswith("met")
+    assert [line.split()[-1] for line in lines] == ["yes", "NO", "-"]
+    assert verdict(rows) == "1 of 2 aims met; not met: collection"
+
+
+@pytest.mark.parametrize(("operations", "text"), [(1.58e6, "1.58 MFLOP"), (5e10, "50 GFLOP"), (800, "0.8 kFLOP")])
+def test_operations_are_written_with_their_prefix(operations, text):
+    assert in_flop(operations) == text
