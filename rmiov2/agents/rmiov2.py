@@ -65,9 +65,13 @@ class RMIOv2(Agent):
         normalised = self.model.normalise(torch.from_numpy(obs).to(self.device))
         out, after = self.actor.unroll(normalised[:, None], before)
         mask = None if avail is None else torch.from_numpy(avail).to(self.device)
-        generator = None if greedy else torch.Generator().manual_seed(int(rng.integers(2**63)))
-        act, _ = self.actor.choose(out[:, 0], mask, generator)
+        noise = None if greedy else self._noise(out[:, 0].shape, rng)
+        act = self.actor.draw(out[:, 0], mask, noise)
         return playable(act, self.spec.discrete).cpu().numpy(), Memory(after[:, 0])
+
+    def _noise(self, shape: torch.Size, rng: np.random.Generator) -> Tensor:
+        drawn = rng.gumbel(size=shape) if self.spec.discrete else rng.standard_normal(shape)
+        return torch.from_numpy(drawn.astype(np.float32)).to(self.device)
 
     @torch.no_grad()
     def reconstruction_error(self, batch: Batch, seen: Bools) -> float:

@@ -56,21 +56,23 @@ class Actor(nn.Module):
             return probs.masked_fill(~avail, 1.0).log().masked_fill(~avail, -math.inf)
         return F.log_softmax(masked, -1).masked_fill(~avail, -math.inf)
 
-    def choose(self, out: Tensor, avail: Tensor | None, generator: torch.Generator | None) -> tuple[Tensor, Tensor]:
-        """An action per agent and its log-probability, of out (..., N, A); the likeliest without a generator."""
-        if avail is not None:
-            log_probs = self.log_probs(out, avail)
-            if generator is None:
-                act = log_probs.argmax(-1)
-            else:
-                uniform = torch.rand(log_probs.shape, generator=generator).to(out.device).clamp(1e-7, 1 - 1e-7)
-                act = (log_probs - torch.log(-torch.log(uniform))).argmax(-1)  # Gumbel-max
-            return act, log_probs.gather(-1, act[..., None]).squeeze(-1)
-        noise = (
-            torch.zeros_like(out) if generator is None else torch.randn(out.shape, generator=generator).to(out.device)
-        )
-        act = (out + noise * self.std()) * self.width_mask
-        return act, self.log_prob(out, act, None)
+    def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
+        """What makes a draw of it: Gumbel noise for discrete actions, normal for continuous, of the shape of `out`."""
+        if not self.spec.discrete:
+            return torch.randn(shape, generator=generator)
+        return -torch.log(-torch.log(torch.rand(shape, generator=generator).clamp(1e-7, 1 - 1e-7)))
+
+    def draw(self, out: Tensor, avail: Tensor | None, noise: Tensor | None) -> Tensor:
+        """An action per agent, (..., N) or (..., N, A), of out (..., N, A); the likeliest without noise."""
+        if avail is None:
+            return (out if noise is None else out + noise * self.std()) * self.width_mask
+        scores = self.log_probs(out, avail) if self.settings.unimix else out.masked_fill(~avail, -math.inf)
+        return (scores if noise is None else scores + noise).argmax(-1)
+
+    def choose(self, out: Tensor, avail: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
+        """A drawn action per agent and its log-probability (..., N)."""
+        act = self.draw(out, avail, self.noise(out.shape, generator).to(out.device))
+        return act, self.log_prob(out, act, avail)
 
     def std(self) -> Tensor:
         """(N, A), continuous only."""
