@@ -132,6 +132,9 @@ class Finetune(Section):
 
 class Execution(Section):
     history: Positive = Field(description="l, steps that the world model is unrolled over")
+    availability: Annotated[float, Field(gt=0, lt=1)] = Field(
+        description="a blind agent may try what is likelier than this"
+    )
 
 
 class Evaluate(Section):

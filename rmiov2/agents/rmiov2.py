@@ -82,7 +82,7 @@ class RMIOv2(Agent):
         return float(masked_mean(error, (~arrived) * tensors["row"][..., None]))
 
     def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
-        return complete(self.model, history, teams)
+        return complete(self.model, history, teams, self.config.execution.availability)
 
     # Learning.
 

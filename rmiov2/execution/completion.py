@@ -44,11 +44,12 @@ class History:
 
 
 @torch.no_grad()
-def complete(model: WorldModel, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
+def complete(model: WorldModel, history: History, teams: Bools, threshold: float) -> tuple[Floats, Bools | None]:
     """The present observations and availability as M has them, (M, N, O) and (M, N, A), of the chosen teams (B,).
 
     M is unrolled over the window from h_0, its posterior fed with what arrived and zeros elsewhere (the semi-posterior
-    of line 34); z is the mode. Nothing that M said is ever fed back as if it had been observed.
+    of line 34); z is the mode. An action counts as available if M gives it more than `threshold`. Nothing that M said is
+    ever fed back as if it had been observed.
     """
     device = model.obs_mean.device
     longest = int(history.rows[teams].max())
@@ -59,6 +60,6 @@ def complete(model: WorldModel, history: History, teams: Bools) -> tuple[Floats,
     latent = observe(model, model.normalise(obs), seen.float(), act, start.float(), None)
     last = torch.from_numpy(history.rows[teams] - 1).to(device)
     features = latent.features[torch.arange(len(last), device=device), last]
-    avail = model.predict.available(features)
+    avail = model.predict.available(features, threshold)
     completed = model.denormalise(model.predict.obs(features)) * model.width_mask
     return completed.cpu().numpy(), None if avail is None else avail.cpu().numpy()

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -32,12 +34,14 @@ class Predictors(nn.Module):
         self.rew = TeamHead(features, hidden, layers)
         self.con = TeamHead(features, hidden, layers)
 
-    def available(self, features: Tensor) -> Tensor | None:
-        """The predicted mask (..., N, A): likely actions, and always the likeliest; None if continuous."""
+    def available(self, features: Tensor, threshold: float = 0.5) -> Tensor | None:
+        """The mask (..., N, A): actions likelier than threshold, and always the likeliest; None if continuous."""
         if self.avail is None:
             return None
         logits = self.avail(features)
-        mask: Tensor = (logits > 0) | (logits == logits.max(-1, keepdim=True).values)
+        mask: Tensor = (logits > math.log(threshold / (1 - threshold))) | (
+            logits == logits.max(-1, keepdim=True).values
+        )
         return mask
 
     def reward(self, features: Tensor) -> Tensor:
