@@ -115,6 +115,7 @@ class Pretrain(Section):
     )
     e_m: Annotated[float, Field(gt=0)] = Field(description="E_M, world-model updates per environment step")
     e_pi: NonNegative = Field(description="E_pi, policy rounds per environment step")
+    anneal: Rate = Field(description="share of rates and entropy left at the end; they fall over the second half")
     policy_after: Count = Field(description="environment steps before the policy begins to learn")
     eval_every: Positive = Field(description="environment steps between two points of the learning curve")
     eval_episodes: Positive
@@ -127,6 +128,7 @@ class Finetune(Section):
     updates: Positive = Field(description="masked world-model updates")
     env_steps: Count = Field(description="environment steps that go on being collected with the frozen policy")
     lr: Rate
+    anneal: Rate = Field(description="share of lr left at the end; it falls over the second half")
     held_out_episodes: Positive = Field(description="fresh episodes on which L_rec is measured")
 
 

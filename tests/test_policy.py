@@ -88,14 +88,14 @@ def test_a_good_action_becomes_likelier_and_a_dead_agent_learns_nothing() -> Non
     agent, _ = agent_and_replay(config, sweeps=1)
     for advantage, grows in ((1.0, True), (-1.0, False)):
         p = pseudo(agent, advantage)
-        loss, _ = actor_loss(agent.actor, p, config.policy)
+        loss, _ = actor_loss(agent.actor, p, config.policy.clip, config.policy.entropy)
         grads = torch.autograd.grad(loss, list(agent.actor.parameters()))
         with torch.no_grad():
             for parameter, grad in zip(agent.actor.parameters(), grads, strict=True):
                 parameter -= 0.01 * grad
         out, _ = agent.actor.unroll(p.obs, p.memory)
         assert bool(agent.actor.log_prob(out, p.act, p.avail).mean() > p.logp.mean()) is grows
-    loss, _ = actor_loss(agent.actor, pseudo(agent, 1.0, avail_all=False), config.policy)
+    loss, _ = actor_loss(agent.actor, pseudo(agent, 1.0, avail_all=False), config.policy.clip, 0.0)
     assert all(not g.any() for g in torch.autograd.grad(loss, list(agent.actor.parameters())))
 
 
@@ -104,7 +104,7 @@ def test_beyond_the_clip_there_is_no_gradient() -> None:
     agent, _ = agent_and_replay(config, sweeps=1)
     p = pseudo(agent, 1.0)
     p.logp = p.logp - math.log(1 + 2 * config.policy.clip)
-    loss, _ = actor_loss(agent.actor, p, config.policy)
+    loss, _ = actor_loss(agent.actor, p, config.policy.clip, config.policy.entropy)
     assert all(not g.any() for g in torch.autograd.grad(loss, list(agent.actor.parameters())))
 
 
@@ -114,7 +114,7 @@ def test_the_policy_losses_leave_the_world_model_alone() -> None:
     before = {name: value.clone() for name, value in agent.model.state_dict().items()}
     batch, rngs = to_torch(replay.sample(8, 8, np.random.default_rng(0)), agent.device), Generators(0)
     _, p = agent._imagine(*agent._branches(batch, rngs), rngs)
-    loss, _ = actor_loss(agent.actor, p, config.policy)
+    loss, _ = actor_loss(agent.actor, p, config.policy.clip, config.policy.entropy)
     (loss + critic_loss(agent.critic, agent.value_norm, p, 10.0)).backward()
     assert all(parameter.grad is None for parameter in agent.model.parameters())
     assert any(parameter.grad is not None for parameter in agent.actor.parameters())

@@ -55,11 +55,17 @@ class Agent(ABC):
 
     @abstractmethod
     def update(
-        self, replay: Sampler, rngs: Generators, model_updates: int, policy_rounds: int, mask: Mask | None = None
+        self,
+        replay: Sampler,
+        rngs: Generators,
+        model_updates: int,
+        policy_rounds: int,
+        mask: Mask | None = None,
+        scale: float = 1.0,
     ) -> Metrics:
         """Learn from the replay: so many world-model updates, then so many policy rounds (Algorithm 1).
 
-        With a mask, as masked fine-tuning has it (Algorithm 2): what the mask hides is blanked in the model's input.
+        scale multiplies learning rates and entropy. With a mask (Algorithm 2), what it hides is blanked in M's input.
         """
 
     def reconstruction_error(self, batch: Batch, seen: Bools) -> float:

@@ -87,20 +87,28 @@ class RMIOv2(Agent):
     # Learning.
 
     def update(
-        self, replay: Sampler, rngs: Generators, model_updates: int, policy_rounds: int, mask: Mask | None = None
+        self,
+        replay: Sampler,
+        rngs: Generators,
+        model_updates: int,
+        policy_rounds: int,
+        mask: Mask | None = None,
+        scale: float = 1.0,
     ) -> Metrics:
         averages = Averages()
         w = self.config.world_model
         length = w.length if mask is None else self.config.execution.history + 1  # what execution will ask for
         for _ in range(model_updates):
             batch = to_torch(replay.sample(w.batch, length, rngs.numpy["replay"]), self.device)
-            averages.add(self._update_model(batch, rngs, mask))
+            averages.add(self._update_model(batch, rngs, mask, scale))
         for _ in range(policy_rounds):
             batch = to_torch(replay.sample(w.batch, w.length, rngs.numpy["replay"]), self.device)
-            averages.add(self._policy_round(batch, rngs))
+            averages.add(self._policy_round(batch, rngs, scale))
         return averages.result()
 
-    def _update_model(self, batch: dict[str, Tensor], rngs: Generators, mask: Mask | None) -> dict[str, Tensor]:
+    def _update_model(
+        self, batch: dict[str, Tensor], rngs: Generators, mask: Mask | None, scale: float
+    ) -> dict[str, Tensor]:
         w, shape = self.config.world_model, batch["obs"].shape[:3]
         lr = w.lr if mask is None else self.config.finetune.lr
         seen = torch.ones(shape) if mask is None else torch.from_numpy(mask(*shape[:2])).float()
@@ -110,12 +118,12 @@ class RMIOv2(Agent):
         latent = observe(self.model, batch["obs"], seen.to(self.device), batch["act"], batch["start"], rngs.torch)
         losses, kl = model_losses(self.model, latent, batch)
         loss = total_loss(losses, w.kl_scale)
-        norm = _step(self.model_optimiser, self.model, loss, w.grad_clip, lr)
+        norm = _step(self.model_optimiser, self.model, loss, w.grad_clip, scale * lr)
         self.updates += 1
         named = {f"loss_{name}": value for name, value in losses.items()}
         return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
 
-    def _policy_round(self, batch: dict[str, Tensor], rngs: Generators) -> dict[str, Tensor]:
+    def _policy_round(self, batch: dict[str, Tensor], rngs: Generators, scale: float) -> dict[str, Tensor]:
         h, z, memory = self._branches(batch, rngs)
         imagined, pseudo = self._imagine(h, z, memory, rngs)
         p, averages = self.config.policy, Averages()
@@ -123,7 +131,7 @@ class RMIOv2(Agent):
         for _ in range(p.e_sample):
             order = torch.randperm(rollouts, generator=rngs.torch).to(self.device)
             for index in order.chunk(p.minibatches):
-                averages.add(self._ppo_step(pseudo.rows(index)))
+                averages.add(self._ppo_step(pseudo.rows(index), scale))
         means = {name: torch.tensor(value) for name, value in averages.result().items()}
         value = self.value_norm.denormalise(self.critic(imagined.features[:, 0]).detach())
         return means | {
@@ -169,12 +177,12 @@ class RMIOv2(Agent):
         )  # fmt: skip
         return imagined, pseudo
 
-    def _ppo_step(self, pseudo: Pseudo) -> dict[str, Tensor]:
+    def _ppo_step(self, pseudo: Pseudo, scale: float) -> dict[str, Tensor]:
         p = self.config.policy
-        loss, metrics = actor_loss(self.actor, pseudo, p)
-        _step(self.actor_optimiser, self.actor, loss, p.grad_clip, p.lr_actor)
+        loss, metrics = actor_loss(self.actor, pseudo, p.clip, scale * p.entropy)
+        _step(self.actor_optimiser, self.actor, loss, p.grad_clip, scale * p.lr_actor)
         value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
-        _step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, p.lr_critic)
+        _step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, scale * p.lr_critic)
         return metrics | {"policy_loss": loss, "value_loss": value_loss}
 
     # Keeping.

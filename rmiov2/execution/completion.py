@@ -48,8 +48,8 @@ def complete(model: WorldModel, history: History, teams: Bools, threshold: float
     """The present observations and availability as M has them, (M, N, O) and (M, N, A), of the chosen teams (B,).
 
     M is unrolled over the window from h_0, its posterior fed with what arrived and zeros elsewhere (the semi-posterior
-    of line 34); z is the mode. An action counts as available if M gives it more than `threshold`. Nothing that M said is
-    ever fed back as if it had been observed.
+    of line 34); z is the mode. An action counts as available if M gives it more than `threshold`. What M said is
+    never fed back as if it had been observed.
     """
     device = model.obs_mean.device
     longest = int(history.rows[teams].max())

@@ -8,7 +8,6 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmiov2 import config
 from rmiov2.policy.actor import Actor
 from rmiov2.policy.critic import Critic, ValueNorm
 
@@ -43,17 +42,17 @@ def standardise(advantage: Tensor, weight: Tensor) -> Tensor:
     return (advantage - mean) / (((advantage - mean) ** 2 * weight).sum() / total).sqrt().clamp(min=1e-3)
 
 
-def actor_loss(actor: Actor, p: Pseudo, settings: config.Policy) -> tuple[Tensor, dict[str, Tensor]]:
+def actor_loss(actor: Actor, p: Pseudo, clip: float, entropy_scale: float) -> tuple[Tensor, dict[str, Tensor]]:
     """Clipped surrogate and entropy bonus, eq. (13); a dead agent has one action left, so its ratio is one."""
     out, _ = actor.unroll(p.obs, p.memory)
     logp = actor.log_prob(out, p.act, p.avail)
     ratio = (logp - p.logp).exp()
     advantage = p.advantage[..., None]
-    clipped = ratio.clamp(1 - settings.clip, 1 + settings.clip)
+    clipped = ratio.clamp(1 - clip, 1 + clip)
     surrogate = torch.min(ratio * advantage, clipped * advantage)
     weight = p.weight[..., None].expand_as(ratio) / p.weight.sum() / ratio.shape[-1]
     entropy = (actor.entropy(out, p.avail) * weight).sum()
-    loss = -(surrogate * weight).sum() - settings.entropy * entropy
+    loss = -(surrogate * weight).sum() - entropy_scale * entropy
     return loss, {"entropy": entropy.detach(), "approx_kl": ((ratio - 1 - (logp - p.logp)) * weight).sum().detach()}
 
 

@@ -21,7 +21,7 @@ from rmiov2.seeding import Generators, derive
 from rmiov2.training import checkpoint
 from rmiov2.training.collect import Sweep
 from rmiov2.training.curves import Row, write_csv
-from rmiov2.training.pretrain import SAVE_SECONDS, Say, kept, policy_of, resumed, save, summary
+from rmiov2.training.pretrain import SAVE_SECONDS, Say, annealed, kept, policy_of, resumed, save, summary
 from rmiov2.types import Batch, Bools, Trajectory
 from rmiov2.world_model.reward_trend import reward_trend
 
@@ -97,7 +97,8 @@ class Finetuning:
         self.keep(collected)
         self.collected += len(collected)
         done, due = (f.updates * k // ROUNDS for k in (self.rounds, self.rounds + 1))
-        metrics = self.agent.update(self.replay, self.rngs, due - done, 0, self.mask)
+        scale = annealed(self.rounds / ROUNDS, f.anneal)
+        metrics = self.agent.update(self.replay, self.rngs, due - done, 0, self.mask, scale)
         self.rounds += 1
         self.curve.append({"update": due, "l_rec": self.held_out.l_rec(self.agent), **metrics})
         return collected

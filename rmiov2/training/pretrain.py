@@ -58,6 +58,11 @@ def policy_of(agent: Agent, num_envs: int, rng: np.random.Generator, greedy: boo
     return choose
 
 
+def annealed(progress: float, end: float) -> float:
+    """1 for the first half of a stage, then linearly down to `end`."""
+    return 1.0 - (1.0 - end) * min(1.0, max(0.0, 2 * progress - 1))
+
+
 class Pretraining:
     """A run of Algorithm 1: everything that a checkpoint must hold, and the loop over sweeps."""
 
@@ -106,7 +111,8 @@ class Pretraining:
         models, policies = int(self.owed["model"]), int(self.owed["policy"])
         self.owed["model"] -= models
         self.owed["policy"] -= policies
-        return self.agent.update(self.replay, self.rngs, models, policies)
+        scale = annealed(self.env_steps / p.env_steps, p.anneal)
+        return self.agent.update(self.replay, self.rngs, models, policies, scale=scale)
 
     def _row(self, game: Sweep, metrics: dict[str, float]) -> Row:
         returns = game.episode_returns()
