@@ -12,6 +12,7 @@ from rmiov2 import config
 from rmiov2.types import EnvSpec
 
 LOG_STD_RANGE = (-2.5, 0.5)
+INITIAL_LOG_STD = -1.0  # a deviation of 0.37, as HARL and MARIE begin with on MAMuJoCo
 
 
 class Actor(nn.Module):
@@ -29,7 +30,9 @@ class Actor(nn.Module):
         self.head = nn.Linear(hidden, spec.act_dim)
         nn.init.orthogonal_(self.head.weight, gain=0.01)
         nn.init.zeros_(self.head.bias)
-        self.log_std = None if spec.discrete else nn.Parameter(torch.full((spec.num_agents, spec.act_dim), -0.5))
+        self.log_std = (
+            None if spec.discrete else nn.Parameter(torch.full((spec.num_agents, spec.act_dim), INITIAL_LOG_STD))
+        )
         widths = torch.tensor(spec.act_widths)[:, None] > torch.arange(spec.act_dim)
         self.register_buffer("width_mask", widths.float(), persistent=False)  # (N, A)
 

@@ -72,7 +72,8 @@ def imagine(
     features = [torch.cat([h, z], -1)]
     shown, masks, acts, logps = [], [], [], []
     for k in range(horizon):
-        obs, avail = model.predict.obs(features[-1]), model.predict.available(features[-1])
+        obs = model.predict.obs(features[-1]) * model.width_mask  # padding is zero, as the environment has it
+        avail = model.predict.available(features[-1])
         act, played, logp = choose(obs, avail)
         h = model.advance(h, z, model.embed_action(played))
         z = model.sample(model.prior_probs(h), noise[k])
