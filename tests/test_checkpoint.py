@@ -110,7 +110,7 @@ def test_learning_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path:
     other, other_optimiser = learner(1)
     other_rngs = Generators(1)
     state = checkpoint.load(tmp_path / "c.safetensors").state
-    checkpoint.load_into(other, state["module"], "module")
+    load_parts({"module": other}, state)
     other_optimiser.load_state_dict(state["optimiser"])
     other_rngs.load_state_dict(state["generators"])
     learn(other, other_optimiser, other_rngs, 5)

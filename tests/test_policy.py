@@ -139,7 +139,10 @@ def test_value_norm_and_return_scale_follow_the_moments() -> None:
 @pytest.mark.parametrize("env", ["toy/lights", "toy/dials"])
 def test_learns_the_toy_game(env: str) -> None:
     """From random play alone, so all that the policy knows of the game it learned from the model."""
-    config = settings(env, world_model__lr=3e-3, policy__e_sample=4, policy__lr_actor=3e-3, policy__lr_critic=3e-3)
+    config = settings(
+        env, world_model__lr=3e-3, world_model__categoricals=8, world_model__classes=8, policy__e_sample=4,
+        policy__lr_actor=3e-3, policy__lr_critic=3e-3, policy__entropy=0.001,
+    )  # fmt: skip
     agent, replay = agent_and_replay(config, sweeps=40)
     agent.update(replay, Generators(0), 300, 0)
     agent.update(replay, Generators(1), 0, 120)
