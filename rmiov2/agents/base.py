@@ -5,18 +5,16 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 from torch import Tensor, nn
 
 from rmiov2.config import Config
+from rmiov2.execution.completion import History
+from rmiov2.execution.team import Team
 from rmiov2.seeding import Generators
 from rmiov2.types import Actions, Batch, Bools, EnvSpec, Floats, Sampler, UserError
-
-if TYPE_CHECKING:
-    from rmiov2.execution.completion import History
-    from rmiov2.execution.team import Team
 
 Metrics = dict[str, float]
 Mask = Callable[[int, int], Bools]  # (B, T) to seen (B, T, N)
@@ -78,8 +76,8 @@ class Agent(ABC):
 
     def team(self, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False) -> Team:
         """num_envs teams that act under observation loss."""
-        from rmiov2.execution.team import Team
-
+        if mode == "completion" and not self.capabilities.reconstructs:
+            raise UserError(f"{type(self).__name__} cannot reconstruct observations; choose mode zeros or last_seen")
         return Team(self, num_envs, seed, mode, true_availability)
 
     @abstractmethod

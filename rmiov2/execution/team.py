@@ -2,14 +2,34 @@
 
 from __future__ import annotations
 
+from typing import Any, Protocol
+
 import numpy as np
 
-from rmiov2.agents.base import Agent
+from rmiov2.config import Config
 from rmiov2.execution.communication import exchange
 from rmiov2.execution.completion import History
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, UserError
 
 MODES = ("completion", "zeros", "last_seen")
+
+
+class Player(Protocol):
+    """What a team needs of its agent: the policy, and for completion what the world model makes of a history."""
+
+    config: Config
+    spec: EnvSpec
+
+    def start(self, num_envs: int) -> Any:
+        """An empty memory."""
+
+    def act(
+        self, memory: Any, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
+    ) -> tuple[Actions, Any]:
+        """Actions and the memory after them."""
+
+    def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
+        """Observations and masks of the chosen teams."""
 
 
 class Team:
@@ -20,12 +40,10 @@ class Team:
     """
 
     def __init__(
-        self, agent: Agent, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False
+        self, agent: Player, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False
     ) -> None:
         if mode not in MODES:
             raise UserError(f"got mode {mode!r}, expected one of {', '.join(MODES)}")
-        if mode == "completion" and not agent.capabilities.reconstructs:
-            raise UserError("this agent cannot reconstruct observations; choose mode zeros or last_seen")
         self.agent, self.num_envs, self.mode, self.true_availability = agent, num_envs, mode, true_availability
         self.spec: EnvSpec = agent.spec
         n, shape = self.spec.num_agents, (num_envs, self.spec.num_agents, self.spec.obs_dim)
