@@ -5,7 +5,7 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
-EXTRAS := smax,mamujoco,pettingzoo,pipeline,dev
+EXTRAS := smax,mamujoco,pettingzoo,pipeline,tracking,cluster,s3,postgres,dev
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
