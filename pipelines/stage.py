@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from pipelines import paths
-from rmiov2.config import Config, load
+from rmiov2.config import load
 from rmiov2.types import UserError
 
 # Threads that spin while they wait take the core from the one that works: a small product then costs a hundredfold.
@@ -27,40 +27,45 @@ PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME":
 DATA = ("data/", "models/")
 
 
-def main(name: str, description: str, work: Callable[[Config], Path]) -> int:
-    """Run one stage on params.yaml; work returns where its result is.
+def main(name: str, description: str, work: Callable[..., Path], argument: str = "") -> int:
+    """Run one stage on params.yaml; work(config) returns where its result is.
 
+    argument names what a stage of several cells, a matrix in dvc.yaml, is told on its command line: work(config, text).
     0, or 2 and one sentence on standard error for a UserError, or 130 when it was stopped by Ctrl-C.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m pipelines.stages.{name}", description=f"{description} Settings: params.yaml; order: dvc.yaml."
     )
-    parser.parse_args()
+    if argument:
+        parser.add_argument("cell", metavar=argument)
+    told = list(vars(parser.parse_args()).values())
+    label = "@".join([name, *told])
     for variable, value in PASSIVE.items():
         os.environ.setdefault(variable, value)
     started = time.perf_counter()
     try:
-        where = work(load(paths.PARAMS))
+        where = work(load(paths.PARAMS), *told)
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        print(f"{label}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print(f"\n{name}: stopped; `make run` goes on from what is saved in state/resume", file=sys.stderr)
+        print(f"\n{label}: stopped; `make run` goes on from what is saved in state/resume", file=sys.stderr)
         return 130
-    print(f"{name}: {time.perf_counter() - started:.0f} s, result in {where.relative_to(paths.ROOT)}", flush=True)
+    print(f"{label}: {time.perf_counter() - started:.0f} s, result in {where.relative_to(paths.ROOT)}", flush=True)
     return 0
 
 
 @contextmanager
-def resumable(name: str) -> Iterator[Path]:
-    """A folder for the state of a stage that may be stopped; the same settings and inputs find it again.
+def resumable(name: str, cell: str = "") -> Iterator[Path]:
+    """A folder for the state of a stage, or one cell of it, that may be stopped; the same settings and inputs find it.
 
     It is deleted when the work is done, and kept when the work raises.
     """
-    folder = paths.STATE / "resume" / name / fingerprint(name)
+    label = f"{name}@{cell}" if cell else name
+    folder = paths.STATE / "resume" / label / fingerprint(name)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
-        print(f"{name}: goes on from {folder.relative_to(paths.ROOT)}", flush=True)
+        print(f"{label}: goes on from {folder.relative_to(paths.ROOT)}", flush=True)
     yield folder
     shutil.rmtree(folder)
 

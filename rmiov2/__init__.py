@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from rmiov2.agents.base import Agent
+    from rmiov2.config import Config
     from rmiov2.envs.base import Env
 
 __all__ = ["load", "make_env"]
@@ -19,12 +20,15 @@ def make_env(name: str, num_envs: int, seed: int = 0) -> Env:
     return make(name, num_envs, seed)
 
 
-def load(path: str | Path) -> Agent:
-    """A trained agent, from a checkpoint file, its folder, or the folder of a whole run (the fine-tuned one first)."""
+def load(path: str | Path, config: Config | None = None) -> Agent:
+    """A trained agent, from a checkpoint file, its folder, or the folder of a whole run (the fine-tuned one first).
+
+    config: settings to take instead of those that it was saved with; raises UserError if its weights do not fit them.
+    """
     from rmiov2.agents.registry import make_agent
     from rmiov2.training import checkpoint
 
     saved = checkpoint.load(checkpoint.find(Path(path)))
-    agent = make_agent(saved.config, saved.spec)
+    agent = make_agent(config or saved.config, saved.spec)
     agent.load_state_dict(saved.state["agent"])
     return agent

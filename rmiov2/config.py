@@ -154,6 +154,12 @@ class Evaluate(Section):
         return self
 
 
+class Ablate(Section):
+    p_mask: tuple[Probability, ...] = Field(min_length=1, description="masking rates that are compared, table 2")
+    updates: Positive = Field(description="masked world-model updates of each")
+    episodes: Positive = Field(description="per value of p_loss")
+
+
 class Report(Section):
     scene_seed: Count = Field(description="of the episode that is drawn")
     scene_p_loss: Probability
@@ -175,6 +181,7 @@ class Config(Section):
     finetune: Finetune
     execution: Execution
     evaluate: Evaluate
+    ablate: Ablate
     report: Report
 
 

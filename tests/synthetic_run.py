@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import pandas
 
+CELLS = ["0.0", "0.25", "0.5"]
 GRID = [0.0, 0.2, 0.4, 0.6, 0.8, 1.0]
 SMAX_CURVES = {
     "completion": [0.81, 0.78, 0.69, 0.52, 0.31, 0.12],
@@ -35,7 +36,16 @@ def write_run(root: Path, kind: str = "smax", seed: int = 0) -> Path:
     scene = smax_scene(generator) if kind == "smax" else robot_scene(generator)
     (root / "results/scene.json").write_text(json.dumps(scene))
     write_episodes(root, generator)
+    write_ablation(root)
     return root
+
+
+def write_ablation(root: Path) -> None:
+    (root / "metrics/ablate").mkdir()
+    for cell, auc, l_rec in zip(CELLS, (0.2, 0.33, 0.41), (3.9, 1.1, 0.8), strict=True):
+        record = {"p_mask": float(cell), "updates": 400, "episodes": 200, "l_rec": {"before": 4.02, "after": l_rec}}
+        record |= {"auc": auc, "auc_ci95": [auc - 0.02, auc + 0.02]}
+        (root / f"metrics/ablate/{cell}.json").write_text(json.dumps(record))
 
 
 def evaluation(kind: str, generator: np.random.Generator, leaking: bool = False) -> dict[str, Any]:

@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic_run import robot_scene, smax_scene, write_run
+from synthetic_run import CELLS, robot_scene, smax_scene, write_run
 
 from rmiov2.reporting.animation import write_animation
 from rmiov2.reporting.page import build
@@ -30,7 +30,7 @@ from rmiov2.types import UserError
 @pytest.fixture(scope="module", params=["smax", "robot"])
 def drawn(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     root = write_run(tmp_path_factory.mktemp(request.param), request.param)
-    return root, build(root, root / "reports").read_text(encoding="utf-8")
+    return root, build(root, root / "reports", CELLS).read_text(encoding="utf-8")
 
 
 class Reader(HTMLParser):
@@ -63,7 +63,7 @@ def evaluation_of(root: Path) -> dict[str, Any]:
 
 def test_same_files_give_the_same_bytes(drawn: tuple[Path, str], tmp_path: Path) -> None:
     root, _ = drawn
-    build(root, tmp_path)
+    build(root, tmp_path, CELLS)
     first = {path.name: path.read_bytes() for path in (root / "reports").iterdir()}
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
@@ -86,7 +86,7 @@ def test_every_figure_is_in_the_page_with_words_and_data(drawn: tuple[Path, str]
 def test_what_a_run_has_not_is_left_out(drawn: tuple[Path, str]) -> None:
     names = {str(figure["id"]) for figure in Reader(drawn[1]).all("figure")}
     always = {"performance", "auc", "learning", "imagination", "model_losses", "finetune"}
-    always |= {"scene_series", "scene_error", "reward_window", "cost"}
+    always |= {"scene_series", "scene_error", "reward_window", "cost", "ablation"}
     battle = {"performance_true_availability", "scene_map"}
     assert names == (always | battle if evaluation_of(drawn[0])["measure"] == "win_rate" else always)
 

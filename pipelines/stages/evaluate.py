@@ -9,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import rmiov2
 from pipelines import paths, stage
 from rmiov2.config import Config
 from rmiov2.files import replace_file, write_json
@@ -25,8 +26,8 @@ def evaluate(config: Config) -> Path:
 
     torch.set_num_threads(config.threads)
     agents = {
-        "completion": load_agent(config, paths.FINETUNED),
-        "completion_untuned": load_agent(config, paths.PRETRAINED),
+        "completion": rmiov2.load(paths.FINETUNED, config),
+        "completion_untuned": rmiov2.load(paths.PRETRAINED, config),
     }
     make = partial(make_env, config.env.name)
     rows, summary = sweep.evaluate(agents, make, config.evaluate, config.agent.name, config.seed, bar)
@@ -35,17 +36,6 @@ def evaluate(config: Config) -> Path:
     write_curves(summary)
     write_json(paths.METRICS / "evaluate.json", summary)
     return paths.METRICS / "evaluate.json"
-
-
-def load_agent(config: Config, folder: Path) -> Any:
-    """The agent of a checkpoint under the settings of params.yaml, not those that the checkpoint was made with."""
-    from rmiov2.agents.registry import make_agent
-    from rmiov2.training import checkpoint
-
-    saved = checkpoint.load(folder / "checkpoint.safetensors")
-    agent = make_agent(config, saved.spec)
-    agent.load_state_dict(saved.state["agent"])
-    return agent
 
 
 def record(config: Config, agent: Any) -> dict[str, Any]:

@@ -13,7 +13,7 @@ def report(config: Config) -> Path:
     """reports/index.html and its pictures."""
     from rmiov2.reporting.page import build
 
-    return build(paths.ROOT, paths.REPORTS)
+    return build(paths.ROOT, paths.REPORTS, [str(rate) for rate in config.ablate.p_mask])
 
 
 if __name__ == "__main__":

@@ -26,6 +26,10 @@ COLUMNS = (
 )
 
 
+CURVE = ("performance", "ci95", "auc", "auc_ci95")
+Strata = list[list[statistics.Values]]  # [rate][seed] the performances of the episodes
+
+
 class Playable(Protocol):
     """An agent that can be sent to play: Agent.team."""
 
@@ -57,6 +61,20 @@ def evaluate(
     finally:
         env.close()
     return rows, summarise(rows, settings.bootstrap)
+
+
+def evaluate_completion(
+    agent: Playable, make_env: Callable[[int], Env], settings: Evaluate, progress: Progress | None = None
+) -> dict[str, Any]:
+    """Completion alone, on the games that evaluate plays: {"performance", "ci95": [per p_loss], "auc", "auc_ci95"}."""
+    env = make_env(rows_of(settings))
+    try:
+        played = _Sweep({"completion": agent}, env, settings).play("completion", False, progress)
+    finally:
+        env.close()
+    values = performances(played, env.spec.measure)
+    curve = [[values[played["p_loss"] == p]] for p in settings.p_loss]
+    return _curve(np.asarray(settings.p_loss), curve, env.spec.measure, settings.bootstrap)
 
 
 def rows_of(settings: Evaluate) -> int:
@@ -142,26 +160,32 @@ def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
 def _summarise(rows: Columns, random: float, resamples: int) -> dict[str, Any]:
     measure = _only(rows, "measure")
     grid = np.unique(rows["p_loss"][rows["mode"] == MODES[0]])
-    curves = {mode: _strata(_where(rows, rows["mode"] == mode), grid, measure) for mode in MODES}
-    performance = {mode: [_mean(seeds) for seeds in curve] for mode, curve in curves.items()}
+    strata = {mode: _strata(_where(rows, rows["mode"] == mode), grid, measure) for mode in MODES}
+    curves = {mode: _curve(grid, curve, measure, resamples) for mode, curve in strata.items()}
     return {
         "env": _only(rows, "env"),
         "agent": _only(rows, "agent"),
         "measure": measure,
-        "episodes": sum(len(values) for values in curves[MODES[0]][0]),
+        "episodes": sum(len(values) for values in strata[MODES[0]][0]),
         "p_loss": grid.tolist(),
-        "performance": performance,
-        "ci95": {
-            mode: [list(statistics.performance_interval(np.concatenate(seeds), measure, resamples)) for seeds in curve]
-            for mode, curve in curves.items()
-        },
-        "auc": {mode: float(statistics.auc(grid, np.asarray(values))) for mode, values in performance.items()},
-        "auc_ci95": {mode: list(statistics.auc_interval(grid, curve, resamples)) for mode, curve in curves.items()},
+        **{name: {mode: curve[name] for mode, curve in curves.items()} for name in CURVE},
         "random": random,
     }
 
 
-def _strata(rows: Columns, grid: statistics.Values, measure: str) -> list[list[statistics.Values]]:
+def _curve(grid: statistics.Values, strata: Strata, measure: str, resamples: int) -> dict[str, Any]:
+    """What CURVE names, of one mode."""
+    performance = [_mean(seeds) for seeds in strata]
+    interval = statistics.performance_interval
+    return {
+        "performance": performance,
+        "ci95": [list(interval(np.concatenate(seeds), measure, resamples)) for seeds in strata],
+        "auc": float(statistics.auc(grid, np.asarray(performance))),
+        "auc_ci95": list(statistics.auc_interval(grid, strata, resamples)),
+    }
+
+
+def _strata(rows: Columns, grid: statistics.Values, measure: str) -> Strata:
     """[rate][seed] the performances of the episodes; raises UserError where a rate of the grid was not played."""
     values = performances(rows, measure)
     strata = []

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -18,12 +18,16 @@ EPISODE_COLUMNS = ("mode", "pattern", "p_loss", "won", "return", "length", "mess
 LEARNING_COLUMNS = ("env_steps", "performance", "lo", "hi", "episodes")
 EVALUATE_KEYS = ("env", "agent", "measure", "episodes", "p_loss", "performance", "ci95", "auc", "auc_ci95", "random")
 SCENE_KEYS = ("env", "measure", "p_loss", "seed", "agents", "seen", "error", "messages", "won", "series", "reward")
+ABLATE_KEYS = ("p_mask", "updates", "l_rec", "episodes", "auc", "auc_ci95")
 RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
 
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that one run has left in files; collect is None where that stage was not run."""
+    """Everything that one run has left in files; collect is None where that stage was not run.
+
+    ablate: a record per cell, of another p_mask each.
+    """
 
     evaluate: Mapping[str, Any]
     collect: Mapping[str, Any] | None
@@ -34,10 +38,14 @@ class Results:
     finetuning: DataFrame
     episodes: DataFrame
     scene: Mapping[str, Any]
+    ablate: tuple[Mapping[str, Any], ...]
 
 
-def read_results(root: Path) -> Results:
-    """Read the run under root; raises UserError that names the stage whose file is missing or incomplete."""
+def read_results(root: Path, cells: Sequence[str]) -> Results:
+    """Read the run under root, with these cells of the ablation.
+
+    Raises UserError that names the stage whose file is missing or incomplete.
+    """
     collect = root / "metrics/collect.json"
     return Results(
         evaluate=read_json(root / "metrics/evaluate.json", "evaluate", EVALUATE_KEYS),
@@ -49,6 +57,7 @@ def read_results(root: Path) -> Results:
         finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", "l_rec")),
         episodes=read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS),
         scene=read_json(root / "results/scene.json", "evaluate", SCENE_KEYS),
+        ablate=tuple(read_json(root / f"metrics/ablate/{cell}.json", "ablate", ABLATE_KEYS) for cell in cells),
     )
 
 

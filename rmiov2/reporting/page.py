@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -12,6 +12,7 @@ import jinja2
 from markupsafe import Markup, escape
 
 from rmiov2.reporting import result_figures, scene_figures, training_figures
+from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.files import Results, read_results, write_bytes
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import result_table, setting_rows, stage_rows
@@ -27,12 +28,13 @@ class Chapter:
     pictures: tuple[Picture, ...]
 
 
-def build(root: Path, out: Path) -> Path:
+def build(root: Path, out: Path, cells: Sequence[str] = ()) -> Path:
     """Draw the run under root into the folder out; the path of out/index.html.
 
-    The same files give the same bytes. Raises UserError that names the stage whose file is missing or incomplete.
+    cells: those of the ablation, metrics/ablate/CELL.json. The same files give the same bytes. Raises UserError that
+    names the stage whose file is missing or incomplete.
     """
-    results = read_results(root)
+    results = read_results(root, cells)
     with styled():
         chapters = draw_chapters(results)
     for picture in (picture for chapter in chapters for picture in chapter.pictures):
@@ -56,6 +58,7 @@ def draw_chapters(results: Results) -> list[Chapter]:
         training_figures.imagination_picture(results.pretraining),
         training_figures.losses_picture(results.pretraining),
         training_figures.finetune_picture(results.finetuning, results.finetune),
+        ablation_picture(results.ablate, evaluate),
     ]
     episode = [
         scene_figures.map_picture(scene),

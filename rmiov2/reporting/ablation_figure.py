@@ -1,0 +1,55 @@
+"""What masking is worth: the area under the curve and L_rec over p_mask (RMIOv2, table 2 and figure 14)."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from matplotlib.axes import Axes
+
+from rmiov2.reporting.style import CYCLE, Picture, canvas, csv_bytes, png
+from rmiov2.reporting.words import count, decimals_of, interval, number, probability, significant
+
+
+def ablation_picture(cells: Sequence[Mapping[str, Any]], evaluate: Mapping[str, Any]) -> Picture | None:
+    """Two panels over p_mask, AUC with its interval and L_rec; None without cells. cells: metrics/ablate/*.json."""
+    if not cells:
+        return None
+    cells = sorted(cells, key=lambda cell: float(cell["p_mask"]))
+    figure = canvas(height=4.2)
+    above, below = figure.subplots(2, 1, sharex=True)
+    _auc_panel(above, cells)
+    _l_rec_panel(below, cells)
+    digits = decimals_of(evaluate)
+    said = "; ".join(
+        f"{number(cell['auc'], digits)} {interval(cell['auc_ci95'], digits)} at {probability(cell['p_mask'])}"
+        for cell in cells
+    )
+    caption = (
+        f"The same pre-trained team, fine-tuned with {count(cells[0]['updates'])} updates at each masking rate and "
+        f"played {count(cells[0]['episodes'])} episodes per p_loss: area under the curve {said}. L_rec on lost agents "
+        f"was {significant(cells[0]['l_rec']['before'])} before. The main result has more updates."
+    )
+    header = ("p_mask", "auc", "lo", "hi", "l_rec")
+    rows = [(c["p_mask"], c["auc"], *c["auc_ci95"], c["l_rec"]["after"]) for c in cells]
+    alt = "Two line charts over the masking rate: area under the curve with intervals, and reconstruction error."
+    data = csv_bytes(header, rows)
+    return Picture("ablation", "What masking is worth", caption, alt, png(figure), "ablation.csv", data)
+
+
+def _auc_panel(axes: Axes, cells: Sequence[Mapping[str, Any]]) -> None:
+    rates, areas = [cell["p_mask"] for cell in cells], [cell["auc"] for cell in cells]
+    low, high = ([cell["auc_ci95"][side] for cell in cells] for side in (0, 1))
+    axes.plot(rates, areas, "o-", color=CYCLE[0], mec="white", mew=0.7)
+    axes.vlines(rates, low, high, color=CYCLE[0], lw=2)
+    axes.set_ylim(bottom=min(0.0, *low))
+    axes.set_title("area under the curve")
+
+
+def _l_rec_panel(axes: Axes, cells: Sequence[Mapping[str, Any]]) -> None:
+    rates = [cell["p_mask"] for cell in cells]
+    axes.plot(rates, [cell["l_rec"]["after"] for cell in cells], "s-", color=CYCLE[1], mec="white", mew=0.7)
+    axes.set_ylim(bottom=0)
+    axes.set_xticks(rates, [probability(rate) for rate in rates])
+    axes.set_title("$L_{rec}$ on lost agents")
+    axes.set_xlabel("masking rate of the fine-tuning, $p_{mask}$")
