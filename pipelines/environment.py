@@ -1,4 +1,4 @@
-"""The environment of every tool around the library: where it keeps its state, and that nothing is sent to anybody."""
+"""The environment variables under which every tool runs: its files in state/, and no analytics leave the machine."""
 
 from __future__ import annotations
 
@@ -12,6 +12,7 @@ TOOLS: dict[str, str] = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
+    "MLFLOW_TRACKING_URI": f"sqlite:///{paths.STATE / 'mlflow.db'}",
     "PREFECT_HOME": str(paths.STATE / "prefect"),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
@@ -19,6 +20,6 @@ TOOLS: dict[str, str] = {
 
 
 def prepare() -> None:
-    """Set what is not set yet; called by every entry point before a tool is imported."""
-    for name, value in TOOLS.items():
-        os.environ.setdefault(name, value)
+    """Set what is not set; before a tool is imported, since some read their settings only then."""
+    for variable, value in TOOLS.items():
+        os.environ.setdefault(variable, value)
