@@ -34,7 +34,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped
-	@dvc repro
+	@$(PY) -m pipelines.run
 	@test -f reports/index.html || $(PY) -m pipelines.stages.report
 	@echo "report: $(CURDIR)/reports/index.html"
 
