@@ -1,6 +1,6 @@
 # A bare machine needs Python 3.11 or newer with venv, make, git and a C compiler; the rest is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup run clone test bench lint params report
+.PHONY: help setup run clone push pull doctor test test-long bench lint params report
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -16,7 +16,7 @@ export GOMP_SPINCOUNT ?= 0
 export KMP_BLOCKTIME ?= 0
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
 setup: $(STAMP)  ## install everything into .venv, once
 
@@ -38,12 +38,24 @@ run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report
 	@test -f reports/index.html || $(PY) -m pipelines.stages.report
 	@echo "report: $(CURDIR)/reports/index.html"
 
+push: setup  ## results to the store: a folder beside the clone, or make push STORE=s3://bucket/folder
+	@$(PY) -m pipelines.remote push $(if $(STORE),--store $(STORE))
+
+pull: setup  ## results from the store, so that make run repeats nothing that is there
+	@$(PY) -m pipelines.remote pull $(if $(STORE),--store $(STORE))
+
+doctor: setup  ## say what is wrong with the installation or left behind by a kill, and how to mend it
+	@$(PY) -m pipelines.doctor
+
 clone:
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || \
 	  { echo "make run: this is no git clone, and DVC needs one; install git, then git clone the project or git init here" >&2; exit 1; }
 
 test: setup lint  ## ruff, mypy and every test
-	@$(PY) -m pytest
+	@$(PY) -m pytest -m "not long"
+
+test-long: setup  ## the proofs that take many minutes
+	@$(PY) -m pytest -m long
 
 lint: setup  ## ruff and mypy alone
 	@$(PY) -m ruff check .

@@ -17,7 +17,7 @@ import yaml
 
 from rmiov2.files import replace_file
 
-UNSYNCED = 3600.0  # seconds before a power cut from which written files may not have reached the disk
+UNSYNCED = 3600.0  # seconds before a power cut from which a written file may not have reached the disk
 
 
 def heal(root: Path) -> list[str]:
@@ -36,23 +36,31 @@ def heal(root: Path) -> list[str]:
 
 
 def _heal(root: Path) -> list[str]:
-    boot = psutil.boot_time()
     found = [_heal_rwlock(root / ".dvc" / "tmp" / "rwlock"), _heal_lockfile(root / "dvc.lock")]
-    found += [_remove(path, "was half copied") for path in half_copied(root)]
-    found += [_remove(path, "is not what its name says") for path in damaged(root, boot - UNSYNCED, boot)]
+    if not any(folder.is_relative_to(root.resolve()) for _, folder in _dvcs()):  # clones inside it may share its cache
+        boot = psutil.boot_time()
+        found += [_remove(path, "was half copied") for path in half_copied(root)]
+        found += [_remove(path, "is not what its name says") for path in damaged(root, boot - UNSYNCED, boot)]
     return [sentence for sentence in found if sentence]
 
 
 def living(root: Path) -> list[psutil.Process]:
-    """The DVC processes that work in root."""
-    return [process for process in psutil.process_iter() if _is_dvc_of(process, root)]
+    """The DVC processes that work in root, not those of other clones inside it."""
+    return [process for process, folder in _dvcs() if _project(folder) == root.resolve()]
 
 
-def _is_dvc_of(process: psutil.Process, root: Path) -> bool:
-    try:
-        return is_dvc(process) and Path(process.cwd()).is_relative_to(root.resolve())
-    except psutil.Error:  # it ended while it was looked at, or belongs to somebody else
-        return False
+def _dvcs() -> Iterator[tuple[psutil.Process, Path]]:
+    """Every DVC process and the folder that it is in."""
+    for process in psutil.process_iter():
+        try:
+            if is_dvc(process):
+                yield process, Path(process.cwd())
+        except psutil.Error:  # it ended while it was looked at, or belongs to somebody else
+            continue
+
+
+def _project(folder: Path) -> Path | None:
+    return next((above for above in [folder, *folder.parents] if (above / ".dvc").is_dir()), None)
 
 
 def is_dvc(process: psutil.Process) -> bool:

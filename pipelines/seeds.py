@@ -11,12 +11,15 @@ from __future__ import annotations
 import argparse
 import os
 import shutil
+import signal
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipelines import paths
+from pipelines.dvc_stage import kill_all, run_dvc
+from pipelines.lifeline import WATCHED
 from pipelines.params import as_text, compose_values
 from pipelines.stage import PASSIVE
 from rmiov2.files import replace_file
@@ -41,11 +44,11 @@ def workspace(env: str, seed: int, overrides: list[str]) -> Path:
 
 def study(folder: Path) -> int:
     """`dvc repro` in a workspace, its words in its log; the exit status."""
-    command = [sys.executable, "-m", "dvc", "repro"]
-    environment = {**PASSIVE, **os.environ, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
-    print(f"seed: {folder.name} runs, `tail -f {folder.relative_to(paths.ROOT)}.log` watches", flush=True)
-    with folder.with_suffix(".log").open("a") as log:
-        return subprocess.run(command, cwd=folder, env=environment, stdout=log, stderr=log, check=False).returncode
+    variables = {name: os.environ.get(name, value) for name, value in PASSIVE.items()}
+    variables |= {"PYTHONPATH": str(folder), WATCHED: str(os.getpid())}
+    log = folder.with_suffix(".log")
+    print(f"seed: {folder.name} runs, `tail -f {log.relative_to(paths.ROOT)}` watches", flush=True)
+    return run_dvc(["repro"], folder, log, lambda line: None, variables)[0]
 
 
 def keep(folder: Path, target: Path) -> None:
@@ -56,14 +59,25 @@ def keep(folder: Path, target: Path) -> None:
             handle.write((folder / name).read_bytes())
 
 
+def studies(folders: list[Path], jobs: int) -> list[int]:
+    """Every workspace's exit status; stopped by Ctrl-C or SIGTERM, none of them works on."""
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            return list(pool.map(study, folders))
+        except KeyboardInterrupt:
+            pool.shutdown(wait=False, cancel_futures=True)
+            kill_all()
+            raise
+
+
 def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
     """Every seed to its end, `jobs` at a time, then the picture; raises UserError if one failed."""
     from rmiov2.reporting import overlay_seeds
 
     env = str(compose_values(overrides)["env"]["name"])
     folders = [workspace(env, seed, overrides) for seed in seeds]
-    with ThreadPoolExecutor(jobs) as pool:
-        failed = [f.name for f, status in zip(folders, pool.map(study, folders), strict=True) if status]
+    failed = [folder.name for folder, status in zip(folders, studies(folders, jobs), strict=True) if status]
     if failed:
         raise UserError(f"{', '.join(failed)} failed; see state/seeds/*.log, then run the same command again")
     target = SEEDS / env.replace("/", "-")
@@ -92,6 +106,9 @@ def main() -> int:
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        print("seeds: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
     print(f"seeds: {picture.relative_to(paths.ROOT)}")
     return 0
 

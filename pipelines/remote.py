@@ -1,0 +1,87 @@
+"""Buffers, checkpoints and episode rows to the store and back.
+
+    python -m pipelines.remote push                               to the folder rmiov2-store beside the clone
+    python -m pipelines.remote pull --store s3://bucket/folder    from somewhere else, remembered for this clone
+
+S3 takes its keys from AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY; AWS_ENDPOINT_URL names a server other than Amazon's.
+"""
+
+from __future__ import annotations
+
+import argparse
+import subprocess
+import sys
+
+from pipelines import paths
+from pipelines.dvc_stage import surroundings
+from pipelines.heal import heal
+from rmiov2.types import UserError
+
+NAME = "store"
+# What a clone must have from git to know what it has from the store.
+TOLD_BY_GIT = ("dvc.yaml", "dvc.lock", "params.yaml", "metrics", "plots")
+
+
+def push() -> None:
+    """Everything that dvc.lock names and the store has not; raises UserError if git does not know it."""
+    if not paths.ROOT.joinpath("dvc.lock").is_file():
+        raise UserError("there is no dvc.lock, so nothing has been run here; `make run`, commit, then push")
+    if unknown := uncommitted():
+        told = unknown[0] + (f" and {len(unknown) - 1} more files" if unknown[1:] else "")
+        raise UserError(f"{told} not committed, so no clone would find what is pushed; commit, then push again")
+    dvc("push")
+
+
+def pull() -> None:
+    """Everything that dvc.lock names."""
+    dvc("pull")
+
+
+def uncommitted() -> list[str]:
+    """Files that tell what was run, and are not in git as they are here."""
+    command = ["git", "status", "--porcelain", "--no-renames", "--untracked-files=all", "--", *TOLD_BY_GIT]
+    said = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
+    return [line[3:] for line in said.splitlines()]
+
+
+def store() -> str:
+    """Where the store is."""
+    command = [sys.executable, "-m", "dvc", "config", f"remote.{NAME}.url"]
+    said = subprocess.run(command, cwd=paths.ROOT, env=surroundings(), capture_output=True, text=True, check=True)
+    return said.stdout.strip()
+
+
+def dvc(*arguments: str) -> None:
+    """Run DVC before the user's eyes; raises UserError if it fails, after its own words."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    if status := subprocess.run(command, cwd=paths.ROOT, env=surroundings(), check=False).returncode:
+        words = f"dvc {' '.join(arguments)} failed with {status}, its own words stand above"
+        raise UserError(f"{words}; the store is {store()}, --store names another")
+
+
+def main() -> int:
+    """0, or 2 and one sentence on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.remote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("verb", choices=("push", "pull"))
+    parser.add_argument(
+        "--store", help="a folder, s3://bucket/folder, or what else DVC knows; remembered for this clone"
+    )
+    options = parser.parse_args()
+    try:
+        for sentence in heal(paths.ROOT):
+            print(sentence)
+        if options.store:
+            dvc("remote", "modify", "--local", NAME, "url", options.store)
+        push() if options.verb == "push" else pull()
+        where = store()
+    except UserError as error:
+        print(f"{options.verb}: {error}", file=sys.stderr)
+        return 2
+    print(f"{options.verb}: done, store: {where}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,224 @@
+"""A stage run from outside: what it says arrives, how it ended is told, and nothing of it outlives a stop."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+import psutil
+import pytest
+import yaml
+
+from pipelines import dvc_stage
+from pipelines.heal import damaged, heal, living
+from pipelines.lifeline import WATCHED
+
+SAY = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('made'); print('a\\rb'); print('two words')"
+REFUSE = "print('bad: no such map', file=__import__('sys').stderr); raise SystemExit(2)"
+SLEEP = "import pathlib, time; pathlib.Path('began').write_text('x'); time.sleep(600)"
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """A DVC project of stages that take no time, and one that would take ten minutes."""
+    root = tmp_path_factory.mktemp("tiny")
+    for name, code in {"say": SAY, "refuse": REFUSE, "sleep": SLEEP}.items():
+        (root / f"{name}.py").write_text(code)
+    stages = {
+        "first": {"cmd": "python say.py first.txt", "outs": ["first.txt"], "deps": ["say.py"], "params": ["word"]},
+        "cells": {"matrix": {"x": [1, 2]}, "cmd": "python say.py ${key}.txt", "deps": ["first.txt"],
+                  "outs": ["${key}.txt"]},
+        "bad": {"cmd": "python refuse.py", "deps": ["first.txt"]},
+        "long": {"cmd": "python sleep.py", "deps": ["first.txt"], "outs": ["never.txt"]},
+    }  # fmt: skip
+    (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
+    (root / "params.yaml").write_text("word: one\n")
+    for command in ("git init -q", f"{sys.executable} -m dvc init -q"):
+        subprocess.run(command.split(), cwd=root, check=True)
+    return root
+
+
+@pytest.fixture(autouse=True)
+def own_site(tmp_path_factory, monkeypatch):
+    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "site"))
+
+
+def test_the_graph_is_dvc_yaml_s_with_its_matrix_written_out(tiny):
+    graph = dict(dvc_stage.dag(tiny))
+    assert list(graph)[0] == "first"
+    assert graph == {"first": [], "bad": ["first"], "cells@1": ["first"], "cells@2": ["first"], "long": ["first"]}
+
+
+def test_a_stage_runs_once_is_skipped_and_restored(tiny):
+    lines = []
+    assert dvc_stage.run_stage("first", tiny, lines.append).outcome == "ran"
+    assert [line for line in lines if line in ("a", "b", "two words")] == ["a", "b", "two words"]
+    assert dvc_stage.run_stage("first", tiny, lines.append).outcome == "up-to-date"
+    assert dvc_stage.run_stage("first", tiny, lines.append, force=True).outcome == "ran"
+    (tiny / "params.yaml").write_text("word: two\n")
+    assert dvc_stage.run_stage("first", tiny, lines.append).outcome == "ran"
+    (tiny / "params.yaml").write_text("word: one\n")
+    assert dvc_stage.run_stage("first", tiny, lines.append).outcome == "cached"
+    assert "is cached" in dvc_stage.log_of(tiny, "first").read_text()
+
+
+def test_a_stage_that_fails_says_its_own_sentence(tiny):
+    with pytest.raises(dvc_stage.StageFailed, match="bad: no such map$") as failed:
+        dvc_stage.run_stage("bad", tiny, print)
+    assert failed.value.status == 2
+
+
+def test_a_stage_that_does_not_exist_fails(tiny):
+    with pytest.raises(dvc_stage.StageFailed, match="'nothing' not found") as failed:
+        dvc_stage.run_stage("nothing", tiny, print)
+    assert failed.value.status is None
+
+
+def begun(tiny):
+    (tiny / "began").unlink(missing_ok=True)
+    raised = []
+
+    def run():
+        try:
+            dvc_stage.run_stage("long", tiny, print)
+        except dvc_stage.StageFailed as error:
+            raised.append(error)
+
+    thread = threading.Thread(target=run)
+    thread.start()
+    wait_for((tiny / "began").exists)
+    return thread, raised
+
+
+def wait_for(what, seconds=60):
+    end = time.monotonic() + seconds
+    while not what():
+        assert time.monotonic() < end, "it never happened"
+        time.sleep(0.05)
+
+
+def sleepers(tiny):
+    found = []
+    for process in psutil.process_iter():
+        try:
+            found += [process] if "sleep.py" in process.cmdline() and process.cwd() == str(tiny) else []
+        except psutil.Error:
+            continue
+    return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
+
+
+def test_a_stop_reaches_the_stage_and_gives_the_lock_back(tiny):
+    thread, raised = begun(tiny)
+    again = [sys.executable, "-m", "dvc", "repro", "-s", "long"]
+    other = subprocess.run(again, cwd=tiny, capture_output=True, text=True, timeout=60)
+    assert other.returncode and "is busy" in other.stderr
+    with pytest.raises(dvc_stage.DvcLocked, match="another DVC is at work"):
+        dvc_stage.run_stage("long", tiny, print)
+    assert living(tiny) and heal(tiny) == []  # what a living DVC holds is not taken away
+    began = time.monotonic()
+    dvc_stage.kill_all()
+    thread.join(30)
+    assert time.monotonic() - began < 10 and len(raised) == 1 and sleepers(tiny) == []
+    assert json.loads((tiny / ".dvc" / "tmp" / "rwlock").read_text()) == {}
+
+
+@pytest.mark.parametrize("content", ["", '{"write": {"/a', '{"write": {"%s": {"pid": %d, "cmd": "dvc repro"}}}'])
+def test_a_lock_that_a_kill_left_is_healed_and_the_stage_runs(tiny, content):
+    """Cut short, or naming a process whose number another one has got: here, this test."""
+    if "%d" in content:
+        content = content % (tiny / "first.txt", os.getpid())
+    (tiny / ".dvc" / "tmp" / "rwlock").write_text(content)
+    lines = []
+    assert dvc_stage.run_stage("first", tiny, lines.append, force=True).outcome == "ran"
+    assert [line for line in lines if line.startswith("rwlock ")]
+
+
+def test_a_lockfile_cut_anywhere_stands_in_no_way(tiny):
+    dvc_stage.run_stage("cells@1", tiny, print)
+    path = tiny / "dvc.lock"
+    whole = path.read_bytes()
+    for length in range(0, len(whole), 60):
+        path.write_bytes(whole[:length])
+        heal(tiny)
+        if path.exists():
+            dvc_stage.dag(tiny)
+    path.write_bytes(whole[: len(whole) // 2] + b"\xff: [")
+    assert heal(tiny) == ["dvc.lock was cut short by a kill; removed"]
+    assert dvc_stage.run_stage("first", tiny, print).outcome == "cached"
+    assert dvc_stage.run_stage("cells@1", tiny, print).outcome == "cached"
+
+
+def test_a_committed_lockfile_comes_back(tiny):
+    path = tiny / "dvc.lock"
+    whole = path.read_bytes()
+    author = ["-c", "user.name=t", "-c", "user.email=t@t"]
+    subprocess.run(["git", "add", "dvc.lock"], cwd=tiny, check=True)
+    subprocess.run(["git", *author, "commit", "-qm", "run"], cwd=tiny, check=True)
+    path.write_bytes(whole[:-40] + b"\x00")
+    assert heal(tiny) == ["dvc.lock was cut short by a kill; the committed one is back"]
+    assert path.read_bytes() == whole
+
+
+def test_what_a_power_cut_did_to_the_cache_is_found(tiny):
+    cache = tiny / ".dvc" / "cache" / "files" / "md5"
+    good = next(path for path in cache.glob("??/*"))
+    bad, half = good.with_name("0" * 30), good.with_name(".abc.tmp")
+    bad.write_bytes(b"")
+    half.write_bytes(b"half")
+    assert heal(tiny) == [".abc.tmp was half copied; removed"]  # the other was written since the machine started
+    assert list(damaged(tiny, 0, time.time() + 9)) == [bad]
+    for path in (good, bad):
+        os.utime(path, (psutil.boot_time() - 60,) * 2)
+    assert heal(tiny) == [f"{bad.name} is not what its name says; removed"]
+    assert good.exists() and not bad.exists() and not half.exists()
+
+
+STAGE = """
+import pathlib, sys, time
+from pipelines import paths, stage
+paths.STATE = pathlib.Path(sys.argv[1])
+def work(config):
+    print("works", flush=True)
+    time.sleep(600)
+sys.argv = ["slow"]
+sys.exit(stage.main("slow", "It is slow.", work))
+"""
+
+
+def slow(state, **more):
+    return subprocess.Popen(
+        [sys.executable, "-c", STAGE, str(state)],
+        env=os.environ | more,
+        text=True,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+    )
+
+
+def test_a_stage_stops_on_sigterm_as_on_ctrl_c_and_never_works_twice(tmp_path):
+    first = slow(tmp_path)
+    assert first.stdout.readline() == "works\n"
+    second = slow(tmp_path)
+    time.sleep(3)
+    assert second.poll() is None  # it waits, says nothing and does nothing
+    first.send_signal(signal.SIGTERM)
+    assert first.wait(30) == 130 and "slow: stopped; " in first.stderr.read()
+    assert second.stdout.readline() == "works\n"
+    second.kill()
+    second.communicate()
+
+
+def test_a_stage_ends_when_the_process_that_it_works_for_has_gone(tmp_path):
+    watched = subprocess.Popen([sys.executable, "-c", "import time; time.sleep(600)"])
+    process = slow(tmp_path, **{WATCHED: str(watched.pid)})
+    assert process.stdout.readline() == "works\n"
+    watched.kill()  # and nobody waits for it: a zombie is gone as well
+    assert process.wait(30) == 130
+    watched.wait()
+    process = slow(tmp_path, **{WATCHED: str(watched.pid)})
+    assert process.wait(60) == 130
+    process = slow(tmp_path, **{WATCHED: "nobody"})
+    assert process.wait(60) == 2 and "RMIOV2_WATCH_PID is 'nobody'" in process.stderr.read()

@@ -1,0 +1,131 @@
+"""Results travel: a fresh clone pulls them and repeats nothing; experiments are one option away and compared."""
+
+import csv
+import os
+import socket
+import subprocess
+import sys
+import time
+
+import pytest
+from project import Project
+
+pytestmark = pytest.mark.pipeline
+BIG = ("data/collect", "data/replay", "models/pretrain", "models/finetune", "results/episodes.parquet")
+BUCKET = "s3://rmiov2/team"
+
+
+@pytest.fixture(scope="module")
+def project(tmp_path_factory):
+    """The pipeline has run once, and nothing is committed yet."""
+    made = Project(tmp_path_factory.mktemp("remote"))
+    made.env["PYTHONPATH"] = str(made.root)
+    del made.env["RMIOV2_TRACE"]
+    made.run("dvc", "repro")
+    return made
+
+
+def refused(project, *command):
+    """The one sentence on standard error of a command that ends with 2."""
+    done = subprocess.run(command, cwd=project.root, env=project.env, capture_output=True, text=True)
+    assert done.returncode == 2, done.stdout + done.stderr
+    return done.stderr.strip().splitlines()[-1]
+
+
+class Clone(Project):
+    """A fresh clone of a project, with caches of its own."""
+
+    def __init__(self, origin, folder):
+        self.root, self.env = folder / "clone", origin.env | {"DVC_SITE_CACHE_DIR": str(folder / "site")}
+        self.env["PYTHONPATH"] = str(self.root)
+        subprocess.run(["git", "clone", "-q", str(origin.root), str(self.root)], check=True)
+
+
+@pytest.fixture(scope="module")
+def s3():
+    """A server that speaks S3 on a free port, and the environment in which it is the one that is meant."""
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    where = {"AWS_ENDPOINT_URL": f"http://127.0.0.1:{port}", "AWS_DEFAULT_REGION": "us-east-1"}
+    where |= {"AWS_ACCESS_KEY_ID": "me", "AWS_SECRET_ACCESS_KEY": "secret"}
+    server = subprocess.Popen(
+        [sys.executable, "-m", "moto.server", "-H", "127.0.0.1", "-p", str(port)],
+        stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
+    )  # fmt: skip
+    try:
+        until_it_listens(server, port)
+        made = "import boto3; boto3.client('s3').create_bucket(Bucket='rmiov2')"
+        subprocess.run([sys.executable, "-c", made], env=os.environ | where, check=True)
+        yield where
+    finally:
+        server.terminate()
+        server.wait(30)
+
+
+def until_it_listens(server, port):
+    end = time.monotonic() + 60
+    while True:
+        try:
+            return socket.create_connection(("127.0.0.1", port), 1).close()
+        except ConnectionRefusedError:
+            assert server.poll() is None and time.monotonic() < end
+            time.sleep(0.2)
+
+
+def test_results_that_git_does_not_know_are_not_pushed(project):
+    sentence = refused(project, "python", "-m", "pipelines.remote", "push")
+    assert sentence.startswith("push: dvc.lock and ") and "commit" in sentence
+    assert not (project.root.parent / "rmiov2-store").exists()
+    project.commit()
+
+
+def test_a_clone_pulls_what_was_pushed_and_repeats_nothing(project, tmp_path):
+    said = project.run("python", "-m", "pipelines.remote", "push")
+    store = project.root.parent / "rmiov2-store"
+    assert said.strip().endswith(f"push: done, store: {store}") and store.is_dir()
+    clone = Clone(project, tmp_path)
+    assert "rmiov2-store" in refused(clone, "python", "-m", "pipelines.remote", "pull")  # nothing is beside this one
+    clone.run("python", "-m", "pipelines.remote", "pull", "--store", str(store))
+    assert same(project, clone) and clone.repro() == []
+    assert clone.run("git", "status", "--porcelain") == ""
+
+
+def same(one, other):
+    """Whether both have the same large results."""
+    for name in BIG:
+        files = [name] if (one.root / name).is_file() else listed(one.root, name)
+        assert files and (files == [name] or files == listed(other.root, name))
+        if any((one.root / file).read_bytes() != (other.root / file).read_bytes() for file in files):
+            return False
+    return True
+
+
+def listed(root, folder):
+    return sorted(str(path.relative_to(root)) for path in (root / folder).rglob("*") if path.is_file())
+
+
+def test_s3_by_one_setting(project, s3, tmp_path):
+    project.env |= s3
+    said = project.run("python", "-m", "pipelines.remote", "push", "--store", BUCKET)
+    assert said.strip().endswith(f"push: done, store: {BUCKET}")
+    clone = Clone(project, tmp_path)
+    clone.run("dvc", "remote", "modify", "--local", "store", "url", BUCKET)
+    clone.run("python", "-m", "pipelines.remote", "pull")
+    assert same(project, clone) and clone.repro() == []
+
+
+def test_an_experiment_by_one_option_and_compared(project):
+    project.run("dvc", "exp", "run", "-n", "lower", "-S", "finetune.p_mask=0.1", "finetune")
+    assert "p_mask: 0.1" in (project.root / "params.yaml").read_text()
+    project.run("git", "checkout", "-q", ".")
+    project.run("dvc", "checkout", "-q")
+    project.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "finetune.p_mask=0.4", "finetune")
+    assert project.run("git", "status", "--porcelain") == ""
+    rows = {row["Experiment"]: row for row in csv.DictReader(project.run("dvc", "exp", "show", "--csv").splitlines())}
+    assert {name: rows[name]["finetune.p_mask"] for name in ("lower", "elsewhere")} == {
+        "lower": "0.1",
+        "elsewhere": "0.4",
+    }
+    after = {rows[name]["l_rec.after"] for name in ("lower", "elsewhere")}
+    assert len(after) == 2 and "" not in after
