@@ -123,9 +123,7 @@ def test_an_experiment_by_one_option_and_compared(project):
     project.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "finetune.p_mask=0.4", "finetune")
     assert project.run("git", "status", "--porcelain") == ""
     rows = {row["Experiment"]: row for row in csv.DictReader(project.run("dvc", "exp", "show", "--csv").splitlines())}
-    assert {name: rows[name]["finetune.p_mask"] for name in ("lower", "elsewhere")} == {
-        "lower": "0.1",
-        "elsewhere": "0.4",
-    }
-    after = {rows[name]["l_rec.after"] for name in ("lower", "elsewhere")}
+    lower, elsewhere = rows["lower"], rows["elsewhere"]
+    assert (lower["finetune.p_mask"], elsewhere["finetune.p_mask"]) == ("0.1", "0.4")
+    after = {row["metrics/finetune.json:l_rec.after"] for row in (lower, elsewhere)}
     assert len(after) == 2 and "" not in after
