@@ -16,6 +16,7 @@ from typing import Any, Literal
 
 from pipelines import environment
 from pipelines.heal import heal
+from rmiov2.files import writing
 from rmiov2.types import UserError
 
 Say = Callable[[str], None]  # takes one line
@@ -106,7 +107,7 @@ def run_dvc(
 
     It writes to a file, which outlives whoever watches: a broken pipe would stop it before it has kept its results.
     """
-    try:
+    with writing(log_file):
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.unlink(missing_ok=True)  # a process that still writes to the last one keeps it
         with log_file.open("wb") as output:
@@ -119,8 +120,6 @@ def run_dvc(
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
             )
-    except OSError as error:
-        raise UserError(f"{log_file} cannot be written: {error.strerror}; free space or mend its folder") from error
     _running[process.pid] = process
     try:
         lines = _follow(process, log_file, log)

@@ -9,12 +9,13 @@ import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from typing import IO
+from io import FileIO
 
 import psutil
 
 from pipelines import paths
 from pipelines.heal import is_dvc
+from rmiov2.files import writing
 from rmiov2.types import UserError
 
 WATCHED = "RMIOV2_WATCH_PID"  # whoever must live for the stage to be worth anything, beside the DVC that started it
@@ -78,24 +79,27 @@ def alone(label: str) -> Iterator[None]:
     """Hold the stage for this process; the kernel gives it back, however the process ends.
 
     Another process of the stage, left over from a DVC that was killed, is about to stop and is waited for.
-    Raises UserError with its number if it still works after PATIENCE.
+    Raises UserError with its number if it still works after PATIENCE, or if state/ cannot be written.
     """
     path = paths.STATE / "running" / label
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("a+") as handle:
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        handle = path.open("ab+", buffering=0)
+    with handle:
         until = time.monotonic() + PATIENCE
         while not _hold(handle):
             if time.monotonic() > until:
                 handle.seek(0)
-                raise UserError(f"process {handle.read()} is at this stage already; end it, or wait, then run again")
+                number = handle.read().decode()
+                raise UserError(f"process {number} is at this stage already; end it, or wait, then run again")
             time.sleep(0.2)
-        handle.truncate(0)
-        handle.write(str(os.getpid()))
-        handle.flush()
+        with writing(path):
+            handle.truncate(0)
+            handle.write(str(os.getpid()).encode())
         yield
 
 
-def _hold(handle: IO[str]) -> bool:
+def _hold(handle: FileIO) -> bool:
     try:
         fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except BlockingIOError:

@@ -19,6 +19,7 @@ import yaml
 from pipelines import paths
 from pipelines.lifeline import alone, end_with_starters
 from rmiov2.config import load
+from rmiov2.files import writing
 from rmiov2.types import UserError
 
 # Threads that spin while they wait take the core from the one that works: a small product then costs a hundredfold.
@@ -68,7 +69,8 @@ def resumable(name: str, cell: str = "") -> Iterator[Path]:
     folder = paths.STATE / "resume" / label / fingerprint(name)
     spent = folder.with_suffix(".spent")
     shutil.rmtree(spent, ignore_errors=True)
-    folder.mkdir(parents=True, exist_ok=True)
+    with writing(folder):
+        folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         print(f"{label}: goes on from {folder.relative_to(paths.ROOT)}", flush=True)
     yield folder

@@ -14,6 +14,15 @@ from rmiov2.types import EnvSpec, UserError
 
 
 @contextmanager
+def writing(path: Path) -> Iterator[None]:
+    """Raise UserError, one sentence that names `path`, if the block fails to write it."""
+    try:
+        yield
+    except OSError as error:
+        raise UserError(f"{path} cannot be written: {error.strerror}; free space or choose another folder") from error
+
+
+@contextmanager
 def replace_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends well; raises UserError if it cannot be written.
 
@@ -21,7 +30,7 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     next attempt takes it over.
     """
     partial = path.with_name(f".{path.name}.partial")
-    try:
+    with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         try:
             with partial.open("wb") as handle:
@@ -32,8 +41,6 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
         finally:
             partial.unlink(missing_ok=True)
         sync_folder(path.parent)
-    except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; free space or choose another folder") from error
 
 
 def sync_folder(folder: Path) -> None:

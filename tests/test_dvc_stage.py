@@ -23,8 +23,8 @@ SLEEP = "import pathlib, time; pathlib.Path('began').write_text('x'); time.sleep
 
 @pytest.fixture(scope="module")
 def tiny(tmp_path_factory):
-    """A DVC project of stages that take no time, and one that would take ten minutes."""
-    root = tmp_path_factory.mktemp("tiny")
+    """A DVC project of stages that take no time, two of which have run, and one that would take ten minutes."""
+    root, monkey = tmp_path_factory.mktemp("tiny"), pytest.MonkeyPatch()
     for name, code in {"say": SAY, "refuse": REFUSE, "sleep": SLEEP}.items():
         (root / f"{name}.py").write_text(code)
     stages = {
@@ -36,14 +36,12 @@ def tiny(tmp_path_factory):
     }  # fmt: skip
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     (root / "params.yaml").write_text("word: one\n")
-    for command in ("git init -q", f"{sys.executable} -m dvc init -q"):
-        subprocess.run(command.split(), cwd=root, check=True)
-    return root
-
-
-@pytest.fixture(autouse=True)
-def own_site(tmp_path_factory, monkeypatch):
-    monkeypatch.setenv("DVC_SITE_CACHE_DIR", str(tmp_path_factory.getbasetemp() / "site"))
+    monkey.setenv("DVC_SITE_CACHE_DIR", str(root / "site"))
+    dvc = f"{sys.executable} -m dvc"
+    for command in ("git init -q", f"{dvc} init -q", f"{dvc} repro -q first cells@1"):
+        subprocess.run(command.split(), cwd=root, check=True, env=dvc_stage.surroundings())
+    yield root
+    monkey.undo()
 
 
 def test_the_graph_is_dvc_yaml_s_with_its_matrix_written_out(tiny):
@@ -54,10 +52,9 @@ def test_the_graph_is_dvc_yaml_s_with_its_matrix_written_out(tiny):
 
 def test_a_stage_runs_once_is_skipped_and_restored(tiny):
     lines = []
-    assert dvc_stage.run_stage("first", tiny, lines.append).outcome == "ran"
+    assert dvc_stage.run_stage("first", tiny, lines.append, force=True).outcome == "ran"
     assert [line for line in lines if line in ("a", "b", "two words")] == ["a", "b", "two words"]
     assert dvc_stage.run_stage("first", tiny, lines.append).outcome == "up-to-date"
-    assert dvc_stage.run_stage("first", tiny, lines.append, force=True).outcome == "ran"
     (tiny / "params.yaml").write_text("word: two\n")
     assert dvc_stage.run_stage("first", tiny, lines.append).outcome == "ran"
     (tiny / "params.yaml").write_text("word: one\n")
@@ -137,7 +134,6 @@ def test_a_lock_that_a_kill_left_is_healed_and_the_stage_runs(tiny, content):
 
 
 def test_a_lockfile_cut_anywhere_stands_in_no_way(tiny):
-    dvc_stage.run_stage("cells@1", tiny, print)
     path = tiny / "dvc.lock"
     whole = path.read_bytes()
     for length in range(0, len(whole), 60):

@@ -20,7 +20,7 @@ from rmiov2.replay import shards
 from rmiov2.training import checkpoint
 from rmiov2.training.collect import Sweep, random_policy
 from rmiov2.training.finetune import finetune
-from rmiov2.training.pretrain import pretrain, warmup
+from rmiov2.training.pretrain import kept, pretrain, warmup
 from rmiov2.types import UserError
 
 
@@ -161,3 +161,10 @@ def _poisoned(config: Config, folder: Path) -> None:
     pretrain(
         config, folder / "collect", folder / "bad", folder / "bad_replay", folder, folder / "poisoned", quiet, 0.0
     )  # fmt: skip
+
+
+def test_a_first_save_that_was_stopped_before_its_manifest_counts_for_nothing(tmp_path: Path) -> None:
+    """A full disk did this: the shard is there, or half of it, and every later run was refused."""
+    (tmp_path / "replay").mkdir()
+    (tmp_path / "replay" / "shard-000001.safetensors").write_bytes(b"half")
+    assert kept(tmp_path, make_env("toy/lights", 2, 0).spec, 0) == []

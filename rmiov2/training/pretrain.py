@@ -229,7 +229,7 @@ def kept(resume: Path, spec: EnvSpec, trajectories: int) -> list[Trajectory]:
     if not folder.is_dir():
         return []
     shards.cut(folder, trajectories)
-    return shards.read(folder, spec)
+    return shards.read(folder, spec) if trajectories else []  # stopped in its first save, it has no manifest yet
 
 
 def _finish(run: Pretraining, out: Path, replay_out: Path, plots: Path, resume: Path) -> dict[str, Any]:
