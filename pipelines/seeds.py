@@ -40,8 +40,8 @@ def workspace(env: str, seed: int, overrides: list[str]) -> Path:
 
 
 def study(folder: Path) -> int:
-    """`dvc repro` in a workspace, its words in its log; the exit status."""
-    command = [sys.executable, "-m", "dvc", "repro"]
+    """`dvc repro evaluate` in a workspace, its words in its log; the exit status."""
+    command = [sys.executable, "-m", "dvc", "repro", "evaluate"]
     environment = {**PASSIVE, **os.environ, "PYTHONPATH": str(folder), "DVC_NO_ANALYTICS": "1"}
     print(f"seed: {folder.name} runs, `tail -f {folder.relative_to(paths.ROOT)}.log` watches", flush=True)
     with folder.with_suffix(".log").open("a") as log:
