@@ -82,13 +82,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
+    parser.add_argument("what", nargs="+", metavar="SEED or key=value", help="seeds, and settings as pipelines.params has")
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side; give each as many threads as are left")
-    options, overrides = parser.parse_known_args()
-    if wrong := [text for text in overrides if "=" not in text or text.startswith("-")]:
-        parser.error(f"got {wrong[0]}, expected key=value")
+    options = parser.parse_args()
+    seeds = [int(text) for text in options.what if text.isdecimal()]
+    overrides = [text for text in options.what if not text.isdecimal()]
+    if wrong := [text for text in overrides if "=" not in text] or (["no seed"] if not seeds else []):
+        parser.error(f"got {wrong[0]}, expected seeds and key=value, for instance 0 1 2 env=smax_3m")
     try:
-        picture = run(options.seeds, overrides, options.jobs)
+        picture = run(seeds, overrides, options.jobs)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
