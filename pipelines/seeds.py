@@ -82,7 +82,7 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", metavar="SEED or key=value", help="seeds, and settings as pipelines.params has")
+    parser.add_argument("what", nargs="+", metavar="SEED or key=value", help="settings as for pipelines.params")
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side; give each as many threads as are left")
     options = parser.parse_args()
     seeds = [int(text) for text in options.what if text.isdecimal()]
