@@ -84,7 +84,7 @@ def main() -> int:
     )
     parser.add_argument("what", nargs="+", metavar="SEED or key=value", help="settings as for pipelines.params")
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side; give each as many threads as are left")
-    options = parser.parse_args()
+    options = parser.parse_intermixed_args()
     seeds = [int(text) for text in options.what if text.isdecimal()]
     overrides = [text for text in options.what if not text.isdecimal()]
     if wrong := [text for text in overrides if "=" not in text] or (["no seed"] if not seeds else []):
