@@ -86,7 +86,7 @@ def test_an_agent_that_does_not_reconstruct_acts_on_zeros(lights: RMIOv2) -> Non
         ("obs", lambda x: x[:, 1:], r"obs: got shape \(8, 30, 3, 15\), expected \(8, 31, 3, 15\)"),
         ("obs", lambda x: np.full_like(x, np.inf), "obs: got a value beyond 1e"),
         ("obs", lambda x: np.where(np.arange(15) == 1, np.nan, 0 * np.nan_to_num(x)), "lost in part"),
-        ("act", lambda x: x + 99, r"act: got 99\..*, expected 0\.\."),
+        ("act", lambda x: x + 99, "act: got 1.*, expected 0"),
         ("avail", lambda x: x * 0, "can do nothing"),
         ("avail", lambda x: x * 2, "something else than 0 and 1"),
         ("rows", lambda x: x * 0, r"rows: got 0\.\.0, expected 1\.\.31"),
