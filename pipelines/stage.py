@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from pipelines import paths
+from pipelines import environment, paths, tracking
 from rmiov2.config import load
 from rmiov2.types import UserError
 
@@ -42,9 +42,11 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
     label = "@".join([name, *told])
     for variable, value in PASSIVE.items():
         os.environ.setdefault(variable, value)
+    environment.prepare()
     started = time.perf_counter()
     try:
-        where = work(load(paths.PARAMS), *told)
+        with tracking.StageRun(label):
+            where = work(load(paths.PARAMS), *told)
     except UserError as error:
         print(f"{label}: {error}", file=sys.stderr)
         return 2

@@ -1,0 +1,21 @@
+"""What the tools around the library are told by environment variables, in one place; a user's own value wins."""
+
+from __future__ import annotations
+
+import os
+
+TOOLS: dict[str, str] = {
+    "DO_NOT_TRACK": "true",
+    "DVC_NO_ANALYTICS": "1",
+    "GX_ANALYTICS_ENABLED": "false",
+    "MLFLOW_DISABLE_TELEMETRY": "true",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes and two gigabytes that nothing here uses
+    "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
+}
+
+
+def prepare() -> None:
+    """Set them where they are not set; every entry point calls this first."""
+    for name, value in TOOLS.items():
+        os.environ.setdefault(name, value)
