@@ -57,14 +57,35 @@ def open_store() -> Any:
     import mlflow
     from mlflow.tracking import MlflowClient
 
-    state = home() / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / ".mlflow.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
+    with locked("mlflow"):
         mlflow.set_tracking_uri(uri())
         client = MlflowClient()
         client.search_experiments(max_results=1)
     return client
+
+
+@contextmanager
+def locked(name: str) -> Iterator[None]:
+    """One process of this machine at a time; a process that dies leaves nothing locked."""
+    state = home() / "state"
+    state.mkdir(parents=True, exist_ok=True)
+    with (state / f".{name}.lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        yield
+
+
+@contextmanager
+def one_sentence() -> Iterator[None]:
+    """Raise a UserError of one line for what MLflow, its store, DVC or the disk raises."""
+    from dvc.exceptions import DvcException
+    from mlflow.exceptions import MlflowException
+    from sqlalchemy.exc import SQLAlchemyError
+
+    try:
+        yield
+    except (DvcException, MlflowException, SQLAlchemyError, OSError) as error:
+        reason = (str(error).splitlines() or [type(error).__name__])[0]
+        raise UserError(f"{uri()}: {reason}; MLFLOW_TRACKING_URI names another store") from error
 
 
 def experiment_of(client: Any, env: str) -> str:
@@ -104,26 +125,13 @@ class StageRun:
         for variable, value in IMPATIENT.items():
             os.environ.setdefault(variable, value)
         began = time.perf_counter()
-        with _warning(self.name):
-            record(self.name, self.began, error)
+        try:
+            with one_sentence():
+                record(self.name, self.began, error)
+        except UserError as reason:
+            print(f"WARNING {self.name}: not recorded, though its files are whole: {reason}", file=sys.stderr)
+        else:
             print(f"{self.name}: recorded in {uri()} ({time.perf_counter() - began:.1f} s)", flush=True)
-
-
-@contextmanager
-def _warning(name: str) -> Iterator[None]:
-    """One line on standard error instead of what a store, DVC or the disk raises."""
-    from dvc.exceptions import DvcException
-    from mlflow.exceptions import MlflowException
-    from sqlalchemy.exc import SQLAlchemyError
-
-    try:
-        yield
-    except (DvcException, MlflowException, SQLAlchemyError, OSError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        print(
-            f"WARNING {name}: not recorded in {uri()}: {reason}; its files are whole, and DVC goes on with them",
-            file=sys.stderr,
-        )
 
 
 def record(name: str, began: float, error: BaseException | None) -> str:

@@ -40,7 +40,7 @@ ONLY = [
     (("pettingzoo",), {"rmiov2.envs.pettingzoo"}),
     (("hydra", "omegaconf"), {"pipelines.params"}),
     (("prefect",), {"pipelines.study"}),
-    (("mlflow",), {"pipelines.tracking", "pipelines.registry"}),
+    (("mlflow",), {"pipelines.tracking", "pipelines.registry", "pipelines.team_model", "pipelines.serving"}),
     (("optuna",), {"pipelines.tuning"}),
     (("great_expectations",), {"pipelines.gates"}),
 ]
