@@ -1,6 +1,6 @@
 # A bare machine needs Python 3.11 or newer with venv, make, git and a C compiler; the rest is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup run clone test bench lint params report
+.PHONY: help setup run clone test test-long bench lint params report register promote rollback serve
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -16,7 +16,7 @@ export GOMP_SPINCOUNT ?= 0
 export KMP_BLOCKTIME ?= 0
 
 help:  ## what there is
-	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
 
 setup: $(STAMP)  ## install everything into .venv, once
 
@@ -42,8 +42,11 @@ clone:
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || \
 	  { echo "make run: this is no git clone, and DVC needs one; install git, then git clone the project or git init here" >&2; exit 1; }
 
-test: setup lint  ## ruff, mypy and every test
-	@$(PY) -m pytest
+test: setup lint  ## ruff, mypy and every test but the long ones
+	@$(PY) -m pytest -m "not long"
+
+test-long: setup  ## the proofs at full size
+	@$(PY) -m pytest -m long
 
 lint: setup  ## ruff and mypy alone
 	@$(PY) -m ruff check .
@@ -57,3 +60,15 @@ params: setup  ## compose params.yaml: make params ARGS="env=smax_2s3z preset=sm
 
 report: setup  ## draw the page again from the results that are there
 	@$(PY) -m pipelines.stages.report
+
+register: setup  ## put the team that was trained last into the registry, with the episodes it was measured by
+	@$(PY) -m pipelines.registry register
+
+promote: setup  ## make it champion if it is better on the same games: make promote ARGS="--version 2"
+	@$(PY) -m pipelines.registry promote $(ARGS)
+
+rollback: setup  ## back to the champion before
+	@$(PY) -m pipelines.registry rollback $(ARGS)
+
+serve: setup  ## answer over HTTP with the champion: make serve ARGS="--port 8080"
+	@$(PY) -m pipelines.serving $(ARGS)

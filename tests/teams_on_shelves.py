@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from learning_cases import agent_and_replay, settings
 from toy_players import WAIT, Reader
+from windows import opinionated
 
 from pipelines.registry import Measured
 from rmiov2.agents.rmiov2 import RMIOv2
@@ -34,9 +35,9 @@ def toy_config(**changes: Any) -> Config:
 
 
 def save_agent(config: Config, folder: Path, updates: int = 10) -> RMIOv2:
-    """A team that has learned a little, in a checkpoint."""
+    """A team whose world model has learned a little, in a checkpoint."""
     agent, replay = agent_and_replay(config)
-    agent.update(replay, Generators(config.seed), updates, 3)
+    opinionated(agent).update(replay, Generators(config.seed), updates, 0)
     checkpoint.save(folder / "checkpoint.safetensors", {"agent": agent.state_dict()}, config=config, spec=agent.spec)
     return agent
 

@@ -3,12 +3,22 @@
 from dataclasses import dataclass
 
 import numpy as np
+import torch
 
 from rmiov2.agents.base import Agent
+from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.envs.base import legalise
 from rmiov2.envs.registry import make_env
 from rmiov2.execution.window import Window
 from rmiov2.types import Actions, Floats, Ints
+
+
+def opinionated(agent: RMIOv2) -> RMIOv2:
+    """The agent with a policy that answers differently to whatever it sees, which a little training does not make."""
+    generator = torch.Generator().manual_seed(0)
+    with torch.no_grad():
+        agent.actor.head.weight.copy_(torch.randn(agent.actor.head.weight.shape, generator=generator))
+    return agent
 
 
 @dataclass
