@@ -1,10 +1,13 @@
-"""Whether a candidate is better than the champion: the judgement alone, on rows of evaluated episodes."""
+"""Whether a candidate is better than the champion, judged on rows of evaluated episodes, and the record of it."""
 
 from __future__ import annotations
 
 import hashlib
 import json
-from dataclasses import dataclass
+import os
+import time
+from dataclasses import asdict, dataclass
+from pathlib import Path
 
 import numpy as np
 
@@ -22,6 +25,32 @@ class Verdict:
     promoted: bool
     numbers: dict[str, float]
     reason: str
+
+
+@dataclass(frozen=True)
+class Decision:
+    """One line of the record."""
+
+    time: str
+    model: str
+    decision: str  # promoted | refused | rolled back
+    version: str  # that was decided on
+    champion: str  # afterwards; empty if there is none
+    reason: str
+    numbers: dict[str, float]
+
+
+def write_down(decision: Decision, path: Path) -> None:
+    """Append it to the record; it survives a power cut."""
+    with path.open("a") as handle:
+        handle.write(json.dumps(asdict(decision), ensure_ascii=False, allow_nan=False) + "\n")
+        handle.flush()
+        os.fsync(handle.fileno())
+
+
+def now() -> str:
+    """The time of a decision, in UTC."""
+    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def protocol(config: Config) -> str:

@@ -14,14 +14,13 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import sys
-import time
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import environment, paths, tracking
+from pipelines import environment, paths, promotion, tracking
+from pipelines.promotion import Decision
 from rmiov2.config import Config, load
 from rmiov2.types import UserError
 
@@ -38,19 +37,6 @@ class Measured:
     checkpoint: Path = paths.FINETUNED / "checkpoint.safetensors"
     episodes: Path = paths.RESULTS / "episodes.parquet"
     summary: Path = paths.METRICS / "evaluate.json"
-
-
-@dataclass(frozen=True)
-class Decision:
-    """One line of the record."""
-
-    time: str
-    model: str
-    decision: str  # promoted | refused | rolled back
-    version: str  # that was decided on
-    champion: str  # afterwards; empty if there is none
-    reason: str
-    numbers: dict[str, float]
 
 
 def refuse_stale() -> None:
@@ -87,12 +73,10 @@ def _add(client: Any, config: Config, measured: Measured, digests: dict[str, str
     """The version becomes visible last, with all its tags."""
     import mlflow
 
-    from pipelines.promotion import protocol
-
     summary = json.loads(measured.summary.read_text())
     low, high = summary["auc_ci95"]["completion"]
     numbers = {"auc": summary["auc"]["completion"], "auc_low": low, "auc_high": high}
-    tags = digests | {"protocol": protocol(config), "agent": config.agent.name, "env": config.env.name}
+    tags = digests | {"protocol": promotion.protocol(config), "agent": config.agent.name, "env": config.env.name}
     tags |= {name: f"{value:.6g}" for name, value in numbers.items()}
     with mlflow.start_run(experiment_id=tracking.experiment_of(client, config.env.name), run_name="register"):
         logged = _log_model(measured)
@@ -158,8 +142,6 @@ def champion_of(client: Any, model: str) -> str:
 
 def promote(client: Any, model: str, version: str, resamples: int) -> Decision | None:
     """Decide on a version, or on the newest if it is empty, and act on it; None if it is the champion already."""
-    from pipelines import promotion
-
     with tracking.locked("registry"):
         chosen, current = _choose(client, model, version), champion_of(client, model)
         number = str(chosen.version)
@@ -172,7 +154,7 @@ def promote(client: Any, model: str, version: str, resamples: int) -> Decision |
         else:
             verdict = promotion.first(mine, resamples)
         word, champion = ("promoted", number) if verdict.promoted else ("refused", current)
-        decision = Decision(_now(), model, word, number, champion, verdict.reason, verdict.numbers)
+        decision = Decision(promotion.now(), model, word, number, champion, verdict.reason, verdict.numbers)
         _keep(client, decision)
         if verdict.promoted:
             client.set_model_version_tag(model, number, "replaced", current)
@@ -216,7 +198,9 @@ def rollback(client: Any, model: str) -> Decision:
         before = client.get_model_version(model, current).tags.get("replaced", "") if current else ""
         if not before:
             raise UserError(f"{model} has no champion before {current or 'the first'}; nothing was changed")
-        decision = Decision(_now(), model, "rolled back", current, before, f"back to version {before}, by command", {})
+        decision = Decision(
+            promotion.now(), model, "rolled back", current, before, f"back to version {before}, by command", {}
+        )
         _keep(client, decision)
         client.set_model_version_tag(model, current, "rolled_back", "true")
         client.set_registered_model_alias(model, CHAMPION, before)
@@ -225,19 +209,11 @@ def rollback(client: Any, model: str) -> Decision:
 
 def _keep(client: Any, decision: Decision) -> None:
     """On disk first, then at the version; before it is acted on."""
-    line = json.dumps(asdict(decision), ensure_ascii=False, allow_nan=False) + "\n"
-    with (tracking.home() / "state" / "decisions.jsonl").open("a") as handle:
-        handle.write(line)
-        handle.flush()
-        os.fsync(handle.fileno())
+    promotion.write_down(decision, tracking.home() / "state" / "decisions.jsonl")
     told = {"decision": decision.decision, "decision.reason": decision.reason, "decision.time": decision.time}
     told |= {f"decision.{name}": f"{value:.6g}" for name, value in decision.numbers.items()}
     for name, value in told.items():
         client.set_model_version_tag(decision.model, decision.version, name, value)
-
-
-def _now() -> str:
-    return time.strftime("%Y-%m-%dT%H:%M:%SZ", time.gmtime())
 
 
 def table(client: Any, model: str) -> list[str]:

@@ -26,6 +26,7 @@ OFF = "off"
 BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # what one call of log_batch takes
 PACKAGES = ("rmiov2", "torch", "numpy", "jaxmarl", "gymnasium-robotics", "mujoco", "dvc", "mlflow")
 PARAM_LIMIT = 6000  # characters
+CODE = ("rmiov2", "pipelines", "dvc.yaml", "params.yaml")  # what a commit should hold for its runs to be repeated
 # A store that does not answer must not hold up a finished training for minutes.
 IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
@@ -83,7 +84,7 @@ def one_sentence() -> Iterator[None]:
 
     try:
         yield
-    except (DvcException, MlflowException, SQLAlchemyError, OSError) as error:
+    except (DvcException, MlflowException, SQLAlchemyError, OSError, json.JSONDecodeError) as error:
         reason = (str(error).splitlines() or [type(error).__name__])[0]
         raise UserError(f"{uri()}: {reason}; MLFLOW_TRACKING_URI names another store") from error
 
@@ -195,7 +196,7 @@ def _circumstances(error: BaseException | None) -> dict[str, str]:
         "prefect.flow_run": os.environ.get("PREFECT__FLOW_RUN_ID"),
         "error": None if error is None else f"{type(error).__name__}: {error}",
         "git.commit": _git("rev-parse", "HEAD"),
-        "git.dirty": None if (status := _git("status", "--porcelain")) is None else str(bool(status)).lower(),
+        "git.changed": _git("status", "--porcelain", "--", *CODE),
     }
     installed = {name: list(metadata.distributions(name=name)) for name in PACKAGES}
     versions = {f"version.{name}": found[0].version for name, found in installed.items() if found}
