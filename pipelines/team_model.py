@@ -5,6 +5,7 @@ Numbers are float32 throughout, since JSON knows one kind and its null becomes N
 
 from __future__ import annotations
 
+import warnings
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,8 @@ from mlflow.pyfunc.model import PythonModel, PythonModelContext
 import rmiov2
 from rmiov2.execution.window import Window, decide
 from rmiov2.types import Floats, UserError
+
+warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")  # the signature says it all
 
 
 class TeamModel(PythonModel):

@@ -79,6 +79,15 @@ def test_a_lost_store_costs_a_warning_and_no_result(project, broken, tmp_path) -
     assert len(warnings) == 1 and uri in warnings[0] and "Traceback" not in done.stderr
 
 
+def test_a_team_is_not_registered_with_results_that_are_not_its_own(project) -> None:
+    done = subprocess.run(
+        [sys.executable, "-m", "pipelines.registry", "register"],
+        cwd=project.root, env=project.env, capture_output=True, text=True,
+    )  # fmt: skip
+    assert done.returncode == 2 and len(done.stderr.splitlines()) == 1
+    assert "results/episodes.parquet" in done.stderr and "run `dvc repro evaluate` first" in done.stderr
+
+
 def test_two_processes_may_open_a_new_store_at_once(tmp_path, project) -> None:
     command = [
         sys.executable,
