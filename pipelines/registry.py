@@ -25,6 +25,7 @@ from rmiov2.config import Config, load
 from rmiov2.types import UserError
 
 CHAMPION = "champion"
+ROLLED_BACK = "rolled_back"  # the tag of a version that is not to be promoted again unless it is named
 REFUSED = 3
 REQUIRED = ("rmiov2", "mlflow", "torch", "numpy", "scipy", "pydantic", "safetensors")
 MEASURED = ("data/", "models/", "results/", "metrics/", "params.yaml")  # code that changed does not make numbers wrong
@@ -158,6 +159,8 @@ def promote(client: Any, model: str, version: str, resamples: int) -> Decision |
         _keep(client, decision)
         if verdict.promoted:
             client.set_model_version_tag(model, number, "replaced", current)
+            if ROLLED_BACK in chosen.tags:
+                client.delete_model_version_tag(model, number, ROLLED_BACK)
             client.set_registered_model_alias(model, CHAMPION, number)
         return decision
 
@@ -167,7 +170,7 @@ def _choose(client: Any, model: str, version: str) -> Any:
     if version and version not in found:
         raise UserError(f"{model} has no version {version}; it has {', '.join(found)}")
     chosen = found[version or list(found)[-1]]
-    if not version and "rolled_back" in chosen.tags:
+    if not version and ROLLED_BACK in chosen.tags:
         raise UserError(f"{model} version {chosen.version} was rolled back; --version {chosen.version} tries it again")
     return chosen
 
@@ -202,7 +205,7 @@ def rollback(client: Any, model: str) -> Decision:
             promotion.now(), model, "rolled back", current, before, f"back to version {before}, by command", {}
         )
         _keep(client, decision)
-        client.set_model_version_tag(model, current, "rolled_back", "true")
+        client.set_model_version_tag(model, current, ROLLED_BACK, "true")
         client.set_registered_model_alias(model, CHAMPION, before)
         return decision
 

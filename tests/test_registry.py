@@ -116,6 +116,17 @@ def test_a_registered_team_decides_as_its_checkpoint(shelf, store) -> None:
     assert np.array_equal(answer["act"], act) and np.array_equal(answer["obs"], obs)
 
 
+def test_a_version_rolled_back_may_be_tried_again_by_name(shelf, store) -> None:
+    client = tracking.open_store()
+    for name in ("good", "better"):
+        registry.register(toy_config(), shelf[name])
+        registry.promote(client, MODEL, "", 300)
+    registry.rollback(client, MODEL)
+    assert registry.promote(client, MODEL, "2", 300).decision == "promoted"
+    assert registry.promote(client, MODEL, "", 300) is None and registry.champion_of(client, MODEL) == "2"
+    assert registry.rollback(client, MODEL).champion == "1"
+
+
 def test_other_games_are_not_compared(shelf, store) -> None:
     client = tracking.open_store()
     registry.register(toy_config(), shelf["good"])
