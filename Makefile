@@ -1,6 +1,6 @@
 # A bare machine needs Python 3.11 or newer with venv, make, git and a C compiler; the rest is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup run clone test test-long bench lint params report register promote rollback serve
+.PHONY: help setup run clone test test-long bench lint params tune report register promote rollback serve
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -57,6 +57,9 @@ bench: setup  ## measure speed
 
 params: setup  ## compose params.yaml: make params ARGS="env=smax_2s3z preset=small finetune.p_mask=0.25"
 	@$(PY) -m pipelines.params $(ARGS)
+
+tune: setup  ## better settings by a study that can be stopped: make tune ARGS="masking --trials 20 --workers 2"
+	@$(PY) -m pipelines.tuning run $(or $(ARGS),masking)
 
 report: setup  ## draw the page again from the results that are there
 	@$(PY) -m pipelines.stages.report
