@@ -92,8 +92,8 @@ def _name(text: str) -> str:
 
 def run_study(options: argparse.Namespace) -> None:
     """Try settings until enough trials have finished, then play the best and the default on fresh games."""
+    from pipelines.tuning import result, workers
     from pipelines.tuning import study as studies
-    from pipelines.tuning import workers
     from rmiov2.config import load
 
     objectives = ("auc", "cost") if "cost" in options.objectives else ("auc",)
@@ -101,6 +101,7 @@ def run_study(options: argparse.Namespace) -> None:
     workers.run(plan, load(paths.PARAMS), options.trials, options.workers, options.lost)
     study, plan, config = studies.load(plan.study, plan.storage)
     _confirm(study, plan, config)
+    result.settle(_found(study, plan, config))
     _tell(study, plan, config)
 
 
@@ -150,7 +151,8 @@ def _tell(study: Study, plan: Plan, config: Config) -> None:
     from pipelines.tuning import study as studies
 
     records, found = studies.records(study, plan), _found(study, plan, config)
-    written = result.write(found, records, config)
+    written = [result.write(found, records, config)]
+    written += [result.preset_path(plan.study)] if result.better(found) else []
     drawn = plots.draw(study, paths.REPORTS / "tuning" / plan.study)
     for record in result.front(records, config) if len(plan.objectives) > 1 else ():
         print(f"front: trial {record.number} AUC {record.auc:.3f} with {record.updates(config)} updates")

@@ -24,10 +24,13 @@ def draw(study: Study, folder: Path) -> list[Path]:
     if len(study.get_trials(deepcopy=False, states=(TrialState.COMPLETE,))) < NEEDED:
         return []
     matplotlib.use("Agg")
+    target = _auc if len(study.directions) > 1 else None
     drawn: dict[str, Callable[[], Any]] = {
-        "history": lambda: pictures.plot_optimization_history(study, target=_auc, target_name="AUC"),
-        "importance": lambda: pictures.plot_param_importances(study, target=_loss, target_name="AUC"),
-        "slice": lambda: pictures.plot_slice(study, target=_auc, target_name="AUC"),
+        "history": lambda: pictures.plot_optimization_history(study, target=target, target_name="AUC"),
+        "importance": lambda: pictures.plot_param_importances(
+            study, target=_loss if target else None, target_name="AUC"
+        ),
+        "slice": lambda: pictures.plot_slice(study, target=target, target_name="AUC"),
     }
     if len(study.directions) > 1:
         drawn["front"] = lambda: pictures.plot_pareto_front(study, target_names=["AUC", "updates"])
@@ -48,6 +51,9 @@ def _save(axes: Any, path: Path) -> Path:
     from matplotlib import pyplot
 
     figure = np.ravel(axes)[0].figure
+    figure.set_size_inches(max(7.0, 3.0 * np.size(axes)), 4.5)
+    for axis in np.ravel(axes) if np.size(axes) > 1 else ():
+        axis.tick_params("x", which="both", rotation=40)
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120, bbox_inches="tight")
     pyplot.close(figure)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import io
+import json
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -20,14 +21,14 @@ from pipelines.tuning import trial as trials
 from pipelines.tuning.trial import Games, Record
 from rmiov2 import config as settings
 from rmiov2.config import Config
-from rmiov2.files import replace_file, write_json
+from rmiov2.files import read_bytes, replace_file, write_json
 from rmiov2.types import UserError
 
 COLUMNS = ("number", "state", "default", "retry_of", "auc", "updates", "l_rec", "wall_s", "error")
 
 
 def best_and_default(records: Sequence[Record]) -> tuple[Record, Record]:
-    """The trial of the highest AUC, the default if equal; and the default. Raises UserError before the default's end."""
+    """The trial of the highest AUC, default if equal; and the default. Raises UserError before the default's end."""
     complete = [record for record in records if record.state == "COMPLETE"]
     defaults = [record for record in complete if record.default]
     if not defaults:
@@ -70,19 +71,23 @@ def better(found: dict[str, Any]) -> bool:
     return bool(found["confirmation"] and found["confirmation"]["ci95"][0] > 0)
 
 
-def write(found: dict[str, Any], records: Sequence[Record], config: Config) -> list[Path]:
-    """tuning/STUDY/best.json and trials.csv, and conf/tuned/STUDY.yaml if the best is better; else that file goes."""
+def write(found: dict[str, Any], records: Sequence[Record], config: Config) -> Path:
+    """tuning/STUDY/best.json and trials.csv."""
     folder = paths.TUNING / found["study"]
     write_json(folder / "best.json", found)
     with replace_file(folder / "trials.csv") as handle:
         handle.write(table(records, config).encode())
+    return folder
+
+
+def settle(found: dict[str, Any]) -> None:
+    """conf/tuned/STUDY.yaml if the best is measurably better; if not, an earlier one of this study goes."""
     preset = preset_path(found["study"])
     if not better(found):
         preset.unlink(missing_ok=True)
-        return [folder]
+        return
     with replace_file(preset) as handle:
         handle.write(preset_text(found).encode())
-    return [folder, preset]
 
 
 def preset_path(study: str) -> Path:
@@ -124,8 +129,10 @@ def table(records: Sequence[Record], config: Config) -> str:
 
 def sentences(found: dict[str, Any]) -> list[str]:
     """The comparison in words."""
-    if found["confirmation"] is None:
+    if found["best"] == found["default"]:
         return ["the settings of params.yaml are the best of all trials: nothing better was found"]
+    if found["confirmation"] is None:
+        return [f"trial {found['best']} leads; `run` plays it and the default on fresh games when the study is full"]
     lines = []
     for label, where in (("on the games that chose it", "validation"), ("on fresh games", "confirmation")):
         numbers = found[where]
@@ -143,10 +150,15 @@ def apply(study: str) -> list[str]:
 
     Raises UserError if the study has no preset, or was made for another environment than params.yaml plays.
     """
-    preset = preset_path(study)
+    preset, found = preset_path(study), paths.TUNING / study / "best.json"
     if not preset.is_file():
         raise UserError(f"no conf/tuned/{study}.yaml: the study found nothing better, or has not come to its end")
+    tuned = json.loads(read_bytes(found, f"no tuning/{study}/best.json; `show {study}` writes it"))["env"]
     values = yaml.safe_load(paths.PARAMS.read_text())
+    if tuned != values["env"]["name"]:
+        raise UserError(
+            f"the study {study} tuned {tuned}, but params.yaml plays {values['env']['name']}; compose it first"
+        )
     for section, changed in yaml.safe_load(preset.read_text()).items():
         values[section] |= changed
     checked = settings.parse(values, str(preset)).model_dump(mode="json")
