@@ -109,7 +109,7 @@ def trials_of(study, storage, states=None):
 
 def test_a_study_that_is_killed_loses_no_finished_trial_and_tries_the_killed_ones_again(project):
     journal = project.root / "state" / "tuning" / "journal.log"
-    study = ("masking", "--trials", "5", "--workers", "2")
+    study = ("masking", "--trials", "4", "--workers", "2")
     first = project.start(*study)
 
     def both_work():
@@ -142,7 +142,7 @@ def test_a_study_that_is_killed_loses_no_finished_trial_and_tries_the_killed_one
         n: (trial.values, trial.params, trial.state) for n, trial in before.items()
     }
     ended = [trial for trial in after.values() if trial.state in (STATES.COMPLETE, STATES.PRUNED)]
-    assert 5 <= len(ended) <= 6
+    assert 4 <= len(ended) <= 5
     assert [trial for trial in after.values() if trial.state == STATES.RUNNING] == []
     failed = {trial.number for trial in after.values() if trial.state == STATES.FAIL}
     assert victim.number in failed
@@ -385,7 +385,7 @@ def test_the_difference_is_that_of_the_aucs_and_pairs_take_the_luck_out(inside):
 
 
 FOUND = {
-    "study": "found", "trials": 20, "best": 7, "env": "toy/dials", "preset": "toy", "seed": 0,
+    "study": "found", "trials": 20, "best": 7, "default": 0, "env": "toy/dials", "preset": "toy", "seed": 0,
     "values": {"finetune.p_mask": 0.35, "finetune.updates": 45, "reward_trend.mode": "off"},
     "validation": {"best": 0.5, "default": 0.4, "difference": 0.1, "ci95": [0.05, 0.15], "episodes": 9},
     "confirmation": {"best": 0.46, "default": 0.41, "difference": 0.05, "ci95": [0.01, 0.09], "episodes": 9},

@@ -73,7 +73,7 @@ def better(found: dict[str, Any]) -> bool:
 
 def write(found: dict[str, Any], records: Sequence[Record], config: Config) -> Path:
     """tuning/STUDY/best.json and trials.csv."""
-    folder = paths.TUNING / found["study"]
+    folder = paths.TUNING / str(found["study"])
     write_json(folder / "best.json", found)
     with replace_file(folder / "trials.csv") as handle:
         handle.write(table(records, config).encode())
