@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import os
+import shutil
 import socket
 import warnings
 from collections.abc import Mapping
@@ -37,6 +38,7 @@ ATTEMPTS = 3  # at the same values, when their workers get killed
 UNCLAIMED_SECONDS = 60  # a trial without a worker's name was taken a moment ago, or its worker is gone
 CLOCK_SECONDS = 1.0  # what the start of one process may differ by when it is read twice
 UNPRUNED_TRIALS, UNPRUNED_ROUNDS = 4, ROUNDS // 4
+UNREAD = {"report", "ablate"}  # sections that no trial reads
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -152,18 +154,18 @@ def begin(plan: Plan, config: Config) -> Study:
     identity = {
         "space": plan.space,
         "objectives": list(plan.objectives),
+        "settings": json.loads(config.model_dump_json(exclude=UNREAD)),
         "data": data,
-        "settings": json.loads(config.model_dump_json(exclude={"report"})),
     }
     before = opened.user_attrs.get("identity")
     if before is None:
         queue(opened, _default(plan.space, config), default=True)
         opened.set_user_attr("identity", identity | {"settings": config.model_dump(mode="json")})
     else:
-        before["settings"].pop("report")
+        before["settings"] = {name: value for name, value in before["settings"].items() if name not in UNREAD}
         if wrong := [name for name, value in identity.items() if before[name] != value]:
             raise UserError(
-                f"study {plan.study} was begun with other {' and '.join(wrong)}: its trials would not compare;"
+                f"study {plan.study} was begun with other {wrong[0]}: its trials would not compare;"
                 " go back to those or give another --study NAME"
             )
     return opened
@@ -222,7 +224,7 @@ def attempt(study: Study, plan: Plan, config: Config) -> None:
             raise UserError(f"an AUC of {score}, expected a finite one")
     except optuna.TrialPruned:
         study.tell(trial, state=TrialState.PRUNED)
-        trials.tidy(folder, keep=False)
+        shutil.rmtree(folder)
         return
     except UserError as error:
         trial.set_user_attr("error", str(error))
@@ -232,7 +234,7 @@ def attempt(study: Study, plan: Plan, config: Config) -> None:
     trial.set_user_attr("auc", score)
     scores = {"auc": score, "cost": float(changed.finetune.updates)}
     study.tell(trial, [scores[name] for name in plan.objectives])
-    trials.tidy(folder, keep=True)
+    trials.tidy(folder)
 
 
 class _Watch:

@@ -10,11 +10,13 @@ import json
 import shutil
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
+import rmiov2
 from pipelines import paths
 from rmiov2 import config as settings
 from rmiov2.config import Config
@@ -134,19 +136,15 @@ def play(config: Config, folder: Path, purpose: str) -> Games:
     """The games of one purpose, played by the team that `train` left in the folder."""
     import torch
 
-    from pipelines.stages.evaluate import load_agent
-    from rmiov2.envs.registry import make_env
     from rmiov2.evaluation import sweep
-    from rmiov2.evaluation.episodes import performances
     from rmiov2.progress import bar
 
     torch.set_num_threads(config.threads)
     chosen = config.evaluate.model_copy(update={"seed": games_seed(config, purpose)})
-    agent = load_agent(config, folder / "finetune")
+    agent = rmiov2.load(folder / "finetune", config)
     shown = bar(f"trial {folder.name}: {purpose}")
-    rows = sweep.completion(agent, lambda n: make_env(config.env.name, n), chosen, shown)
-    values = performances(rows, agent.spec.measure)
-    return [values[rows["p_loss"] == p].tolist() for p in config.evaluate.p_loss]
+    _, games = sweep.play_completion(agent, partial(rmiov2.make_env, config.env.name), chosen, shown)
+    return [values.tolist() for values in games]
 
 
 def auc(config: Config, games: Games) -> float:
@@ -161,10 +159,7 @@ def difference(config: Config, left: Games, right: Games) -> tuple[float, tuple[
     return auc(config, left) - auc(config, right), interval
 
 
-def tidy(folder: Path, keep: bool) -> None:
-    """Delete what nobody needs after a trial: all of it, or all but the fine-tuned team and its curves."""
-    for name in ("resume", "replay", "pretrain", "pretrain.json") if keep else ():
-        path = folder / name
-        shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-    if not keep:
-        shutil.rmtree(folder, ignore_errors=True)
+def tidy(folder: Path) -> None:
+    """Delete what nobody needs after a complete trial: all but the fine-tuned team and its curves."""
+    for name in ("resume", "replay", "pretrain"):
+        shutil.rmtree(folder / name, ignore_errors=True)
