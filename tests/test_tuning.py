@@ -196,6 +196,16 @@ def test_the_study_goes_on_only_with_what_it_began_with(inside):
     assert len(trials_of("other", plan.storage)) == 1
 
 
+def test_the_default_is_tried_again_even_where_it_failed_by_itself(inside):
+    plan = studies.Plan("failed", "masking", ("auc",), str(inside.root / "state" / "tuning" / "failed.log"))
+    study = studies.begin(plan, inside.config())
+    study.tell(study.ask(), state=STATES.FAIL)
+    for _ in range(2):
+        studies.begin(plan, inside.config())
+    assert [trial.state for trial in study.trials] == [STATES.FAIL, STATES.WAITING]
+    assert study.trials[0].user_attrs == study.trials[1].user_attrs
+
+
 # PostgreSQL.
 
 

@@ -157,9 +157,8 @@ def begin(plan: Plan, config: Config) -> Study:
         "settings": json.loads(config.model_dump_json(exclude=UNREAD)),
         "data": data,
     }
-    before = opened.user_attrs.get("identity")
+    default, before = _default(plan.space, config), opened.user_attrs.get("identity")
     if before is None:
-        queue(opened, _default(plan.space, config), default=True)
         opened.set_user_attr("identity", identity | {"settings": config.model_dump(mode="json")})
     else:
         before["settings"] = {name: value for name, value in before["settings"].items() if name not in UNREAD}
@@ -168,6 +167,10 @@ def begin(plan: Plan, config: Config) -> Study:
                 f"study {plan.study} was begun with other {wrong[0]}: its trials would not compare;"
                 " go back to those or give another --study NAME"
             )
+    # without it nothing can be concluded, so it is tried again even where it failed by itself
+    tries = [trial for trial in opened.get_trials(deepcopy=False) if trial.user_attrs.get("default")]
+    if all(trial.state == TrialState.FAIL for trial in tries):
+        opened.enqueue_trial(default, user_attrs={"default": True, "values": default})
     return opened
 
 
@@ -182,7 +185,7 @@ def _default(space: str, config: Config) -> dict[str, Any]:
 
 
 def queue(study: Study, values: Mapping[str, Any], **attributes: Any) -> None:
-    """Let the next free worker try these values, unless the very same is waiting or was tried."""
+    """Let the next free worker try these values, unless that was asked for before."""
     attributes |= {"values": dict(values)}
     there = [other.user_attrs for other in study.get_trials(deepcopy=False)]
     if not any(all(other.get(name) == value for name, value in attributes.items()) for other in there):
