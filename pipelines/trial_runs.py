@@ -5,37 +5,45 @@ A mirror of Optuna's storage, which stays the only truth: what is missing is add
 
 from __future__ import annotations
 
-import logging
 import os
+import sys
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from pipelines import paths
+from pipelines import tracking
 from pipelines.tuning.trial import Record
 from rmiov2.config import Config
+from rmiov2.types import UserError
 
-if TYPE_CHECKING:
-    from mlflow import MlflowClient
-
-EXPERIMENT = "tuning"
 STATUS = {"COMPLETE": "FINISHED", "PRUNED": "FINISHED", "FAIL": "FAILED"}
 
 
 class Mirror:
-    """One study in MLflow; MLFLOW_TRACKING_URI says where, and `off` that nowhere."""
+    """One study in MLflow, where tracking.uri() says, in the experiment of its environment.
+
+    A store that does not answer costs a warning; the next update adds what is missing.
+    """
 
     def __init__(self, study: str, space: str, config: Config) -> None:
         self.study, self.space, self.config = study, space, config
-        self.uri = os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{paths.STATE / 'mlflow.db'}"
-        self.client: MlflowClient | None = None
+        self.client: Any = None
         self.experiment = self.parent = ""
         self.there: set[str] = set()
 
     def update(self, ended: Sequence[Record]) -> None:
         """Add the runs that are missing."""
-        if self.uri == "off" or not ended:
+        if tracking.uri() == tracking.OFF or not ended:
             return
-        if self.client is None:
+        for variable, value in tracking.IMPATIENT.items():
+            os.environ.setdefault(variable, value)
+        try:
+            with tracking.one_sentence():
+                self._add_missing(ended)
+        except UserError as reason:
+            print(f"WARNING tuning: not recorded, but Optuna's storage has it: {reason}", file=sys.stderr, flush=True)
+
+    def _add_missing(self, ended: Sequence[Record]) -> None:
+        if not self.parent:
             self._open()
         for trial in ended:
             if str(trial.number) not in self.there:
@@ -43,25 +51,17 @@ class Mirror:
                 self.there.add(str(trial.number))
 
     def _open(self) -> None:
-        from mlflow import MlflowClient
-
-        logging.getLogger("mlflow").setLevel(logging.WARNING)
-        paths.STATE.mkdir(exist_ok=True)
-        self.client = MlflowClient(self.uri)
-        found = self.client.get_experiment_by_name(EXPERIMENT)
-        place = f"file://{paths.STATE / 'mlartifacts'}" if self.uri.startswith("sqlite:") else None
-        self.experiment = found.experiment_id if found else self.client.create_experiment(EXPERIMENT, place)
-        runs = self._runs("'study'")
+        self.client = tracking.open_store()
+        self.experiment = tracking.experiment_of(self.client, self.config.env.name)
+        self.there = {run.data.tags["optuna.trial"] for run in self._runs("trial") if run.info.status != "RUNNING"}
+        runs = self._runs("study")
         self.parent = runs[0].info.run_id if runs else self._begin()
-        self.there = {run.data.tags["optuna.trial"] for run in self._runs("'trial'") if run.info.status != "RUNNING"}
 
     def _runs(self, kind: str) -> list[Any]:
-        assert self.client is not None
-        wanted = f"tags.`optuna.study` = '{self.study}' AND tags.`optuna.kind` = {kind}"
+        wanted = f"tags.`optuna.study` = '{self.study}' AND tags.`optuna.kind` = '{kind}'"
         return list(self.client.search_runs([self.experiment], wanted, max_results=10_000))
 
     def _begin(self) -> str:
-        assert self.client is not None
         tags = {"optuna.study": self.study, "optuna.kind": "study", "space": self.space, "env": self.config.env.name}
         run = self.client.create_run(self.experiment, tags=tags, run_name=self.study)
         self.client.set_terminated(run.info.run_id)
@@ -70,7 +70,6 @@ class Mirror:
     def _add(self, trial: Record) -> None:
         from mlflow.entities import Metric, Param
 
-        assert self.client is not None
         tags = {
             "mlflow.parentRunId": self.parent,
             "optuna.study": self.study,

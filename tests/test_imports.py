@@ -40,7 +40,16 @@ ONLY = [
     (("pettingzoo",), {"rmiov2.envs.pettingzoo"}),
     (("hydra", "omegaconf"), {"pipelines.params"}),
     (("prefect",), {"pipelines.study"}),
-    (("mlflow",), {"pipelines.tracking", "pipelines.registry", "pipelines.team_model", "pipelines.serving", "pipelines.trial_runs"}),
+    (
+        ("mlflow",),
+        {
+            "pipelines.tracking",
+            "pipelines.registry",
+            "pipelines.team_model",
+            "pipelines.serving",
+            "pipelines.trial_runs",
+        },
+    ),
     (("optuna",), {"pipelines.tuning.study", "pipelines.tuning.plots"}),
     (("great_expectations",), {"pipelines.gates"}),
 ]

@@ -13,6 +13,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 
 from pipelines import paths
@@ -21,6 +22,7 @@ from pipelines.tuning import trial as trials
 from pipelines.tuning.trial import Games, Record
 from rmiov2 import config as settings
 from rmiov2.config import Config
+from rmiov2.evaluation import statistics
 from rmiov2.files import read_bytes, replace_file, write_json
 from rmiov2.types import UserError
 
@@ -49,7 +51,9 @@ def front(records: Sequence[Record], config: Config) -> list[Record]:
 
 def compared(config: Config, best: Games, default: Games) -> dict[str, Any]:
     """The AUC of both over the same games, and their paired difference with its 95 % interval."""
-    value, interval = trials.difference(config, best, default)
+    ours, theirs = ([np.asarray(rate) for rate in games] for games in (best, default))
+    rates = np.asarray(config.evaluate.p_loss)
+    value, interval = statistics.paired_auc_difference(rates, ours, theirs, config.evaluate.bootstrap)
     return {
         "episodes": sum(len(rate) for rate in best),
         "best": trials.auc(config, best),

@@ -152,13 +152,6 @@ def auc(config: Config, games: Games) -> float:
     return float(statistics.auc(np.asarray(config.evaluate.p_loss), np.asarray([np.mean(rate) for rate in games])))
 
 
-def difference(config: Config, left: Games, right: Games) -> tuple[float, tuple[float, float]]:
-    """AUC of left minus AUC of right, and the 95 % bootstrap over pairs: episode by episode, the same seeds."""
-    pairs = [[np.asarray(a) - np.asarray(b)] for a, b in zip(left, right, strict=True)]
-    interval = statistics.auc_interval(np.asarray(config.evaluate.p_loss), pairs, config.evaluate.bootstrap)
-    return auc(config, left) - auc(config, right), interval
-
-
 def tidy(folder: Path) -> None:
     """Delete what nobody needs after a complete trial: all but the fine-tuned team and its curves."""
     for name in ("resume", "replay", "pretrain"):
