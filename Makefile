@@ -1,6 +1,6 @@
 # A bare machine needs Python 3.11 or newer with venv, make, git and a C compiler; the rest is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup run clone push pull doctor test test-long bench lint params report
+.PHONY: help setup run clone push pull doctor test test-long bench lint params tune report register promote rollback serve
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -51,10 +51,10 @@ clone:
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || \
 	  { echo "make run: this is no git clone, and DVC needs one; install git, then git clone the project or git init here" >&2; exit 1; }
 
-test: setup lint  ## ruff, mypy and every test
+test: setup lint  ## ruff, mypy and every test but the long ones
 	@$(PY) -m pytest -m "not long"
 
-test-long: setup  ## the proofs that take many minutes
+test-long: setup  ## the proofs at full size
 	@$(PY) -m pytest -m long
 
 lint: setup  ## ruff and mypy alone
@@ -67,5 +67,20 @@ bench: setup  ## measure speed
 params: setup  ## compose params.yaml: make params ARGS="env=smax_2s3z preset=small finetune.p_mask=0.25"
 	@$(PY) -m pipelines.params $(ARGS)
 
+tune: setup  ## better settings by a study that can be stopped: make tune ARGS="masking --trials 20 --workers 2"
+	@$(PY) -m pipelines.tuning run $(or $(ARGS),masking)
+
 report: setup  ## draw the page again from the results that are there
 	@$(PY) -m pipelines.stages.report
+
+register: setup  ## put the team that was trained last into the registry, with the episodes it was measured by
+	@$(PY) -m pipelines.registry register
+
+promote: setup  ## make it champion if it is better on the same games: make promote ARGS="--version 2"
+	@$(PY) -m pipelines.registry promote $(ARGS)
+
+rollback: setup  ## back to the champion before
+	@$(PY) -m pipelines.registry rollback $(ARGS)
+
+serve: setup  ## answer over HTTP with the champion: make serve ARGS="--port 8080"
+	@$(PY) -m pipelines.serving $(ARGS)

@@ -1,25 +1,22 @@
-"""The environment variables under which every tool runs: its files in state/, and no analytics leave the machine."""
+"""What the tools around the library are told by environment variables, in one place; a user's own value wins."""
 
 from __future__ import annotations
 
 import os
-
-from pipelines import paths
 
 TOOLS: dict[str, str] = {
     "DO_NOT_TRACK": "true",
     "DVC_NO_ANALYTICS": "1",
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
-    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",
-    "MLFLOW_TRACKING_URI": f"sqlite:///{paths.STATE / 'mlflow.db'}",
-    "PREFECT_HOME": str(paths.STATE / "prefect"),
+    "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    "MLFLOW_LOGGING_LEVEL": "WARNING",
+    "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes and two gigabytes that nothing here uses
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
 }
 
 
 def prepare() -> None:
-    """Set what is not set; before a tool is imported, since some read their settings only then."""
-    for variable, value in TOOLS.items():
-        os.environ.setdefault(variable, value)
+    """Set them where they are not set; every entry point calls this first."""
+    for name, value in TOOLS.items():
+        os.environ.setdefault(name, value)

@@ -27,7 +27,7 @@ from rmiov2 import config
 from rmiov2.files import replace_file
 from rmiov2.types import UserError
 
-GROUPS = ("env", "agent", "preset", "ablation")
+GROUPS = ("env", "agent", "preset", "tuned", "ablation")
 HEADER = "# Written by `python -m pipelines.params`; rmiov2/config.py says what each key means.\n"
 
 

@@ -14,6 +14,7 @@ PLOTS = ROOT / "plots"
 RESULTS = ROOT / "results"
 REPORTS = ROOT / "reports"
 STATE = ROOT / "state"
+TUNING = ROOT / "tuning"
 
 COLLECTED = ROOT / "data" / "collect"
 REPLAY = ROOT / "data" / "replay"

@@ -43,12 +43,12 @@ def workspace(env: str, seed: int, overrides: list[str]) -> Path:
 
 
 def study(folder: Path) -> int:
-    """`dvc repro` in a workspace, its words in its log; the exit status."""
+    """`dvc repro evaluate` in a workspace, its words in its log; the exit status."""
     variables = {name: os.environ.get(name, value) for name, value in PASSIVE.items()}
     variables |= {"PYTHONPATH": str(folder), WATCHED: str(os.getpid())}
     log = folder.with_suffix(".log")
     print(f"seed: {folder.name} runs, `tail -f {log.relative_to(paths.ROOT)}` watches", flush=True)
-    return run_dvc(["repro"], folder, log, lambda line: None, variables)[0]
+    return run_dvc(["repro", "evaluate"], folder, log, lambda line: None, variables)[0]
 
 
 def keep(folder: Path, target: Path) -> None:
@@ -96,13 +96,15 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("seeds", nargs="+", type=int, metavar="SEED")
+    parser.add_argument("what", nargs="+", metavar="SEED or key=value", help="settings as for pipelines.params")
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side; give each as many threads as are left")
-    options, overrides = parser.parse_known_args()
-    if wrong := [text for text in overrides if "=" not in text or text.startswith("-")]:
-        parser.error(f"got {wrong[0]}, expected key=value")
+    options = parser.parse_intermixed_args()
+    seeds = [int(text) for text in options.what if text.isdecimal()]
+    overrides = [text for text in options.what if not text.isdecimal()]
+    if wrong := [text for text in overrides if "=" not in text] or (["no seed"] if not seeds else []):
+        parser.error(f"got {wrong[0]}, expected seeds and key=value, for instance 0 1 2 env=smax_3m")
     try:
-        picture = run(options.seeds, overrides, options.jobs)
+        picture = run(seeds, overrides, options.jobs)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

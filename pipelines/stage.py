@@ -16,7 +16,7 @@ from typing import Any
 
 import yaml
 
-from pipelines import paths
+from pipelines import environment, paths, tracking
 from pipelines.lifeline import alone, end_with_starters
 from rmiov2.config import load
 from rmiov2.files import writing
@@ -44,10 +44,11 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
     label = "@".join([name, *told])
     for variable, value in PASSIVE.items():
         os.environ.setdefault(variable, value)
+    environment.prepare()
     started = time.perf_counter()
     try:
         end_with_starters()
-        with alone(label):
+        with alone(label), tracking.StageRun(label):
             where = work(load(paths.PARAMS), *told)
     except UserError as error:
         print(f"{label}: {error}", file=sys.stderr)

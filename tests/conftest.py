@@ -3,6 +3,7 @@
 import os
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["MLFLOW_TRACKING_URI"] = "off"  # who tests tracking names a store of its own
 
 
 def pytest_collection_modifyitems(items):

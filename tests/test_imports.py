@@ -40,8 +40,17 @@ ONLY = [
     (("pettingzoo",), {"rmiov2.envs.pettingzoo"}),
     (("hydra", "omegaconf"), {"pipelines.params"}),
     (("prefect",), {"pipelines.study"}),
-    (("mlflow",), {"pipelines.tracking", "pipelines.registry"}),
-    (("optuna",), {"pipelines.tuning"}),
+    (
+        ("mlflow",),
+        {
+            "pipelines.tracking",
+            "pipelines.registry",
+            "pipelines.team_model",
+            "pipelines.serving",
+            "pipelines.trial_runs",
+        },
+    ),
+    (("optuna",), {"pipelines.tuning.study", "pipelines.tuning.plots"}),
     (("great_expectations",), {"pipelines.gates"}),
 ]
 

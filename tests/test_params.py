@@ -50,6 +50,13 @@ def test_an_ablation_is_a_short_diff_that_cites_its_source_and_changes_something
     assert 1 <= len(changed(f"ablation={name}")) <= 2
 
 
+@pytest.mark.parametrize("name", params.choices("tuned"))
+def test_what_a_study_found_is_a_short_diff_that_cites_it_and_fits_the_defaults(name):
+    lines = (ROOT / "conf" / "tuned" / f"{name}.yaml").read_text().splitlines()
+    assert len(lines) <= 5 and lines[1].startswith("# ")
+    assert (changed(f"tuned={name}") == {}) == (name == "none")
+
+
 def test_no_ablation_is_the_defaults():
     assert changed("ablation=none") == {}
 

@@ -103,3 +103,39 @@ def test_the_measure_chooses_the_interval() -> None:
     wins = np.array([1.0] * 5 + [0.0] * 5)
     assert statistics.performance_interval(wins, "win_rate", 100) == statistics.wilson(5, 10)
     assert statistics.performance_interval(wins, "step_return", 100) == statistics.mean_interval(wins, 100)
+
+
+def rates(rng: np.random.Generator, shift: float, shared: list[np.ndarray]) -> list[np.ndarray]:
+    return [values + shift + rng.normal(0, 0.5, size=len(values)) for values in shared]
+
+
+def test_a_team_against_itself_differs_by_nothing_and_without_doubt() -> None:
+    mine = rates(np.random.default_rng(5), 0.0, [np.zeros(50)] * 6)
+    assert statistics.paired_auc_difference(GRID, mine, mine, 200) == (0.0, (0.0, 0.0))
+
+
+def test_the_paired_difference_of_areas_has_the_width_of_what_is_not_shared() -> None:
+    """Games that are hard for both sides (deviation 10) leave no doubt; what each does with them (0.5) does."""
+    rng = np.random.default_rng(6)
+    shared = [rng.normal(0, 10, size=400) for _ in GRID]
+    area, (low, high) = statistics.paired_auc_difference(GRID, rates(rng, 0.3, shared), rates(rng, 0, shared), 4000)
+    deviation = np.sqrt(np.sum(np.array([0.1, 0.2, 0.2, 0.2, 0.2, 0.1]) ** 2) * 2 * 0.5**2 / 400)
+    assert low < area < high and high - low == pytest.approx(2 * 1.96 * deviation, rel=0.1)
+
+
+def test_the_interval_of_the_paired_difference_covers_the_truth_about_as_often_as_it_says() -> None:
+    rng, covered = np.random.default_rng(7), []
+    for _ in range(200):
+        shared = [rng.normal(0, 3, size=40) for _ in GRID]
+        _, (low, high) = statistics.paired_auc_difference(GRID, rates(rng, 0.1, shared), rates(rng, 0, shared), 300)
+        covered.append(low <= 0.1 <= high)
+    assert 0.88 <= np.mean(covered) <= 0.99
+
+
+def test_the_paired_difference_is_that_of_the_areas_and_refuses_other_episodes() -> None:
+    rng = np.random.default_rng(8)
+    left, right = rates(rng, 1, [np.zeros(30)] * 6), rates(rng, 0, [np.zeros(30)] * 6)
+    areas = [statistics.auc(GRID, np.array([values.mean() for values in side])) for side in (left, right)]
+    assert statistics.paired_auc_difference(GRID, left, right, 50)[0] == pytest.approx(areas[0] - areas[1])
+    with pytest.raises(UserError, match="same episodes"):
+        statistics.paired_auc_difference(GRID, left, [values[1:] for values in right], 50)

@@ -74,6 +74,10 @@ class Agent(ABC):
         """What the agents of the chosen teams (B,) would see now, (M, N, O), and could do, (M, N, A)."""
         raise UserError(f"{type(self).__name__} does not reconstruct observations")
 
+    def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
+        """The same of every team at every row up to the longest window's present, (B, T, N, O) and (B, T, N, A)."""
+        raise UserError(f"{type(self).__name__} does not reconstruct observations")
+
     def team(self, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False) -> Team:
         """num_envs teams that act under observation loss."""
         if mode == "completion" and not self.capabilities.reconstructs:

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.tensors import Averages, to_torch
 from rmiov2.config import Config
-from rmiov2.execution.completion import History, complete
+from rmiov2.execution.completion import History, complete, reconstruct
 from rmiov2.policy.actor import Actor, playable
 from rmiov2.policy.critic import Critic, ReturnScale, ValueNorm
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss, standardise
@@ -83,6 +83,9 @@ class RMIOv2(Agent):
 
     def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
         return complete(self.model, history, teams, self.config.execution.availability)
+
+    def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
+        return reconstruct(self.model, history, self.config.execution.availability)
 
     # Learning.
 

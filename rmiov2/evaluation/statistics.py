@@ -73,6 +73,26 @@ def paired_difference(left: Values, right: Values, resamples: int) -> tuple[floa
     return float(np.mean(left - right)), mean_interval(left - right, resamples)
 
 
+def paired_auc_difference(
+    p_loss: Values, left: Sequence[Values], right: Sequence[Values], resamples: int
+) -> tuple[float, Interval]:
+    """AUC of left less that of right, and its 95 % bootstrap over pairs; left[i], right[i] (n,) at p_loss[i].
+
+    The episodes of a rate are the same on both sides, in the same order. The area is linear in the curve, so it is the
+    area under the curve of the differences; each rate is resampled for itself.
+    """
+    _refuse_other_episodes(left, right)
+    differences = [np.asarray(a, dtype=float) - np.asarray(b, dtype=float) for a, b in zip(left, right, strict=True)]
+    area = float(auc(p_loss, np.array([difference.mean() for difference in differences])))
+    return area, auc_interval(p_loss, [[difference] for difference in differences], resamples)
+
+
+def _refuse_other_episodes(left: Sequence[Values], right: Sequence[Values]) -> None:
+    sizes = [len(values) for values in left], [len(values) for values in right]
+    if sizes[0] != sizes[1]:
+        raise UserError(f"got {sizes[0]} and {sizes[1]} episodes, expected the same episodes on both sides")
+
+
 def _bootstrap(samples: Sequence[Values], resamples: int, statistic: Any) -> Interval:
     """Resample every sample for itself; statistic turns the means (len(samples), R) into (R,)."""
     for sample in samples:

@@ -67,14 +67,21 @@ def evaluate_completion(
     agent: Playable, make_env: Callable[[int], Env], settings: Evaluate, progress: Progress | None = None
 ) -> dict[str, Any]:
     """Completion alone, on the games that evaluate plays: {"performance", "ci95": [per p_loss], "auc", "auc_ci95"}."""
+    measure, games = play_completion(agent, make_env, settings, progress)
+    return _curve(np.asarray(settings.p_loss), [[values] for values in games], measure, settings.bootstrap)
+
+
+def play_completion(
+    agent: Playable, make_env: Callable[[int], Env], settings: Evaluate, progress: Progress | None = None
+) -> tuple[str, list[statistics.Values]]:
+    """The measure, and by p_loss the performances of the episodes: one order of games for every agent."""
     env = make_env(rows_of(settings))
     try:
         played = _Sweep({"completion": agent}, env, settings).play("completion", False, progress)
     finally:
         env.close()
     values = performances(played, env.spec.measure)
-    curve = [[values[played["p_loss"] == p]] for p in settings.p_loss]
-    return _curve(np.asarray(settings.p_loss), curve, env.spec.measure, settings.bootstrap)
+    return env.spec.measure, [values[played["p_loss"] == p] for p in settings.p_loss]
 
 
 def rows_of(settings: Evaluate) -> int:

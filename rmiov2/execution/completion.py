@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from rmiov2.types import Actions, Bools, EnvSpec, Floats
 from rmiov2.world_model.rollout import observe
@@ -47,9 +48,26 @@ class History:
 def complete(model: WorldModel, history: History, teams: Bools, threshold: float) -> tuple[Floats, Bools | None]:
     """The present observations and availability as M has them, (M, N, O) and (M, N, A), of the chosen teams (B,).
 
-    M is unrolled over the window from h_0, its posterior fed with what arrived and zeros elsewhere (the semi-posterior
-    of line 34); z is the mode. An action counts as available if M gives it more than `threshold`. What M said is
-    never fed back as if it had been observed.
+    An action counts as available if M gives it more than `threshold`.
+    """
+    features = _unroll(model, history, teams)
+    last = torch.from_numpy(history.rows[teams] - 1).to(features.device)
+    return _said(model, features[torch.arange(len(last), device=features.device), last], threshold)
+
+
+@torch.no_grad()
+def reconstruct(model: WorldModel, history: History, threshold: float) -> tuple[Floats, Bools | None]:
+    """The same at every row up to the longest window's present, (B, T, N, O) and (B, T, N, A).
+
+    No row knows of a later one, so each is what `complete` said when it was the present, if the window begins there.
+    """
+    return _said(model, _unroll(model, history, np.ones_like(history.start)), threshold)
+
+
+def _unroll(model: WorldModel, history: History, teams: Bools) -> Tensor:
+    """Features (M, T, N, D+Z): M over the window from h_0, its posterior fed with what arrived and zeros elsewhere.
+
+    That is the semi-posterior of line 34; z is the mode. What M said is never fed back as if it had been observed.
     """
     device = model.obs_mean.device
     longest = int(history.rows[teams].max())
@@ -57,9 +75,10 @@ def complete(model: WorldModel, history: History, teams: Bools, threshold: float
         torch.from_numpy(x[teams]).to(device)
         for x in (history.obs[:, :longest], history.seen[:, :longest], history.act[:, :longest], history.start)
     )
-    latent = observe(model, model.normalise(obs), seen.float(), act, start.float(), None)
-    last = torch.from_numpy(history.rows[teams] - 1).to(device)
-    features = latent.features[torch.arange(len(last), device=device), last]
+    return observe(model, model.normalise(obs), seen.float(), act, start.float(), None).features
+
+
+def _said(model: WorldModel, features: Tensor, threshold: float) -> tuple[Floats, Bools | None]:
     avail = model.predict.available(features, threshold)
     completed = model.denormalise(model.predict.obs(features)) * model.width_mask
     return completed.cpu().numpy(), None if avail is None else avail.cpu().numpy()

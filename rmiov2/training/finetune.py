@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import time
+from collections.abc import Callable
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +27,7 @@ from rmiov2.training.pretrain import SAVE_SECONDS, Say, annealed, kept, policy_o
 from rmiov2.types import Batch, Bools, Trajectory
 from rmiov2.world_model.reward_trend import reward_trend
 
+Watch = Callable[[int, float], None]  # how many of the ROUNDS are done, and L_rec after them
 ROUNDS = 20
 HELD_OUT_P_LOSS = 0.5
 HELD_OUT_WINDOWS = 512
@@ -129,9 +132,12 @@ class Finetuning:
 
 def finetune(
     config: Config, pretrained: Path, replay: Path, out: Path, plots: Path, resume: Path, say: Say,
-    save_seconds: float = SAVE_SECONDS,
+    save_seconds: float = SAVE_SECONDS, watch: Watch = lambda done, l_rec: None,
 ) -> dict[str, Any]:  # fmt: skip
-    """Run the masked fine-tuning to its end, from the beginning or from `resume`; writes checkpoint and curve."""
+    """Run the masked fine-tuning to its end, from the beginning or from `resume`; writes checkpoint and curve.
+
+    watch is called once for every round, those before a stop included; what it raises ends the run.
+    """
     env = make_env(config.env.name, config.collect.num_envs, config.seed)
     before = checkpoint.load(pretrained / "checkpoint.safetensors")
     run = Finetuning(config, env, before, shards.read(replay, env.spec))
@@ -141,18 +147,26 @@ def finetune(
         run.load_state_dict(state)
     else:
         kept(resume, env.spec, 0)
+    with closing(env):
+        _rounds(run, resume, say, save_seconds, watch)
+    checkpoint.save(out / "checkpoint.safetensors", {"agent": run.state_dict()["agent"]}, config=config, spec=env.spec)
+    write_csv(plots / "finetune.csv", run.curve)
+    l_rec = {"before": run.curve[0]["l_rec"], "after": run.curve[-1]["l_rec"]}
+    return summary(config, run.env_steps, config.finetune.updates, run.wall_s) | {"l_rec": l_rec}
+
+
+def _rounds(run: Finetuning, resume: Path, say: Say, save_seconds: float, watch: Watch) -> None:
+    for done, row in enumerate(run.curve):
+        watch(done, row["l_rec"])
     pending: list[Trajectory] = []
     saved = time.monotonic()
     while run.rounds < ROUNDS:
         began = time.monotonic()
         pending += run.round()
         run.wall_s += time.monotonic() - began
-        say(f"update {run.curve[-1]['update']}: L_rec {run.curve[-1]['l_rec']:.3f}", run.rounds / ROUNDS)
+        l_rec = run.curve[-1]["l_rec"]
+        say(f"update {run.curve[-1]['update']}: L_rec {l_rec:.3f}", run.rounds / ROUNDS)
+        watch(run.rounds, l_rec)
         if time.monotonic() - saved >= save_seconds and run.rounds < ROUNDS:
             save(run, pending, resume)
             pending, saved = [], time.monotonic()
-    env.close()
-    checkpoint.save(out / "checkpoint.safetensors", {"agent": run.state_dict()["agent"]}, config=config, spec=env.spec)
-    write_csv(plots / "finetune.csv", run.curve)
-    l_rec = {"before": run.curve[0]["l_rec"], "after": run.curve[-1]["l_rec"]}
-    return summary(config, run.env_steps, config.finetune.updates, run.wall_s) | {"l_rec": l_rec}
