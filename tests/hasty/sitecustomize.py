@@ -5,4 +5,5 @@ import os
 if os.environ.get("DVC_STAGE", "").startswith(("pretrain", "finetune", "ablate")):
     from rmiov2.training import finetune, pretrain
 
-    pretrain.pretrain.__defaults__ = finetune.finetune.__defaults__ = (0.0,)
+    for work in (pretrain.pretrain, finetune.finetune):
+        work.__defaults__ = tuple(0.0 if value == pretrain.SAVE_SECONDS else value for value in work.__defaults__)
