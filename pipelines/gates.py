@@ -14,34 +14,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import environment, paths
-from pipelines.suites import Rule, Table
+from pipelines import data_docs, environment, paths
+from pipelines.suites import Rule, Table, Verdict
 from rmiov2.config import Config
 from rmiov2.files import read_bytes, write_json
 from rmiov2.types import EnvSpec, UserError
 
 PLACES = 3  # that a sentence names
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """What came of a rule: the rows it looked at, those that break it, and the first of these in words."""
-
-    rule: Rule
-    table: str
-    rows: int
-    unexpected: int
-    places: tuple[str, ...]
-
-    @property
-    def passed(self) -> bool:
-        return not self.unexpected
-
-    def sentence(self) -> str:
-        """The expectation by name, what it says, and where it was broken."""
-        more = self.unexpected - len(self.places)
-        places = "; ".join(self.places) + (f"; and {more} more" if more > 0 else "")
-        return f"{self.rule.name} ({self.rule.says}): {places}"
 
 
 def collected(config: Config) -> list[Table]:
@@ -145,7 +124,7 @@ def summary(name: str, config: Config, verdicts: list[Verdict]) -> dict[str, Any
 
 
 def examine(name: str, tables: list[Table]) -> list[Verdict]:
-    """Run every rule, and draw the pages of this gate anew into reports/data_docs/NAME."""
+    """Run every rule, and draw Data Docs anew into reports/data_docs/NAME."""
     environment.prepare()
     import great_expectations as gx
 
@@ -155,7 +134,9 @@ def examine(name: str, tables: list[Table]) -> list[Verdict]:
     shutil.rmtree(docs, ignore_errors=True)
     context.add_data_docs_site(site_name=name, site_config=_site(docs))
     source = context.data_sources.add_pandas(name)
-    return [verdict for table in tables for verdict in _validate(context, source, table, name)]
+    verdicts = [verdict for table in tables for verdict in _validate(context, source, table, name)]
+    data_docs.finish(docs, name, GATES[name].data, verdicts)
+    return verdicts
 
 
 def _site(folder: Path) -> Any:

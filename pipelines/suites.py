@@ -39,6 +39,27 @@ class Table:
     rules: tuple[Rule, ...]
 
 
+@dataclass(frozen=True)
+class Verdict:
+    """What came of a rule: the rows it looked at, those that break it, and the first of these in words."""
+
+    rule: Rule
+    table: str
+    rows: int
+    unexpected: int
+    places: tuple[str, ...]
+
+    @property
+    def passed(self) -> bool:
+        return not self.unexpected
+
+    def sentence(self) -> str:
+        """The expectation by name, what it says, and where it was broken."""
+        more = self.unexpected - len(self.places)
+        places = "; ".join(self.places) + (f"; and {more} more" if more > 0 else "")
+        return f"{self.rule.name} ({self.rule.says}): {places}"
+
+
 def between(name: str, says: str, column: str, low: float, high: float | None) -> Rule:
     """A range, ends included; None: no end."""
     return Rule(name, says, column, arguments={"min_value": low, "max_value": high})
