@@ -11,6 +11,7 @@ import shutil
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
+from numbers import Real
 from pathlib import Path
 from typing import Any
 
@@ -134,7 +135,8 @@ def examine(name: str, tables: list[Table]) -> list[Verdict]:
     shutil.rmtree(docs, ignore_errors=True)
     context.add_data_docs_site(site_name=name, site_config=_site(docs))
     source = context.data_sources.add_pandas(name)
-    verdicts = [verdict for table in tables for verdict in _validate(context, source, table, name)]
+    verdicts = [verdict for table in tables for verdict in _validate(context, source, table)]
+    context.build_data_docs(site_names=[name])
     data_docs.finish(docs, name, GATES[name].data, verdicts)
     return verdicts
 
@@ -148,9 +150,8 @@ def _site(folder: Path) -> Any:
     }
 
 
-def _validate(context: Any, source: Any, table: Table, site: str) -> list[Verdict]:
+def _validate(context: Any, source: Any, table: Table) -> list[Verdict]:
     import great_expectations as gx
-    from great_expectations.checkpoint.actions import UpdateDataDocsAction
 
     batch = source.add_dataframe_asset(table.name).add_batch_definition_whole_dataframe("whole")
     suite = gx.ExpectationSuite(name=table.name, expectations=[_expectation(rule) for rule in table.rules])
@@ -158,7 +159,6 @@ def _validate(context: Any, source: Any, table: Table, site: str) -> list[Verdic
     checkpoint = gx.Checkpoint(
         name=table.name,
         validation_definitions=[context.validation_definitions.add(definition)],
-        actions=[UpdateDataDocsAction(name="pages", site_names=[site])],
         result_format={"result_format": "COMPLETE", "unexpected_index_column_names": list(table.where)},
     )
     ran = context.checkpoints.add(checkpoint).run(batch_parameters={"dataframe": table.frame})
@@ -196,7 +196,7 @@ def _place(rule: Rule, table: Table, entry: dict[str, Any]) -> str:
 
 
 def _text(value: Any) -> str:
-    return str(value) if isinstance(value, str) else f"{value:g}"
+    return f"{value:g}" if isinstance(value, Real) else str(value)
 
 
 def _spec(config: Config) -> EnvSpec:

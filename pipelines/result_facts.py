@@ -85,10 +85,12 @@ def _cells(rows: Any, summary: Mapping[str, Any], config: Config, spec: EnvSpec)
     expected = list(product([config.seed], MODES, availabilities, config.evaluate.p_loss))
     expected.append((config.seed, RANDOM, AVAILABILITIES[0], 0.0))
     value = rows["won"] if spec.measure == "win_rate" else rows["return"] / rows["length"]
-    found = value.groupby([rows[name] for name in CELL], dropna=False).agg(["size", "mean", "var"])
+    groups = value.groupby([rows[name] for name in CELL], dropna=False).agg(["size", "mean", "var"])
+    found = dict(zip(groups.index, groups.to_numpy().tolist(), strict=True))
+    said = _said(summary)
     cells = []
-    for key in dict.fromkeys([*expected, *found.index]):
-        size, mean, variance = found.loc[key] if key in found.index else (0, np.nan, np.nan)
+    for key in dict.fromkeys([*expected, *found]):
+        size, mean, variance = found.get(key, (0, np.nan, np.nan))
         cells.append(
             {
                 **dict(zip(CELL, key, strict=True)),
@@ -97,17 +99,26 @@ def _cells(rows: Any, summary: Mapping[str, Any], config: Config, spec: EnvSpec)
                 "episodes": int(size),
                 "performance": mean,
                 "variance_of_mean": variance / size if size else np.nan,
-                "summary_differs": _contradiction(summary, key, mean) if size and key in expected else "",
+                "summary_differs": _contradiction(said.get(key[1:]), mean) if size and key in expected else "",
             }
         )
     return pd.DataFrame(cells)
 
 
-def _contradiction(summary: Mapping[str, Any], key: tuple[Any, ...], mean: float) -> str:
+def _said(summary: Mapping[str, Any]) -> dict[tuple[Any, ...], float]:
+    """Performance by mode, availability and p_loss, as metrics/evaluate.json has it."""
+    said: dict[tuple[Any, ...], float] = {(RANDOM, AVAILABILITIES[0], 0.0): summary["random"]}
+    blocks = [summary, *([summary["true_availability"]] if "true_availability" in summary else [])]
+    for availability, block in zip(AVAILABILITIES, blocks, strict=False):
+        for mode, curve in block["performance"].items():
+            said |= {(mode, availability, p): value for p, value in zip(summary["p_loss"], curve, strict=True)}
+    return said
+
+
+def _contradiction(said: float | None, mean: float) -> str:
     """What metrics/evaluate.json says of a cell, where that is not the mean of its rows."""
-    _, mode, availability, p_loss = key
-    block = summary if availability == AVAILABILITIES[0] else summary["true_availability"]
-    said = summary["random"] if mode == RANDOM else block["performance"][mode][summary["p_loss"].index(p_loss)]
+    if said is None:
+        return "nothing there"
     return "" if np.isclose(said, mean, rtol=SAME, atol=SAME) else f"{said:.6g} there, {mean:.6g} here"
 
 

@@ -98,20 +98,21 @@ def _folder_facts(folder: Path, spec: EnvSpec) -> tuple[Facts, list[shards.Shard
 def _shard_facts(path: Path, shard: shards.Shard, spec: EnvSpec) -> tuple[Facts, Arrays]:
     """What is wrong with a shard, and its arrays if they can be cut into trajectories, else none."""
     facts: Facts = {"shard": shard.file, "missing": 0, "altered": 0, "unreadable": ""}
-    facts |= {"wrong_arrays": "", "rows_off": 0, "counts_off": 0}
+    facts |= {"wrong_arrays": "", "rows_off": 0, "counts_differ": ""}
     if not path.is_file():
         return facts | {"missing": 1}, {}
     data = path.read_bytes()
     facts["altered"] = int(hashlib.sha256(data).hexdigest() != shard.sha256)
     try:
         arrays = safetensors.numpy.load(data)
-    except safetensors.SafetensorError as error:
-        return facts | {"unreadable": str(error)}, {}
+    except (safetensors.SafetensorError, KeyError) as error:  # KeyError: a type that numpy has not
+        return facts | {"unreadable": repr(error)}, {}
     facts["wrong_arrays"] = "; ".join(_wrong_arrays(arrays, spec))
     if facts["wrong_arrays"]:
         return facts, {}
     lengths = arrays["lengths"]
-    facts["counts_off"] = abs(len(lengths) - shard.trajectories) + abs(int(lengths.sum()) - shard.steps)
+    counted, listed = (len(lengths), int(lengths.sum())), (shard.trajectories, shard.steps)
+    facts["counts_differ"] = "" if counted == listed else f"{counted} there, {listed} in the manifest"
     facts["rows_off"] = _rows_off(arrays, spec)
     return facts, {} if facts["rows_off"] else arrays
 

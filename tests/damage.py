@@ -90,6 +90,11 @@ def doubles(held: Arrays) -> None:
     held["rew"] = held["rew"].astype(np.float64)
 
 
+def brain_floats(folder: Path) -> None:
+    header = json.dumps({"obs": {"dtype": "BF16", "shape": [2], "data_offsets": [0, 4]}}).encode()
+    rewrite(folder, len(header).to_bytes(8, "little") + header + bytes(4))
+
+
 def no_state(held: Arrays) -> None:
     del held["state"]
 
@@ -155,6 +160,7 @@ SHARDS = [
     _damage("missing shard", lambda f: shard_of(f).unlink(), {"shard_is_there", *EMPTY}, FIRST),
     _damage("truncated shard", truncated, {"shard_is_unaltered", "shard_is_readable", *EMPTY}, FIRST),
     _damage("altered checksum", altered, "shard_is_unaltered", FIRST),
+    _damage("type that numpy has not", brain_floats, {"shard_is_readable", *EMPTY}, FIRST),
     _damage("no shard at all", lambda f: rewrite(f, b"nonsense"), {"shard_is_readable", *EMPTY}, FIRST),
     _damage("miscounted", miscounted, "manifest_counts_the_shard", FIRST),
     _damage("manifest cut short", manifest_cut, {"manifest_is_readable", *EMPTY}, "folder collect"),
@@ -230,6 +236,9 @@ ROWS = [
     _rows("another result", cell("won", 0), "summary_is_of_these_rows", COMPLETION),
     _rows("NaN return", cell("return", np.nan), "values_are_there_and_finite", COMPLETION),
     _rows("no mode", cell("measure", None), "values_are_there_and_finite", COMPLETION),
+    _rows("row of no cell", cell("p_loss", np.nan),
+          {"values_are_there_and_finite", "episode_counts_are_as_set", "nothing_is_beyond_the_grid",
+           "summary_is_of_these_rows"}, "p_loss nan"),
     _rows("too long", cell("length", 13), "length_is_within_the_limit", COMPLETION),
     _rows("no step", cell("length", 0), "length_is_within_the_limit", COMPLETION),
     _rows("negative messages", cell("messages", -1), "messages_are_counts", COMPLETION),

@@ -241,6 +241,12 @@ def test_a_truncated_evaluation_is_named(evaluated: Any, rows: pd.DataFrame) -> 
     assert set(broken("results", settings("lights"))) == {"file_is_readable"}
 
 
+def test_a_summary_of_another_grid_is_named(evaluated: Any, rows: pd.DataFrame) -> None:
+    evaluated(rows, rows[rows.p_loss != 0.4])
+    found = broken("results", settings("lights"))
+    assert set(found) == {"summary_is_of_these_rows"} and "p_loss 0.4" in found["summary_is_of_these_rows"]
+
+
 def test_every_expectation_of_an_evaluation_is_broken_by_some_damage() -> None:
     labels = {name: [] for name in ("agent", "env", "pattern", "measure")}
     rules = [*suites.file_rules(), *suites.episode_rules(labels, 1, 1), *suites.cell_rules(1, True)]

@@ -74,7 +74,7 @@ def test_a_stage_names_settings_that_exist(name):
 
 def test_training_waits_for_a_gate_and_for_its_word_alone():
     """On the whole receipt it would depend for every expectation that is added, and train anew."""
-    for name, gate in (("pretrain", "collect"), ("finetune", "replay")):
+    for name, gate in (("pretrain", "collect"), ("finetune", "replay"), *((f"ablate@{cell}", "replay") for cell in CELLS)):
         receipt = f"metrics/gates/{gate}.json"
         assert receipt in outputs(f"gate_{gate}")
         assert {receipt: ["passed"]} in STAGES[name]["params"] and receipt not in STAGES[name]["deps"]
