@@ -74,7 +74,8 @@ def test_a_stage_names_settings_that_exist(name):
 
 def test_training_waits_for_a_gate_and_for_its_word_alone():
     """On the whole receipt it would depend for every expectation that is added, and train anew."""
-    for name, gate in (("pretrain", "collect"), ("finetune", "replay"), *((f"ablate@{cell}", "replay") for cell in CELLS)):
+    gates = {"pretrain": "collect", "finetune": "replay"} | {f"ablate@{cell}": "replay" for cell in CELLS}
+    for name, gate in gates.items():
         receipt = f"metrics/gates/{gate}.json"
         assert receipt in outputs(f"gate_{gate}")
         assert {receipt: ["passed"]} in STAGES[name]["params"] and receipt not in STAGES[name]["deps"]
@@ -269,8 +270,12 @@ class TestWholePipeline:
         assert (project.root / "dvc_plots" / "index.html").stat().st_size > 1000
 
     def test_a_changed_p_mask_reruns_what_comes_after_it_and_going_back_reruns_only_the_page(self, project):
+        rows = project.root / "results" / "episodes.parquet"
+        before = rows.read_bytes()
         project.compose("finetune.p_mask=0.25")
-        assert project.repro() == ["finetune", "evaluate", "gate_results", "report"]
+        ran = project.repro()
+        looked = ["gate_results"] if rows.read_bytes() != before else []  # the toy may play the same games
+        assert ran == ["finetune", "evaluate", *looked, "report"]
         assert "auc.completion" in project.run("dvc", "metrics", "diff", "HEAD", "--all")
         project.compose()
         assert project.repro() in ([], ["report"])
