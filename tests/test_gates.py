@@ -108,6 +108,29 @@ def test_damage_to_a_buffer_is_named(harm: damage.Damage, run_of: Any) -> None:
     assert any(harm.where in sentence for sentence in found.values())
 
 
+def test_what_may_be_right_is_warned_of_and_passes(run_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Trajectory 1 equals trajectory 0, and the last game is cut a step before time would have ended it."""
+
+    def change(held: dict[str, np.ndarray]) -> None:
+        for name in ("obs", "state"):
+            held[name][13:26] = held[name][:13]
+        for name in ("act", "rew", "con"):
+            held[name][12:24] = held[name][:12]
+        held["lengths"][-1] -= 1
+        for name in ("obs", "state", "act", "rew", "con"):
+            held[name] = held[name][:-1]
+
+    root = run_of("dials")
+    damage.arrays(change)(root / "data/collect")
+    metrics = json.loads((root / "metrics/collect.json").read_text())
+    (root / "metrics/collect.json").write_text(json.dumps(metrics | {"env_steps": metrics["env_steps"] - 1}))
+    said = receipt("collect", settings("dials"))
+    assert said["passed"] is True and said["warnings"] == ["open_pieces_go_on", "no_trajectory_is_doubled"]
+    assert said["met"] == said["expectations"] - 2
+    err = capsys.readouterr().err
+    assert "open_pieces_go_on" in err and "trajectory 19" in err and "trajectory 1 has doubled" in err
+
+
 def test_every_expectation_of_a_buffer_is_broken_by_some_damage() -> None:
     specs = [make_env(name, 1).spec for name in ("toy/lights", "toy/dials")]
     rules = [*suites.folder_rules((1, 1), (1, 1)), *suites.shard_rules()]
