@@ -301,10 +301,11 @@ class TestWholePipeline:
         before = suites.read_text()
         rule = '        Rule("padding_is_zero",'
         suites.write_text(before.replace(rule, '        Rule("padding_is_null", "so", "padding_not_zero"),\n' + rule))
-        assert project.repro() == ["gate_collect", "gate_replay", "gate_results", "report"]
+        said = project.run("dvc", "repro", "pretrain")
+        assert "Running stage 'gate_collect':" in said and "Stage 'pretrain' didn't change, skipping" in said
         assert project.read("metrics/gates/collect.json")["expectations"] == 30
         suites.write_text(before)
-        assert project.repro() in ([], ["report"])
+        assert project.repro() == []
 
     def test_equal_runs_give_equal_bytes(self, project):
         made = ["models/pretrain/checkpoint.safetensors", "models/finetune/checkpoint.safetensors"]
