@@ -5,6 +5,7 @@
 VENV  := .venv
 PY    := $(VENV)/bin/python
 STAMP := $(VENV)/.installed
+GATES := collect replay results
 EXTRAS := smax,mamujoco,pettingzoo,pipeline,tracking,cluster,s3,postgres,dev
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
@@ -36,6 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped
 	@$(PY) -m pipelines.run
 	@test -f reports/index.html || $(PY) -m pipelines.stages.report
+	@for gate in $(GATES); do test -f reports/data_docs/$$gate/index.html || $(PY) -m pipelines.stages.gate_$$gate || exit; done
 	@echo "report: $(CURDIR)/reports/index.html"
 
 push: setup  ## results to the store: a folder beside the clone, or make push STORE=s3://bucket/folder
@@ -70,8 +72,9 @@ params: setup  ## compose params.yaml: make params ARGS="env=smax_2s3z preset=sm
 tune: setup  ## better settings by a study that can be stopped: make tune ARGS="masking --trials 20 --workers 2"
 	@$(PY) -m pipelines.tuning run $(or $(ARGS),masking)
 
-report: setup  ## draw the page again from the results that are there
+report: setup  ## draw the page and its data docs again from the results that are there
 	@$(PY) -m pipelines.stages.report
+	@for gate in $(GATES); do $(PY) -m pipelines.stages.gate_$$gate || exit; done
 
 register: setup  ## put the team that was trained last into the registry, with the episodes it was measured by
 	@$(PY) -m pipelines.registry register

@@ -17,7 +17,7 @@ from rmiov2.types import UserError
 # Settings' names, writing files and moving a line on the screen change no result.
 CHANGES_NO_RESULT = {"rmiov2/__init__.py", "rmiov2/config.py", "rmiov2/files.py", "rmiov2/progress.py"}
 CHANGES_NO_RESULT |= {"pipelines/stage.py", "pipelines/paths.py", "pipelines/environment.py", "pipelines/tracking.py"}
-CHANGES_NO_RESULT |= {"pipelines/heal.py", "pipelines/lifeline.py"}
+CHANGES_NO_RESULT |= {"pipelines/data_docs.py", "pipelines/heal.py", "pipelines/lifeline.py"}
 # An ablation reads these too, after its cell and its own section have taken their place.
 OVERRIDDEN = {"finetune.p_mask", "finetune.updates", "evaluate.episodes"}
 
@@ -26,6 +26,11 @@ def outputs(name):
     """Everything that a stage writes."""
     declared = [*STAGES[name].get("outs", []), *STAGES[name].get("metrics", []), *STAGES[name].get("plots", [])]
     return {out if isinstance(out, str) else next(iter(out)) for out in declared}
+
+
+def settings(name):
+    """What a stage declares of params.yaml; an entry that names another file is a gate's word on its data."""
+    return [entry for entry in STAGES[name].get("params", []) if isinstance(entry, str)]
 
 
 def covered(key, entries, separator):
@@ -49,8 +54,17 @@ def test_a_stage_depends_on_what_exists_or_is_made_before_it(name):
 
 @pytest.mark.parametrize("name", STAGES)
 def test_a_stage_names_settings_that_exist(name):
-    for entry in STAGES[name].get("params", []):
+    for entry in settings(name):
         assert entry in known_keys() or any(key.startswith(entry + ".") for key in known_keys()), entry
+
+
+def test_training_waits_for_a_gate_and_for_its_word_alone():
+    """On the whole receipt it would depend for every expectation that is added, and train anew."""
+    gates = {"pretrain": "collect", "finetune": "replay"} | {f"ablate@{cell}": "replay" for cell in CELLS}
+    for name, gate in gates.items():
+        receipt = f"metrics/gates/{gate}.json"
+        assert receipt in outputs(f"gate_{gate}")
+        assert {receipt: ["passed"]} in STAGES[name]["params"] and receipt not in STAGES[name]["deps"]
 
 
 def test_small_results_are_in_git_and_large_ones_in_the_cache():
@@ -152,7 +166,7 @@ class TestWholePipeline:
     @pytest.mark.parametrize("name", STAGES)
     def test_a_stage_declares_every_setting_that_it_reads(self, project, name):
         read = json.loads((project.traces / f"{name}.json").read_text())["settings"]
-        declared = STAGES[name].get("params", [])
+        declared = settings(name)
         if name.startswith("ablate@"):
             read = sorted(set(read) - OVERRIDDEN)
         assert [key for key in read if not covered(key, declared, ".")] == []
@@ -193,8 +207,12 @@ class TestWholePipeline:
         assert (project.root / "dvc_plots" / "index.html").stat().st_size > 1000
 
     def test_a_changed_p_mask_reruns_what_comes_after_it_and_going_back_reruns_only_the_page(self, project):
+        rows = project.root / "results" / "episodes.parquet"
+        before = rows.read_bytes()
         project.compose("finetune.p_mask=0.25")
-        assert project.repro() == ["finetune", "evaluate", "report"]
+        ran = project.repro()
+        looked = ["gate_results"] if rows.read_bytes() != before else []  # the toy may play the same games
+        assert ran == ["finetune", "evaluate", *looked, "report"]
         assert "auc.completion" in project.run("dvc", "metrics", "diff", "HEAD", "--all")
         project.compose()
         assert project.repro() in ([], ["report"])
@@ -214,6 +232,17 @@ class TestWholePipeline:
             capture_output=True, text=True,
         )  # fmt: skip
         assert done.returncode == 2 and "finetune.p_mask" in done.stderr and len(done.stderr.strip().splitlines()) == 1
+
+    def test_another_expectation_looks_again_and_trains_nothing(self, project):
+        suites = project.root / "pipelines" / "suites.py"
+        before = suites.read_text()
+        rule = '        Rule("padding_is_zero",'
+        suites.write_text(before.replace(rule, '        Rule("padding_is_null", "so", "padding_not_zero"),\n' + rule))
+        said = project.run("dvc", "repro", "pretrain")
+        assert "Running stage 'gate_collect':" in said and "Stage 'pretrain' didn't change, skipping" in said
+        assert project.read("metrics/gates/collect.json")["expectations"] == 30
+        suites.write_text(before)
+        assert project.repro() == []
 
     def test_equal_runs_give_equal_bytes(self, project):
         made = ["models/pretrain/checkpoint.safetensors", "models/finetune/checkpoint.safetensors"]

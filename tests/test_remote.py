@@ -127,3 +127,16 @@ def test_an_experiment_by_one_option_and_compared(project):
     assert (lower["finetune.p_mask"], elsewhere["finetune.p_mask"]) == ("0.1", "0.4")
     after = {row["metrics/finetune.json:l_rec.after"] for row in (lower, elsewhere)}
     assert len(after) == 2 and "" not in after
+
+
+def test_the_doctor_finds_what_is_broken_in_the_cache_and_says_how_to_mend_it(project):
+    said = project.run("python", "-m", "pipelines.doctor")
+    assert said.strip().endswith(f"doctor: nothing wrong in {project.root}")
+    broken = next(path for path in (project.root / ".dvc/cache/files/md5").glob("??/*") if path.suffix != ".dir")
+    whole = broken.read_bytes()
+    broken.chmod(0o644)
+    broken.write_bytes(whole[:-1])
+    done = subprocess.run(["python", "-m", "pipelines.doctor"], cwd=project.root, env=project.env, capture_output=True)
+    (sentence,) = [line for line in done.stdout.decode().splitlines() if line.startswith("wrong: ")]
+    assert done.returncode == 1 and broken.name in sentence and "make pull" in sentence
+    broken.write_bytes(whole)

@@ -7,6 +7,7 @@ import csv
 import io
 import json
 import re
+import shutil
 import warnings
 from html.parser import HTMLParser
 from pathlib import Path
@@ -105,7 +106,19 @@ def test_the_page_loads_nothing(drawn: tuple[Path, str]) -> None:
     _, text = drawn
     assert not re.search(r"https?:|//[a-z0-9]|@import|<script|url\(", re.sub(r"base64,[A-Za-z0-9+/=]+", "", text))
     sources = [tag.get(name) for _, tag in Reader(text).tags for name in ("src", "srcset", "href") if name in tag]
-    assert sources and all(str(source).startswith(("data:", "#")) for source in sources)
+    assert sources and all(str(source).startswith(("data:", "#", "data_docs/")) for source in sources)
+
+
+def test_the_page_says_what_the_gates_checked_and_leads_to_their_pages(drawn: tuple[Path, str], tmp_path: Path) -> None:
+    root, text = drawn
+    links = [str(link["href"]) for link in Reader(text).all("a") if str(link["href"]).startswith("data_docs/")]
+    assert links == ["data_docs/collect/index.html", "data_docs/replay/index.html"]
+    assert "<td>29 of 29</td><td>none</td>" in text
+    assert "<td>28 of 29</td><td>open_pieces_go_on</td>" in text
+    shutil.copytree(root, tmp_path / "ungated")
+    shutil.rmtree(tmp_path / "ungated/metrics/gates")
+    ungated = build(tmp_path / "ungated", tmp_path / "ungated/reports").read_text()
+    assert "data_docs" not in ungated and "Data checks" not in ungated
 
 
 def test_the_headline_is_made_of_the_numbers() -> None:

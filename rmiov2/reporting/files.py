@@ -20,6 +20,8 @@ EVALUATE_KEYS = ("env", "agent", "measure", "episodes", "p_loss", "performance",
 SCENE_KEYS = ("env", "measure", "p_loss", "seed", "agents", "seen", "error", "messages", "won", "series", "reward")
 ABLATE_KEYS = ("p_mask", "updates", "l_rec", "episodes", "auc", "auc_ci95")
 RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
+GATE_KEYS = ("expectations", "met", "warnings")
+GATES = ("collect", "replay", "results")  # in the order in which data pass them
 
 
 @dataclass(frozen=True)
@@ -27,6 +29,7 @@ class Results:
     """Everything that one run has left in files; collect is None where that stage was not run.
 
     ablate: a record per cell, of another p_mask each.
+    gates: what was checked of the data between stages, by gate; those not passed are left out.
     """
 
     evaluate: Mapping[str, Any]
@@ -39,6 +42,7 @@ class Results:
     episodes: DataFrame
     scene: Mapping[str, Any]
     ablate: tuple[Mapping[str, Any], ...]
+    gates: Mapping[str, Mapping[str, Any]]
 
 
 def read_results(root: Path, cells: Sequence[str]) -> Results:
@@ -47,6 +51,7 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
     Raises UserError that names the stage whose file is missing or incomplete.
     """
     collect = root / "metrics/collect.json"
+    receipts = {name: root / f"metrics/gates/{name}.json" for name in GATES}
     return Results(
         evaluate=read_json(root / "metrics/evaluate.json", "evaluate", EVALUATE_KEYS),
         collect=read_json(collect, "collect", ()) if collect.is_file() else None,
@@ -58,6 +63,7 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
         episodes=read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS),
         scene=read_json(root / "results/scene.json", "evaluate", SCENE_KEYS),
         ablate=tuple(read_json(root / f"metrics/ablate/{cell}.json", "ablate", ABLATE_KEYS) for cell in cells),
+        gates={name: read_json(path, f"gate_{name}", GATE_KEYS) for name, path in receipts.items() if path.is_file()},
     )
 
 

@@ -15,7 +15,7 @@ from rmiov2.reporting import result_figures, scene_figures, training_figures
 from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.files import Results, read_results, write_bytes
 from rmiov2.reporting.style import Picture, styled
-from rmiov2.reporting.tables import result_table, setting_rows, stage_rows
+from rmiov2.reporting.tables import gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.words import headline, measure_name
 
 
@@ -31,8 +31,9 @@ class Chapter:
 def build(root: Path, out: Path, cells: Sequence[str] = ()) -> Path:
     """Draw the run under root into the folder out; the path of out/index.html.
 
-    cells: those of the ablation, metrics/ablate/CELL.json. The same files give the same bytes. Raises UserError that
-    names the stage whose file is missing or incomplete.
+    cells: those of the ablation, metrics/ablate/CELL.json. The page links to the data docs that the gates draw into
+    out/data_docs, there or not. The same files give the same bytes. Raises UserError that names the stage whose file is
+    missing or incomplete.
     """
     results = read_results(root, cells)
     with styled():
@@ -100,6 +101,7 @@ def render(results: Results, chapters: list[Chapter]) -> str:
         tables=tables,
         settings=setting_rows(results),
         stages=stage_rows(results),
+        gates=gate_rows(results),
     )
 
 

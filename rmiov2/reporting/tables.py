@@ -100,6 +100,14 @@ def stage_rows(results: Results) -> list[tuple[str, str, str, str]]:
     ]
 
 
+def gate_rows(results: Results) -> list[tuple[str, str, str]]:
+    """Gate, expectations that its data met, and the names of those that only warn and were not met."""
+    return [
+        (name, f"{receipt['met']} of {receipt['expectations']}", ", ".join(receipt["warnings"]) or "none")
+        for name, receipt in results.gates.items()
+    ]
+
+
 _STAGE_COLUMNS = (("env_steps", count), ("updates", count), ("wall_s", duration))
 
 
