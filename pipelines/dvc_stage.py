@@ -1,0 +1,181 @@
+"""DVC by its command line: its stages in order, one of them run and watched, nothing of it left when it is stopped."""
+
+from __future__ import annotations
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from graphlib import TopologicalSorter
+from pathlib import Path
+from typing import Any, Literal
+
+from pipelines import environment
+from pipelines.heal import heal
+from rmiov2.types import UserError
+
+Say = Callable[[str], None]  # takes one line
+
+OUTCOMES: dict[str, Literal["ran", "cached", "up-to-date"]] = {
+    r"^Running stage '": "ran",
+    r"^Stage '.*' is cached - skipping run": "cached",
+    r"^Stage '.*' didn't change, skipping": "up-to-date",
+}
+LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by|JSON structure is corrupted|format error")
+STATUS = re.compile(r"failed to run: .*, exited with (-?\d+)")
+
+# Ctrl-C first: DVC then waits for the stage and gives its locks back. SIGTERM ends DVC at once, and SIGKILL everything.
+STOPS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to wait after each
+
+_running: dict[int, subprocess.Popen[bytes]] = {}
+
+
+class DvcLocked(UserError):
+    """Another DVC is at work in the folder; later it may go."""
+
+
+class StageFailed(UserError):
+    """A stage ended badly; status is its exit status, None if it was never started."""
+
+    def __init__(self, message: str, status: int | None) -> None:
+        super().__init__(message)
+        self.status = status
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What DVC did with a stage, and how long that took."""
+
+    stage: str
+    outcome: Literal["ran", "cached", "up-to-date"]
+    seconds: float
+
+
+def dag(root: Path) -> list[tuple[str, list[str]]]:
+    """Every stage of dvc.yaml in an order that works, each with those that it waits for; a matrix is written out."""
+    from dvc.repo import Repo
+
+    with Repo(str(root)) as repo:
+        graph = repo.index.graph  # an edge leads from a stage to one that it depends on
+        needs = {str(stage.addressing): sorted(str(d.addressing) for d in graph.successors(stage)) for stage in graph}
+    return [(stage, needs[stage]) for stage in TopologicalSorter(dict(sorted(needs.items()))).static_order()]
+
+
+def run_stage(stage: str, root: Path, log: Say, force: bool = False, env: dict[str, str] | None = None) -> Outcome:
+    """`dvc repro --single-item`, every line of it given to `log` and kept in state/logs.
+
+    Raises DvcLocked if another DVC holds the folder, StageFailed with the stage's own sentence if it fails.
+    """
+    command = ["repro", "--single-item", stage, *["--force"] * force]
+    began = time.perf_counter()
+    status, lines = run_dvc(command, root, log_of(root, stage), log, env)
+    if status and any(LOCKED.search(line) for line in lines) and (healed := heal(root)):
+        for sentence in healed:
+            log(sentence)
+        status, lines = run_dvc(command, root, log_of(root, stage), log, env)
+    if status:
+        raise _failure(stage, status, lines)
+    outcome = next((name for form, name in OUTCOMES.items() for line in lines if re.match(form, line)), None)
+    if outcome is None:
+        raise StageFailed(f"DVC ended well but did not say what it did with {stage}: {' / '.join(lines)}", None)
+    return Outcome(stage, outcome, time.perf_counter() - began)
+
+
+def log_of(root: Path, stage: str) -> Path:
+    """Where the words of a stage's last run lie."""
+    return root / "state" / "logs" / f"{stage}.log"
+
+
+def run_dvc(
+    arguments: Sequence[str], root: Path, log_file: Path, log: Say, env: dict[str, str] | None = None
+) -> tuple[int, list[str]]:
+    """Run DVC in a session of its own to its end: the exit status, and what it said. It is stopped if this is.
+
+    It writes to a file, which outlives whoever watches: a broken pipe would stop it before it has kept its results.
+    """
+    environment.prepare()
+    try:
+        log_file.parent.mkdir(parents=True, exist_ok=True)
+        log_file.unlink(missing_ok=True)  # a process that still writes to the last one keeps it
+        with log_file.open("wb") as output:
+            process = subprocess.Popen(
+                [sys.executable, "-m", "dvc", *arguments],
+                cwd=root,
+                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+    except OSError as error:
+        raise UserError(f"{log_file} cannot be written: {error.strerror}; free space or mend its folder") from error
+    _running[process.pid] = process
+    try:
+        lines = _follow(process, log_file, log)
+    finally:
+        _stop([process])
+        del _running[process.pid]
+    return process.returncode, lines
+
+
+def _follow(process: subprocess.Popen[bytes], path: Path, log: Say) -> list[str]:
+    """Every line of a growing file until the process ends; a bar that is drawn anew counts as a line."""
+    lines: list[str] = []
+    rest, ended = b"", False
+    with path.open("rb") as handle:
+        while not ended:
+            ended = _ends(process, 0.2)  # asked before reading, so that its last words are read
+            *whole, rest = re.split(rb"[\r\n]", rest + handle.read())
+            for line in [*whole, rest] if ended else whole:
+                if text := line.decode(errors="replace").rstrip():
+                    lines.append(text)
+                    log(text)
+    return lines
+
+
+def _ends(process: subprocess.Popen[Any], seconds: float) -> bool:
+    try:
+        process.wait(seconds)
+    except subprocess.TimeoutExpired:
+        return False
+    return True
+
+
+def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Leave nothing of their groups alive."""
+    left = list(processes)
+    for number, patience in STOPS:
+        left = [process for process in left if _signal(process.pid, number)]
+        until = time.monotonic() + patience
+        while left and time.monotonic() < until:
+            left = [process for process in left if not _ends(process, 0.1) or _signal(process.pid, 0)]
+
+
+def _signal(group: int, number: int) -> bool:
+    """Whether there was a process of the group to send it to."""
+    try:
+        os.killpg(group, number)
+    except ProcessLookupError:
+        return False
+    return True
+
+
+def kill_all() -> None:
+    """Stop every DVC that was started here, with its stages; they keep their checkpoints."""
+    _stop(list(_running.values()))
+
+
+def _failure(stage: str, status: int, lines: list[str]) -> UserError:
+    if any(LOCKED.search(line) for line in lines):
+        return DvcLocked(f"{stage} cannot start, another DVC is at work here: {lines[-1]}")
+    exits = [found.group(1) for line in lines if (found := STATUS.search(line))]
+    own = [line for line in lines if line.startswith(stage.partition("@")[0] + ": ")]
+    said = [line for line in lines if not STATUS.search(line)]
+    sentence = own[-1] if own else said[-1] if said else f"DVC exits with {status} and says nothing"
+    return StageFailed(
+        f"{stage} failed, state/logs/{stage}.log tells how: {sentence}", int(exits[-1]) if exits else None
+    )
