@@ -35,7 +35,7 @@ $(STAMP): pyproject.toml constraints.txt
 	@touch $@
 
 run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped
-	@dvc repro
+	@$(PY) -m pipelines.run
 	@test -f reports/index.html || $(PY) -m pipelines.stages.report
 	@for gate in $(GATES); do test -f reports/data_docs/$$gate/index.html || $(PY) -m pipelines.stages.gate_$$gate || exit; done
 	@echo "report: $(CURDIR)/reports/index.html"

@@ -90,6 +90,13 @@ def log_of(root: Path, stage: str) -> Path:
     return root / "state" / "logs" / f"{stage}.log"
 
 
+def surroundings() -> dict[str, str]:
+    """The environment that DVC runs in: the `python` of dvc.yaml is this one."""
+    environment.prepare()
+    path = f"{Path(sys.executable).parent}{os.pathsep}{os.environ.get('PATH', os.defpath)}"
+    return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
+
+
 def run_dvc(
     arguments: Sequence[str], root: Path, log_file: Path, log: Say, env: dict[str, str] | None = None
 ) -> tuple[int, list[str]]:
@@ -97,7 +104,6 @@ def run_dvc(
 
     It writes to a file, which outlives whoever watches: a broken pipe would stop it before it has kept its results.
     """
-    environment.prepare()
     try:
         log_file.parent.mkdir(parents=True, exist_ok=True)
         log_file.unlink(missing_ok=True)  # a process that still writes to the last one keeps it
@@ -105,7 +111,7 @@ def run_dvc(
             process = subprocess.Popen(
                 [sys.executable, "-m", "dvc", *arguments],
                 cwd=root,
-                env={**os.environ, "PYTHONUNBUFFERED": "1", **(env or {})},
+                env=surroundings() | (env or {}),
                 stdin=subprocess.DEVNULL,
                 stdout=output,
                 stderr=subprocess.STDOUT,
@@ -173,7 +179,7 @@ def _failure(stage: str, status: int, lines: list[str]) -> UserError:
     if any(LOCKED.search(line) for line in lines):
         return DvcLocked(f"{stage} cannot start, another DVC is at work here: {lines[-1]}")
     exits = [found.group(1) for line in lines if (found := STATUS.search(line))]
-    own = [line for line in lines if line.startswith(stage.partition("@")[0] + ": ")]
+    own = [line for line in lines if line.startswith(f"{stage}: ")]
     said = [line for line in lines if not STATUS.search(line)]
     sentence = own[-1] if own else said[-1] if said else f"DVC exits with {status} and says nothing"
     return StageFailed(

@@ -50,11 +50,15 @@ def living(root: Path) -> list[psutil.Process]:
 
 def _is_dvc_of(process: psutil.Process, root: Path) -> bool:
     try:
-        words = [Path(word).name for word in process.cmdline()[:3]]
-        runs = words[:1] == ["dvc"] or (words[0].startswith("python") and "dvc" in words) if words else False
-        return runs and Path(process.cwd()).is_relative_to(root.resolve())
+        return is_dvc(process) and Path(process.cwd()).is_relative_to(root.resolve())
     except psutil.Error:  # it ended while it was looked at, or belongs to somebody else
         return False
+
+
+def is_dvc(process: psutil.Process) -> bool:
+    """Whether a process is the dvc command; raises psutil.Error if it has ended."""
+    words = [Path(word).name for word in process.cmdline()[:3]]
+    return words[:1] == ["dvc"] or "dvc" in words and words[0].startswith("python")
 
 
 def _heal_rwlock(path: Path) -> str | None:

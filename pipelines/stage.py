@@ -17,6 +17,7 @@ from typing import Any
 import yaml
 
 from pipelines import environment, paths, tracking
+from pipelines.lifeline import alone, end_with_starters
 from rmiov2.config import load
 from rmiov2.types import UserError
 
@@ -31,7 +32,7 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
     """Run one stage on params.yaml; work(config) returns where its result is.
 
     argument names what a stage of several cells, a matrix in dvc.yaml, is told on its command line: work(config, text).
-    0, or 2 and one sentence on standard error for a UserError, or 130 when it was stopped by Ctrl-C.
+    0, or 2 and one sentence on standard error for a UserError, or 130 when it was stopped by Ctrl-C or SIGTERM.
     """
     parser = argparse.ArgumentParser(
         prog=f"python -m pipelines.stages.{name}", description=f"{description} Settings: params.yaml; order: dvc.yaml."
@@ -45,7 +46,8 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
     environment.prepare()
     started = time.perf_counter()
     try:
-        with tracking.StageRun(label):
+        end_with_starters()
+        with alone(label), tracking.StageRun(label):
             where = work(load(paths.PARAMS), *told)
     except UserError as error:
         print(f"{label}: {error}", file=sys.stderr)
@@ -61,15 +63,18 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
 def resumable(name: str, cell: str = "") -> Iterator[Path]:
     """A folder for the state of a stage, or one cell of it, that may be stopped; the same settings and inputs find it.
 
-    It is deleted when the work is done, and kept when the work raises.
+    It is deleted when the work is done, at one blow, and kept when the work raises.
     """
     label = f"{name}@{cell}" if cell else name
     folder = paths.STATE / "resume" / label / fingerprint(name)
+    spent = folder.with_suffix(".spent")
+    shutil.rmtree(spent, ignore_errors=True)
     folder.mkdir(parents=True, exist_ok=True)
     if any(folder.iterdir()):
         print(f"{label}: goes on from {folder.relative_to(paths.ROOT)}", flush=True)
     yield folder
-    shutil.rmtree(folder)
+    folder.rename(spent)
+    shutil.rmtree(spent)
 
 
 def fingerprint(name: str) -> str:

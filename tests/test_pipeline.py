@@ -2,36 +2,23 @@
 
 import importlib.util
 import json
-import os
 import shutil
 import subprocess
 import sys
-from pathlib import Path
 
 import pytest
 import yaml
+from project import CELLS, ROOT, STAGES, Project
 
 from pipelines import paths, stage
 from rmiov2.config import known_keys
 from rmiov2.types import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
-CELLS = ("0.0", "0.5")  # of the toy preset's ablate.p_mask
-
-
-def expanded(declared):
-    """Every stage of dvc.yaml by name, a matrix over ablate.p_mask as its cells."""
-    for name, entry in declared.items():
-        cells = {f"{name}@{cell}": cell for cell in CELLS} if "matrix" in entry else {name: ""}
-        for full, cell in cells.items():
-            yield full, json.loads(json.dumps(entry).replace("${item.p_mask}", cell))
-
-
-STAGES = dict(expanded(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]))
 # Settings' names, writing files and moving a line on the screen change no result.
 CHANGES_NO_RESULT = {"rmiov2/__init__.py", "rmiov2/config.py", "rmiov2/files.py", "rmiov2/progress.py"}
 CHANGES_NO_RESULT |= {"pipelines/stage.py", "pipelines/paths.py", "pipelines/environment.py", "pipelines/tracking.py"}
 CHANGES_NO_RESULT |= {"pipelines/data_docs.py"}
+CHANGES_NO_RESULT |= {"pipelines/heal.py", "pipelines/lifeline.py"}
 # An ablation reads these too, after its cell and its own section have taken their place.
 OVERRIDDEN = {"finetune.p_mask", "finetune.updates", "evaluate.episodes"}
 
@@ -142,55 +129,6 @@ def test_a_stage_that_fails_says_one_sentence(error, code, monkeypatch, capsys):
 
 
 # The whole pipeline, on a game that is played in seconds.
-
-
-class Project:
-    """A clone with its own git, DVC cache and traces."""
-
-    def __init__(self, folder):
-        self.root, self.traces = folder / "clone", folder / "traces"
-        self.traces.mkdir()
-        files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
-        for name in filter(None, files.split("\0")):
-            if (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, self.root / name)
-        for name in ("dvc.lock", "metrics", "plots"):
-            path = self.root / name
-            shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        self.env = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{self.root / 'tests' / 'tracing'}{os.pathsep}{self.root}",
-            "DVC_SITE_CACHE_DIR": str(folder / "site"),
-            "DVC_GLOBAL_CONFIG_DIR": str(folder / "global"),
-            "DVC_NO_ANALYTICS": "1",
-            "RMIOV2_TRACE": str(self.traces),
-            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
-        }  # fmt: skip
-        self.compose()
-        self.run("git", "init", "-q")
-        self.commit()
-
-    def run(self, *command):
-        """What the command printed; fails the test with all of it if the command fails."""
-        done = subprocess.run(command, cwd=self.root, env=self.env, capture_output=True, text=True)
-        assert done.returncode == 0, f"{' '.join(command)}\n{done.stdout}\n{done.stderr}"
-        return done.stdout
-
-    def compose(self, *overrides):
-        self.run("python", "-m", "pipelines.params", "preset=toy", "env=toy_lights", *overrides)
-
-    def commit(self):
-        self.run("git", "add", "-A")
-        self.run("git", "commit", "-qm", "state", "--allow-empty")
-
-    def repro(self):
-        """The stages that ran."""
-        said = self.run("dvc", "repro")
-        return [name for name in STAGES if f"Running stage '{name}':" in said]
-
-    def read(self, name):
-        return json.loads((self.root / name).read_text())
 
 
 @pytest.fixture(scope="module")

@@ -1,0 +1,103 @@
+"""A stage ends with those that wait for it, and is never at work twice."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import signal
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import IO
+
+import psutil
+
+from pipelines import paths
+from pipelines.heal import is_dvc
+from rmiov2.types import UserError
+
+WATCHED = "RMIOV2_WATCH_PID"  # whoever must live for the stage to be worth anything, beside the DVC that started it
+LOOK = 1.0  # seconds between two looks
+PATIENCE = 60.0  # seconds that another process of the same stage, which may be about to stop, is waited for
+
+
+def end_with_starters() -> None:
+    """Stop this process as Ctrl-C would, on SIGTERM and soon after one of those that wait for it has gone.
+
+    Without its DVC a stage works for nothing: what it makes is not recorded, and the next run makes it again.
+    Raises UserError if RMIOV2_WATCH_PID is no process number.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    if starters := _starters():
+        threading.Thread(target=_watch, args=(starters,), daemon=True).start()
+
+
+def _starters() -> list[psutil.Process | None]:
+    """Those that this process must not outlive; None for one that has gone already."""
+    named = os.environ.get(WATCHED, "")
+    if named and not named.isdecimal():
+        raise UserError(f"{WATCHED} is {named!r}, expected the number of a process")
+    found = [_process(int(named))] if named else []
+    return [*found, _dvc()] if "DVC_STAGE" in os.environ else found
+
+
+def _process(number: int) -> psutil.Process | None:
+    try:
+        return psutil.Process(number)
+    except psutil.NoSuchProcess:
+        return None
+
+
+def _dvc() -> psutil.Process | None:
+    """The DVC that started this stage: its parent, or the one of the shell between them."""
+    parent = psutil.Process().parent()
+    if parent is not None and parent.cmdline()[-2:-1] == ["-c"]:
+        parent = parent.parent()
+    adopted = parent is not None and parent.pid == 1 and not is_dvc(parent)
+    return None if adopted else parent
+
+
+def _lives(process: psutil.Process | None) -> bool:
+    try:
+        return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
+        return False
+
+
+def _watch(starters: list[psutil.Process | None]) -> None:
+    while all(_lives(process) for process in starters):
+        time.sleep(LOOK)
+    while True:  # again and again: an interrupt that arrives inside a callback is swallowed there
+        os.kill(os.getpid(), signal.SIGTERM)
+        time.sleep(5 * LOOK)
+
+
+@contextmanager
+def alone(label: str) -> Iterator[None]:
+    """Hold the stage for this process; the kernel gives it back, however the process ends.
+
+    Another process of the stage, left over from a DVC that was killed, is about to stop and is waited for.
+    Raises UserError with its number if it still works after PATIENCE.
+    """
+    path = paths.STATE / "running" / label
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+") as handle:
+        until = time.monotonic() + PATIENCE
+        while not _hold(handle):
+            if time.monotonic() > until:
+                handle.seek(0)
+                raise UserError(f"process {handle.read()} is at this stage already; end it, or wait, then run again")
+            time.sleep(0.2)
+        handle.truncate(0)
+        handle.write(str(os.getpid()))
+        handle.flush()
+        yield
+
+
+def _hold(handle: IO[str]) -> bool:
+    try:
+        fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return False
+    return True
