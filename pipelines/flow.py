@@ -33,7 +33,7 @@ from prefect.states import Completed, Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipelines import environment, paths, workspace
-from pipelines.dvc_stage import DvcLocked, Outcome, StageFailed, dag, kill_all, run_stage
+from pipelines.dvc_stage import DvcLocked, Outcome, StageFailed, dag, kill_all, run_stage, surroundings
 from rmiov2.types import UserError
 
 NAME = "rmiov2"
@@ -159,7 +159,7 @@ def run_stages(root: Path) -> dict[str, str]:
 def register_task(root: Path) -> None:
     """Enter the team in the registry; raises UserError with the last words of the command that failed."""
     command = [sys.executable, "-m", "pipelines.registry", "register"]
-    variables = {**os.environ, **workspace.variables(root)}
+    variables = surroundings() | workspace.variables(root)
     done = subprocess.run(
         command, cwd=root, env=variables, text=True, check=False, stdout=subprocess.PIPE, stderr=subprocess.STDOUT
     )

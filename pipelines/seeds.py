@@ -9,14 +9,14 @@ learning curve, and one picture of all.
 from __future__ import annotations
 
 import argparse
-import os
 import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
-from pipelines import environment, paths
+from pipelines import paths
 from pipelines import workspace as workspaces
+from pipelines.dvc_stage import surroundings
 from pipelines.params import compose_values
 from rmiov2.types import UserError
 
@@ -32,7 +32,7 @@ def workspace(env: str, seed: int, overrides: list[str]) -> Path:
 def study(folder: Path) -> int:
     """`dvc repro evaluate` in a workspace, its words in its log; the exit status."""
     command = [sys.executable, "-m", "dvc", "repro", "evaluate"]
-    variables = {**environment.TOOLS, **os.environ, **workspaces.variables(folder)}
+    variables = surroundings() | workspaces.variables(folder)
     print(f"seed: {folder.name} runs, `tail -f {folder.relative_to(paths.ROOT)}.log` watches", flush=True)
     with folder.with_suffix(".log").open("a") as log:
         return subprocess.run(command, cwd=folder, env=variables, stdout=log, stderr=log, check=False).returncode

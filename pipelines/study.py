@@ -20,9 +20,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-from pipelines import environment, paths, workspace
-from pipelines.params import compose_values
-from pipelines.workspace import overrides_of
+from pipelines import environment, paths
 from rmiov2.types import UserError
 
 CHOICES = ("env", "agent", "seed", "p_mask")
@@ -44,13 +42,22 @@ def find_server() -> str | None:
     return os.environ.get("PREFECT_API_URL")
 
 
+def checked(settings: list[str], **choices: Any) -> list[str]:
+    """The settings that were chosen, as pipelines.params takes them; raises UserError for one that it would refuse."""
+    from pipelines.params import compose_values
+    from pipelines.workspace import overrides_of
+
+    overrides = [*overrides_of(**choices), *settings]
+    compose_values(overrides)
+    return overrides
+
+
 def run(options: argparse.Namespace) -> str:
     """One study; where its page is."""
     chosen = {name: getattr(options, name) for name in CHOICES}
-    overrides = [*overrides_of(**chosen), *options.settings]
-    compose_values(overrides)
+    overrides = checked(options.settings, **chosen)
     find_server()
-    from pipelines import flow
+    from pipelines import flow, workspace
 
     flow.pipeline(**chosen, settings=options.settings, registration=options.registration)
     root = workspace.folder_of(overrides)
@@ -60,7 +67,7 @@ def run(options: argparse.Namespace) -> str:
 def sweep(options: argparse.Namespace) -> str:
     """The product of all that is given; where the results lie side by side."""
     for env, agent in itertools.product(options.envs, options.agents or [None]):
-        compose_values([*overrides_of(env=env, agent=agent), *options.settings])
+        checked(options.settings, env=env, agent=agent)
     served = find_server() is not None
     from pipelines import sweep
 
@@ -73,7 +80,7 @@ def sweep(options: argparse.Namespace) -> str:
 def serve(options: argparse.Namespace) -> str:
     """A deployment that waits for its hours, until Ctrl-C."""
     chosen = {name: getattr(options, name) for name in CHOICES}
-    compose_values([*overrides_of(**chosen), *options.settings])
+    checked(options.settings, **chosen)
     if find_server() is None:
         raise UserError(f"got no Prefect server, expected one that keeps the schedule; {HINT}")
     from pipelines import flow

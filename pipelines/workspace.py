@@ -100,10 +100,8 @@ def checkout(overrides: Sequence[str]) -> Iterator[Path]:
 
 
 def variables(root: Path) -> dict[str, str]:
-    """What a stage in a workspace needs to find this Python and the workspace's code."""
-    path = os.pathsep.join([str(Path(sys.executable).parent), os.environ["PATH"]])
-    passive = {name: os.environ.get(name, value) for name, value in PASSIVE.items()}
-    return {**passive, "PATH": path, "PYTHONPATH": str(root)}
+    """What a stage needs beside DVC's own surroundings: the workspace's code, and threads that wait passively."""
+    return {name: os.environ.get(name, value) for name, value in PASSIVE.items()} | {"PYTHONPATH": str(root)}
 
 
 def keep(texts: dict[str, bytes], target: Path) -> None:
