@@ -61,7 +61,9 @@ def dag(root: Path) -> list[tuple[str, list[str]]]:
 
     with Repo(str(root)) as repo:
         graph = repo.index.graph  # an edge leads from a stage to one that it depends on
-        needs = {str(stage.addressing): sorted(str(d.addressing) for d in graph.successors(stage)) for stage in graph}
+        # not their `addressing`, which is relative to the folder that this process is in
+        names = {stage: str(stage.name or stage.path_in_repo) for stage in graph}
+        needs = {names[stage]: sorted(names[other] for other in graph.successors(stage)) for stage in graph}
     return [(stage, needs[stage]) for stage in TopologicalSorter(dict(sorted(needs.items()))).static_order()]
 
 
