@@ -217,7 +217,7 @@ def threads(number: int) -> Any:
     return ThreadPoolTaskRunner(max_workers=number)
 
 
-@flow(name=NAME, task_runner=threads(WORKERS), persist_result=False)
+@flow(name=NAME, task_runner=threads(WORKERS), persist_result=False, result_serializer="json")
 def pipeline(
     env: str | None = None,
     agent: str | None = None,

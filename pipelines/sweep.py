@@ -60,7 +60,7 @@ def study_task(label: str, overrides: list[str]) -> dict[str, bytes]:
         return workspace.small(root)
 
 
-@prefect.flow(name=f"{flow.NAME}-sweep", persist_result=False)
+@prefect.flow(name=f"{flow.NAME}-sweep", persist_result=False, result_serializer="json")
 def sweep(
     envs: list[str],
     seeds: list[int],

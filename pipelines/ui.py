@@ -90,13 +90,20 @@ def refuse_taken(every: Sequence[Page]) -> None:
 def running(every: Sequence[Page]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
     """Start all; nothing of them is left when the block ends, however it does."""
     started: dict[str, subprocess.Popen[bytes]] = {}
+    # Else Prefect's page looks for its server at port 4200, whatever port that was given.
+    variables = os.environ | {"PREFECT_UI_API_URL": f"{every[0].address}/api"}
     try:
         for page in every:
             page.log.parent.mkdir(parents=True, exist_ok=True)
             with page.log.open("wb") as log:
                 command = [*page.command, "--port", str(page.port)]
                 started[page.name] = subprocess.Popen(
-                    command, cwd=paths.ROOT, stdout=log, stderr=subprocess.STDOUT, start_new_session=True
+                    command,
+                    cwd=paths.ROOT,
+                    env=variables,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
                 )
         yield started
     finally:
