@@ -1,6 +1,6 @@
 # A bare machine needs Python 3.11 or newer with venv, make, git and a C compiler; the rest is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup run clone test test-long bench lint params tune report register promote rollback serve
+.PHONY: help setup run study ui clone test test-long bench lint params tune report register promote rollback serve
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -39,6 +39,12 @@ run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report
 	@test -f reports/index.html || $(PY) -m pipelines.stages.report
 	@for gate in $(GATES); do test -f reports/data_docs/$$gate/index.html || $(PY) -m pipelines.stages.gate_$$gate || exit; done
 	@echo "report: $(CURDIR)/reports/index.html"
+
+study: clone setup  ## the main job as a Prefect flow: make study ARGS="--env smax_2s3z --seed 1"
+	@$(PY) -m pipelines.study run $(ARGS)
+
+ui: setup  ## the pages of Prefect, MLflow and Optuna, until Ctrl-C
+	@$(PY) -m pipelines.ui $(ARGS)
 
 clone:
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || \

@@ -35,15 +35,19 @@ def slug(overrides: Sequence[str]) -> str:
     return re.sub(r"[^\w.]+", "-", " ".join(overrides)).strip("-")
 
 
-def make(folder: Path, overrides: Sequence[str]) -> Path:
-    """A clone of the newest commit with these settings; the same folder is found again and brought to that commit."""
+def make(folder: Path, overrides: Sequence[str], share: bool = True) -> Path:
+    """A clone of the newest commit with these settings; the same folder is found again and brought to that commit.
+
+    share: use this checkout's DVC cache, in which a stage may be found that would else be run.
+    """
     with _composing:
         text = as_text(compose_values(overrides))
     if not folder.is_dir():
         unfinished = folder.with_name(folder.name + ".new")
         shutil.rmtree(unfinished, ignore_errors=True)
         subprocess.run(["git", "clone", "--quiet", str(paths.ROOT), str(unfinished)], check=True)
-        _share_cache(unfinished)
+        if share:
+            _share_cache(unfinished)
         unfinished.rename(folder)
     elif _commit(folder) != _commit(paths.ROOT):
         subprocess.run(["git", "fetch", "--quiet", str(paths.ROOT), "HEAD"], cwd=folder, check=True)

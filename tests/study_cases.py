@@ -148,6 +148,11 @@ class Throwaway:
     def told(self, stage, what):
         (self.root / "state" / f"{stage}.mode").write_text(what)
 
+    def change(self):
+        """Make every stage stale."""
+        with (self.root / "stage.py").open("a") as script:
+            script.write("# changed\n")
+
     def ran(self, stage):
         """The processes that the stage had, in order."""
         notes = self.root / "state" / f"{stage}.ran"

@@ -96,7 +96,7 @@ class TestServed:
 
     def test_cancelled_in_the_page_the_training_is_gone_in_seconds(self, project, server, deployment):
         project.told("train", "hang")
-        (project.root / "metrics" / "train.json").unlink()
+        project.change()
         before = len(project.ran("train"))
         run = server.ask(f"deployments/{deployment['id']}/create_flow_run")
         until(lambda: len(project.ran("train")) > before, 60)
@@ -222,6 +222,6 @@ class TestRealPipeline:
         kept = project.root / "reports" / "sweep" / "env-toy_lights-preset-toy"
         assert str(kept.parent) in said.splitlines()[-1]
         assert {p.name for p in kept.iterdir()} == {"seed-0", "seed-1", "seeds.png"}
-        first, second = (json.loads((kept / f"seed-{seed}" / "evaluate.json").read_text()) for seed in (0, 1))
-        assert first == project.read("metrics/evaluate.json") and first["performance"] != second["performance"]
+        first, second = ((kept / f"seed-{seed}" / "learning.csv").read_bytes() for seed in (0, 1))
+        assert first == (project.root / "plots" / "learning.csv").read_bytes() != second
         assert (project.root / "params.yaml").read_bytes() == before
