@@ -89,7 +89,8 @@ def stage_task(stage: str, root: Path, watched: int, before: int) -> State[Outco
     if stops() != before:
         raise StageFailed(f"{stage} was stopped before it began", None)
     variables = workspace.variables(root) | {WATCHED: str(watched)}
-    outcome = run_stage(stage, root, throttled(get_run_logger().info), env=variables)
+    limit = Patience.of(stage, root).timeout_s  # Prefect's own time-out cannot interrupt a thread that waits
+    outcome = run_stage(stage, root, throttled(get_run_logger().info), env=variables, timeout_s=limit)
     return Completed(name=STATES[outcome.outcome], message=f"{outcome.seconds:.0f} s", data=outcome)
 
 
@@ -108,11 +109,7 @@ def prepared(stage: str, root: Path, before: int) -> Any:
             failures.append(error)
         return len(failures) <= patience.retries
 
-    return stage_task.with_options(
-        retries=len(LOCK_DELAYS) + patience.retries,
-        retry_condition_fn=may_pass,
-        timeout_seconds=patience.timeout_s,
-    )
+    return stage_task.with_options(retries=len(LOCK_DELAYS) + patience.retries, retry_condition_fn=may_pass)
 
 
 def throttled(say: Callable[[str], None]) -> Callable[[str], None]:

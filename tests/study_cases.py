@@ -133,8 +133,8 @@ class Server:
 class Throwaway:
     """A checkout with our pipelines/ and three stages that take no time; `runs` says which of them ran."""
 
-    def __init__(self, root, server, timeout_s="null", retries=2):
-        self.root, self.env = root, server.env | {"PYTHONPATH": str(root)}
+    def __init__(self, root, env, timeout_s="null", retries=2):
+        self.root, self.env = root, env | {"PYTHONPATH": str(root)}
         for name in ("pipelines", "rmiov2", "conf"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
         shutil.copy(ROOT / "prefect.yaml", root)
