@@ -12,11 +12,12 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
+import numpy.typing as npt
 
 from benchmarks.table import Row
 from pipelines import paths, workspace
 from pipelines.dvc_stage import dag, surroundings
-from rmiov2.types import Floats, UserError
+from rmiov2.types import UserError
 
 TOY = ("preset=toy", "env=toy_lights")
 TIMED = ("pretrain", "finetune")  # whose metrics say how long they took: most of the main job, not all
@@ -32,7 +33,7 @@ def orchestration() -> list[Row]:
         stages = [[f"pipelines.stages.{name}", *cell.split()] for name, _, cell in named(bare)]
         alone = sum((_seconds(["-m", *stage], bare) for stage in stages), start=np.zeros(2))
         added = _seconds(["-c", FLOW], flow) - alone
-    return [row(*map(float, (*added, alone[0])), main_job(paths.METRICS))]
+    return [row(float(added[0]), float(added[1]), float(alone[0]), main_job(paths.METRICS))]
 
 
 def named(root: Path) -> list[tuple[str, str, str]]:
@@ -57,7 +58,7 @@ def row(added: float, added_cpu: float, alone: float, job: float) -> Row:
     )
 
 
-def _seconds(command: Sequence[str], root: Path) -> Floats:
+def _seconds(command: Sequence[str], root: Path) -> npt.NDArray[np.float64]:
     """(2,): how long a command took, and for how long it and its children had a processor."""
     home = root / "state" / "prefect"
     home.mkdir(parents=True, exist_ok=True)
@@ -73,6 +74,6 @@ def _seconds(command: Sequence[str], root: Path) -> Floats:
     return _clocks() - before
 
 
-def _clocks() -> Floats:
+def _clocks() -> npt.NDArray[np.float64]:
     used = resource.getrusage(resource.RUSAGE_CHILDREN)
     return np.array([time.perf_counter(), used.ru_utime + used.ru_stime])
