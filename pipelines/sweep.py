@@ -55,9 +55,18 @@ def study_task(label: str, overrides: list[str]) -> dict[str, bytes]:
     environment.prepare()
     before = flow.stops()
     with workspace.checkout(overrides) as root:
-        for stage, _ in dag(root):
+        for stage in leading_to("evaluate", root):
             flow.prepared(stage, root, before)(stage, root, os.getpid(), before)
         return workspace.small(root)
+
+
+def leading_to(goal: str, root: Path) -> list[str]:
+    """The goal and the stages that it needs, in order: no more is kept of a study."""
+    stages, wanted = dag(root), {goal}
+    for stage, earlier in reversed(stages):
+        if stage in wanted:
+            wanted |= set(earlier)
+    return [stage for stage, _ in stages if stage in wanted]
 
 
 @prefect.flow(name=f"{flow.NAME}-sweep", persist_result=False, result_serializer="json")

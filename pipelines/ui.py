@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import environment, paths
+from pipelines import environment, paths, tracking
 from pipelines.study import SERVER
 from rmiov2.files import replace_file
 from rmiov2.types import UserError
@@ -60,9 +60,10 @@ class Page:
 
 
 def pages(ports: dict[str, int]) -> list[Page]:
-    """The three servers on these ports."""
+    """The three servers on these ports; raises UserError if runs are not recorded in a database."""
     binaries, here = Path(sys.executable).parent, ["--host", HOST]
-    store = os.environ["MLFLOW_TRACKING_URI"]
+    if (store := tracking.uri()).startswith("http") or store == tracking.OFF:
+        raise UserError(f"MLFLOW_TRACKING_URI is {store}, expected a database that a page can be started on; unset it")
     artifacts = (paths.STATE / "mlartifacts").as_uri()
     tracker = ["server", "--backend-store-uri", store, "--default-artifact-root", artifacts, "--workers", "1"]
     return [

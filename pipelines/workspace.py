@@ -18,7 +18,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
-from pipelines import paths
+from pipelines import paths, tracking
 from pipelines.params import as_text, compose_values
 from pipelines.stage import PASSIVE
 from rmiov2.files import replace_file
@@ -104,8 +104,9 @@ def checkout(overrides: Sequence[str]) -> Iterator[Path]:
 
 
 def variables(root: Path) -> dict[str, str]:
-    """What a stage needs beside DVC's own surroundings: the workspace's code, and threads that wait passively."""
-    return {name: os.environ.get(name, value) for name, value in PASSIVE.items()} | {"PYTHONPATH": str(root)}
+    """What a stage needs beside DVC's surroundings: its code, threads that wait passively, this checkout's MLflow."""
+    passive = {name: os.environ.get(name, value) for name, value in PASSIVE.items()}
+    return {**passive, "PYTHONPATH": str(root), "MLFLOW_TRACKING_URI": tracking.uri()}
 
 
 def keep(texts: dict[str, bytes], target: Path) -> None:

@@ -20,7 +20,7 @@ from pipelines.flow import throttled
 
 STAGES = ("first", "train", "evaluate")
 SECONDS = re.compile(rb'"wall_s": [0-9.]+|<td>[0-9]+ s</td>')
-STUDY = ("python", "-m", "pipelines.study", "run", "--no-register")
+STUDY = ("python", "-m", "pipelines.study", "run")
 SWEEP = ("python", "-m", "pipelines.study", "sweep", "--envs", "toy_lights", "--seeds", "0", "1", "--set", "preset=toy")
 
 
@@ -213,7 +213,8 @@ class TestRealPipeline:
         made = [Project(folder) for folder in folders]
         for project in made:
             project.env |= {name: server.env[name] for name in ("PREFECT_API_URL", "PREFECT_HOME")}
-            project.env |= {"PYTHONPATH": str(project.root)}  # not traced
+            store = f"sqlite:///{project.root / 'state' / 'mlflow.db'}"
+            project.env |= {"PYTHONPATH": str(project.root), "MLFLOW_TRACKING_URI": store}  # not traced
         by_dvc, by_flow = made
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda work: work(), (by_dvc.repro, lambda: by_flow.run(*STUDY))))
@@ -228,6 +229,10 @@ class TestRealPipeline:
         by_dvc, by_flow = clones
         assert by_flow.repro() == []
         assert "Running stage" not in by_dvc.run(*STUDY)
+
+    def test_the_flow_has_registered_the_team(self, clones):
+        _, project = clones
+        assert "rmiov2-toy-lights" in project.run("python", "-m", "pipelines.registry", "list")
 
     def test_a_sweep_on_a_real_dask_cluster_lays_seeds_side_by_side(self, clones):
         _, project = clones
