@@ -232,7 +232,7 @@ class TestRealPipeline:
 
     def test_the_flow_has_registered_the_team(self, clones):
         _, project = clones
-        assert "rmiov2-toy-lights" in project.run("python", "-m", "pipelines.registry", "list")
+        assert "rmiov2-toy-lights" in project.run("python", "-m", "pipelines.registry", "show")
 
     def test_a_sweep_on_a_real_dask_cluster_lays_seeds_side_by_side(self, clones):
         _, project = clones

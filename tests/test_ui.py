@@ -14,19 +14,24 @@ from study_cases import ROOT, Throwaway, free_port, until
 COMMAND = (sys.executable, "-m", "pipelines.ui")
 
 
-def test_a_taken_port_is_refused_by_number_and_nothing_is_started():
+def recorded_in(folder):
+    return os.environ | {"MLFLOW_TRACKING_URI": f"sqlite:///{folder}/mlflow.db"}
+
+
+def test_a_taken_port_is_refused_by_number_and_nothing_is_started(tmp_path):
     with socket.socket() as other:
         other.bind(("127.0.0.1", 0))
         other.listen()
         port = other.getsockname()[1]
-        done = subprocess.run([*COMMAND, "--mlflow-port", str(port)], cwd=ROOT, capture_output=True, text=True)
+        command, env = [*COMMAND, "--mlflow-port", str(port)], recorded_in(tmp_path)
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True)
     assert done.returncode == 2 and done.stdout == "" and len(done.stderr.splitlines()) == 1
     assert f"port {port} is taken" in done.stderr and "--mlflow-port" in done.stderr
 
 
 @pytest.mark.long
 def test_all_pages_come_up_and_none_is_left_when_they_are_ended(tmp_path):
-    project = Throwaway(tmp_path / "project", dict(os.environ))
+    project = Throwaway(tmp_path / "project", recorded_in(tmp_path))
     ports = {name: free_port() for name in ("prefect", "mlflow", "optuna")}
     options = [word for name, port in ports.items() for word in (f"--{name}-port", str(port))]
     log = tmp_path / "ui.log"
