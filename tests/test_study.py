@@ -96,8 +96,10 @@ class TestServed:
         assert deployment["name"] == "nightly" and deployment["global_concurrency_limit"]["limit"] == 1
         assert [entry["schedule"]["cron"] for entry in deployment["schedules"]] == ["0 3 * * *"]
         soon = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
-        hourly = {"schedule": {"interval": 3600, "anchor_date": soon}, "active": True}
-        server.ask(f"deployments/{deployment['id']}/schedules", [hourly])
+        beat = {"schedule": {"interval": 30, "anchor_date": soon}, "active": True}
+        (made,) = server.ask(f"deployments/{deployment['id']}/schedules", [beat])
+        until(lambda: server.run_of(project), 120)
+        server.ask(f"deployments/{deployment['id']}/schedules/{made['id']}", method="DELETE")
         run = until(lambda: over(server.run_of(project)), 120)
         assert run["state_name"] == "Completed" and run["auto_scheduled"]
         assert {name: task["state_name"] for name, task in server.tasks(run).items()} == dict.fromkeys(STAGES, "Ran")
