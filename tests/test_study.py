@@ -252,3 +252,13 @@ class TestRealPipeline:
         assert (kept / "seed-0" / "pretrain.json").read_bytes() == trained.read_bytes(), "it was not trained again"
         assert json.loads((kept / "seed-1" / "pretrain.json").read_text())["seeds"] == [1]
         assert (project.root / "params.yaml").read_bytes() == before
+
+    @pytest.mark.long
+    @pytest.mark.parametrize("runner", ["thread", "process"])
+    def test_a_sweep_here_finds_what_was_made_and_makes_nothing_again(self, clones, runner):
+        _, project = clones
+        project.env |= {"RMIOV2_RUNNER": runner}
+        kept = project.root / "reports" / "sweep" / "env-toy_lights-preset-toy" / "seed-0" / "pretrain.json"
+        kept.unlink(missing_ok=True)
+        assert "Running stage" not in project.run(*SWEEP[:8], *SWEEP[9:])
+        assert kept.read_bytes() == (project.root / "metrics" / "pretrain.json").read_bytes()
