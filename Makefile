@@ -1,6 +1,7 @@
 # A bare machine needs Python 3.11 or newer with venv, make, git and a C compiler; the rest is installed into .venv.
 .DEFAULT_GOAL := help
-.PHONY: help setup run clone push pull doctor test test-long bench lint params tune report register promote rollback serve
+.PHONY: help setup run study ui clone push pull doctor test test-long bench lint params tune report register promote rollback
+.PHONY: serve
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -49,12 +50,18 @@ pull: setup  ## results from the store, so that make run repeats nothing that is
 doctor: setup  ## say what is wrong with the installation or left behind by a kill, and how to mend it
 	@$(PY) -m pipelines.doctor
 
+study: clone setup  ## the main job as a Prefect flow: make study ARGS="--env smax_2s3z --seed 1"
+	@$(PY) -m pipelines.study run $(ARGS)
+
+ui: setup  ## the pages of Prefect, MLflow and Optuna, until Ctrl-C
+	@$(PY) -m pipelines.ui $(ARGS)
+
 clone:
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || \
 	  { echo "make run: this is no git clone, and DVC needs one; install git, then git clone the project or git init here" >&2; exit 1; }
 
 test: setup lint  ## ruff, mypy and every test but the long ones
-	@$(PY) -m pytest -m "not long"
+	@$(PY) -m pytest -m "not long" -n 2 --dist loadfile
 
 test-long: setup  ## the proofs at full size
 	@$(PY) -m pytest -m long

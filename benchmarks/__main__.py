@@ -6,6 +6,7 @@
   evaluation    episodes with completion, all p_loss in one wide batch
   latency       one decision of one team, with and without completion
   fusion        parameters and compute of the two fusion modules (Appendix D), on models built and trained
+  orchestration  what DVC and Prefect add to the stages, as a share of the main job; two minutes, on the newest commit
 
 Threads, preset and number of environments are those of params.yaml; small and paper are those of conf/preset.
 Run it on an idle machine: other programs spoil a comparison less than a number, but they spoil both.
@@ -30,7 +31,7 @@ from rmiov2.types import UserError
 if TYPE_CHECKING:
     from benchmarks.table import Row
 
-NAMES = ("world_model", "imagination", "collection", "evaluation", "latency", "fusion")
+NAMES = ("world_model", "imagination", "collection", "evaluation", "latency", "fusion", "orchestration")
 PRESETS = ("small", "paper")
 DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
 
@@ -99,7 +100,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
 
 def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
     """The rows of one of NAMES."""
-    from benchmarks import fusion, learning, playing
+    from benchmarks import fusion, learning, orchestration, playing
     from benchmarks.clock import Effort
 
     effort = Effort(options.repeats, options.seconds)
@@ -111,6 +112,7 @@ def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
         "evaluation": lambda: playing.evaluation(params, effort),
         "latency": lambda: playing.latency(options.presets),
         "fusion": lambda: fusion.fusion(envs, options.presets),
+        "orchestration": orchestration.orchestration,
     }
     return runs[name]()
 

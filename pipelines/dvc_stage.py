@@ -68,18 +68,31 @@ def dag(root: Path) -> list[tuple[str, list[str]]]:
     return [(stage, needs[stage]) for stage in TopologicalSorter(dict(sorted(needs.items()))).static_order()]
 
 
-def run_stage(stage: str, root: Path, log: Say, force: bool = False, env: dict[str, str] | None = None) -> Outcome:
+def run_stage(
+    stage: str,
+    root: Path,
+    log: Say,
+    force: bool = False,
+    env: dict[str, str] | None = None,
+    timeout_s: float | None = None,
+) -> Outcome:
     """`dvc repro --single-item`, every line of it given to `log` and kept in state/logs.
 
-    Raises DvcLocked if another DVC holds the folder, StageFailed with the stage's own sentence if it fails.
+    Raises DvcLocked if another DVC holds the folder, StageFailed with the stage's own sentence if it fails, or if it
+    takes longer than timeout_s.
     """
     command = ["repro", "--single-item", stage, *["--force"] * force]
     began = time.perf_counter()
-    status, lines = run_dvc(command, root, log_of(root, stage), log, env)
-    if status and any(LOCKED.search(line) for line in lines) and (healed := heal(root)):
-        for sentence in healed:
-            log(sentence)
-        status, lines = run_dvc(command, root, log_of(root, stage), log, env)
+    try:
+        status, lines = run_dvc(command, root, log_of(root, stage), log, env, timeout_s)
+        if status and any(LOCKED.search(line) for line in lines) and (healed := heal(root)):
+            for sentence in healed:
+                log(sentence)
+            status, lines = run_dvc(command, root, log_of(root, stage), log, env, timeout_s)
+    except TimeoutError as error:
+        raise StageFailed(
+            f"{stage} was stopped: it took longer than {timeout_s:g} s; see {log_of(root, stage)}", None
+        ) from error
     if status:
         raise _failure(stage, status, lines)
     outcome = next((name for form, name in OUTCOMES.items() for line in lines if re.match(form, line)), None)
@@ -101,9 +114,16 @@ def surroundings() -> dict[str, str]:
 
 
 def run_dvc(
-    arguments: Sequence[str], root: Path, log_file: Path, log: Say, env: dict[str, str] | None = None
+    arguments: Sequence[str],
+    root: Path,
+    log_file: Path,
+    log: Say,
+    env: dict[str, str] | None = None,
+    timeout_s: float | None = None,
 ) -> tuple[int, list[str]]:
     """Run DVC in a session of its own to its end: the exit status, and what it said. It is stopped if this is.
+
+    Raises TimeoutError after timeout_s, when nothing of it is left.
 
     It writes to a file, which outlives whoever watches: a broken pipe would stop it before it has kept its results.
     """
@@ -122,19 +142,21 @@ def run_dvc(
             )
     _running[process.pid] = process
     try:
-        lines = _follow(process, log_file, log)
+        lines = _follow(process, log_file, log, timeout_s)
     finally:
         _stop([process])
         del _running[process.pid]
     return process.returncode, lines
 
 
-def _follow(process: subprocess.Popen[bytes], path: Path, log: Say) -> list[str]:
+def _follow(process: subprocess.Popen[bytes], path: Path, log: Say, timeout_s: float | None) -> list[str]:
     """Every line of a growing file until the process ends; a bar that is drawn anew counts as a line."""
     lines: list[str] = []
-    rest, ended = b"", False
+    rest, ended, began = b"", False, time.monotonic()
     with path.open("rb") as handle:
         while not ended:
+            if timeout_s is not None and time.monotonic() - began > timeout_s:
+                raise TimeoutError
             ended = _ends(process, 0.2)  # asked before reading, so that its last words are read
             *whole, rest = re.split(rb"[\r\n]", rest + handle.read())
             for line in [*whole, rest] if ended else whole:

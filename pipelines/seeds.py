@@ -10,53 +10,33 @@ from __future__ import annotations
 
 import argparse
 import os
-import shutil
 import signal
-import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from pipelines import paths
+from pipelines import workspace as workspaces
 from pipelines.dvc_stage import kill_all, run_dvc
 from pipelines.lifeline import WATCHED
-from pipelines.params import as_text, compose_values
-from pipelines.stage import PASSIVE
-from rmiov2.files import replace_file
+from pipelines.params import compose_values
 from rmiov2.types import UserError
 
-KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
 SEEDS = paths.ROOT / "docs" / "seeds"
 
 
 def workspace(env: str, seed: int, overrides: list[str]) -> Path:
     """A clone of the committed code with the settings of one seed; the same arguments find it again."""
     folder = paths.STATE / "seeds" / f"{env.replace('/', '-')}-{seed}"
-    if not folder.is_dir():
-        unfinished = folder.with_name(folder.name + ".new")
-        shutil.rmtree(unfinished, ignore_errors=True)
-        subprocess.run(["git", "clone", "--quiet", str(paths.ROOT), str(unfinished)], check=True)
-        unfinished.rename(folder)
-    with replace_file(folder / "params.yaml") as handle:
-        handle.write(as_text(compose_values([*overrides, f"seed={seed}"])).encode())
-    return folder
+    return workspaces.make(folder, [*overrides, f"seed={seed}"])
 
 
 def study(folder: Path) -> int:
     """`dvc repro evaluate` in a workspace, its words in its log; the exit status."""
-    variables = {name: os.environ.get(name, value) for name, value in PASSIVE.items()}
-    variables |= {"PYTHONPATH": str(folder), WATCHED: str(os.getpid())}
+    variables = workspaces.variables(folder) | {WATCHED: str(os.getpid())}
     log = folder.with_suffix(".log")
     print(f"seed: {folder.name} runs, `tail -f {log.relative_to(paths.ROOT)}` watches", flush=True)
     return run_dvc(["repro", "evaluate"], folder, log, lambda line: None, variables)[0]
-
-
-def keep(folder: Path, target: Path) -> None:
-    """Copy what is small of a finished seed."""
-    target.mkdir(parents=True, exist_ok=True)
-    for name in KEPT:
-        with replace_file(target / Path(name).name) as handle:
-            handle.write((folder / name).read_bytes())
 
 
 def studies(folders: list[Path], jobs: int) -> list[int]:
@@ -82,7 +62,7 @@ def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
         raise UserError(f"{', '.join(failed)} failed; see state/seeds/*.log, then run the same command again")
     target = SEEDS / env.replace("/", "-")
     for seed, folder in zip(seeds, folders, strict=True):
-        keep(folder, target / f"seed-{seed}")
+        workspaces.keep(workspaces.small(folder), target / f"seed-{seed}")
     kept = [target / f"seed-{seed}" for seed in seeds]
     return overlay_seeds(
         [folder / "evaluate.json" for folder in kept],

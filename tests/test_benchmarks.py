@@ -9,7 +9,9 @@ from torch import nn
 
 from benchmarks.clock import count_flops
 from benchmarks.fusion import costs
+from benchmarks.orchestration import main_job, row
 from benchmarks.table import Row, in_flop, render, verdict
+from pipelines import paths
 from rmiov2.seeding import Generators
 
 
@@ -63,3 +65,9 @@ def test_the_table_states_every_aim_and_whether_it_was_met():
 @pytest.mark.parametrize(("operations", "text"), [(1.58e6, "1.58 MFLOP"), (5e10, "50 GFLOP"), (800, "0.8 kFLOP")])
 def test_operations_are_written_with_their_prefix(operations, text):
     assert in_flop(operations) == text
+
+
+def test_orchestration_is_a_share_of_the_committed_training():
+    assert main_job(paths.METRICS) > 1
+    assert row(30.0, 25.0, 20.0, job=1000.0).met and not row(60.0, 25.0, 20.0, job=1000.0).met
+    assert row(30.0, 25.0, 20.0, job=1000.0).beside.startswith("3.0%")

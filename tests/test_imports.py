@@ -39,7 +39,7 @@ ONLY = [
     (("mujoco", "gymnasium_robotics"), {"rmiov2.envs.mamujoco"}),
     (("pettingzoo",), {"rmiov2.envs.pettingzoo"}),
     (("hydra", "omegaconf"), {"pipelines.params"}),
-    (("prefect",), {"pipelines.study"}),
+    (("prefect",), {"pipelines.flow", "pipelines.sweep"}),
     (
         ("mlflow",),
         {

@@ -1,0 +1,148 @@
+"""The study in Prefect: run it now, on a schedule, or over many settings.
+
+    python -m pipelines.study run                                    this checkout, as `make run` does
+    python -m pipelines.study run --env smax_2s3z --seed 1           a workspace in state/studies
+    python -m pipelines.study sweep --envs smax_3m smax_2s3z --seeds 0 1 2
+    python -m pipelines.study serve --cron "0 3 * * *"               every night at three, until Ctrl-C
+
+With `make ui` running, or PREFECT_API_URL set, the runs show in Prefect's page; else they need no server.
+A sweep runs on RMIOV2_RUNNER=thread (default), process or dask, the last on the scheduler at RMIOV2_CLUSTER if given.
+"""
+
+from __future__ import annotations
+
+import argparse
+import itertools
+import os
+import sys
+import urllib.request
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from pipelines import environment, paths
+from rmiov2.types import UserError
+
+CHOICES = ("env", "agent", "seed", "p_mask")
+HINT = "start `make ui` in another terminal, or set PREFECT_API_URL"
+NIGHTLY = "0 3 * * *"
+# Where `make ui` leaves the address of its Prefect server while that runs.
+SERVER = paths.STATE / "prefect" / "server"
+
+
+def find_server() -> str | None:
+    """The address of the server to use, also set in PREFECT_API_URL; None if there is none."""
+    if "PREFECT_API_URL" not in os.environ and SERVER.exists():
+        address = SERVER.read_text().strip()
+        try:
+            urllib.request.urlopen(f"{address}/health", timeout=5).close()
+        except OSError:
+            return None
+        os.environ["PREFECT_API_URL"] = address
+    return os.environ.get("PREFECT_API_URL")
+
+
+def checked(settings: list[str], **choices: Any) -> list[str]:
+    """The settings that were chosen, as pipelines.params takes them; raises UserError for one that it would refuse."""
+    from pipelines.params import compose_values
+    from pipelines.workspace import overrides_of
+
+    overrides = [*overrides_of(**choices), *settings]
+    compose_values(overrides)
+    return overrides
+
+
+def run(options: argparse.Namespace) -> str:
+    """One study; where its page is."""
+    chosen = {name: getattr(options, name) for name in CHOICES}
+    overrides = checked(options.settings, **chosen)
+    find_server()
+    from pipelines import flow, workspace
+
+    flow.pipeline(**chosen, settings=options.settings, registration=options.registration)
+    root = workspace.folder_of(overrides)
+    return f"report: {root / 'reports' / 'index.html'}"
+
+
+def sweep(options: argparse.Namespace) -> str:
+    """The product of all that is given; where the results lie side by side."""
+    for env, agent in itertools.product(options.envs, options.agents or [None]):
+        checked(options.settings, env=env, agent=agent)
+    served = find_server() is not None
+    from pipelines import sweep
+
+    if sweep.kind() != "thread" and not served:
+        raise UserError(f"RMIOV2_RUNNER is {sweep.kind()}, which needs a Prefect server for all its processes; {HINT}")
+    placed = sweep.sweep.with_options(task_runner=sweep.runner())
+    return f"sweep: {placed(options.envs, options.seeds, options.agents, options.p_mask, options.settings)}"
+
+
+def serve(options: argparse.Namespace) -> str:
+    """A deployment that waits for its hours, until Ctrl-C."""
+    chosen = {name: getattr(options, name) for name in CHOICES}
+    checked(options.settings, **chosen)
+    if find_server() is None:
+        raise UserError(f"got no Prefect server, expected one that keeps the schedule; {HINT}")
+    from pipelines import flow
+
+    parameters = {**chosen, "settings": options.settings, "registration": options.registration}
+    flow.pipeline.serve(
+        name=options.name, cron=options.cron, parameters=parameters, limit=1, global_limit=1, pause_on_shutdown=False
+    )
+    return f"study: no longer served; its runs are in {os.environ['PREFECT_API_URL'].removesuffix('/api')}"
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0, or 2 and one sentence on standard error for what the user can mend, or 130 when stopped by Ctrl-C."""
+    options = parser().parse_args(arguments)
+    environment.prepare()
+    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
+    try:
+        where = options.work(options)
+    except UserError as error:
+        print(f"study: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nstudy: stopped; the same command goes on from what is saved in state/resume", file=sys.stderr)
+        return 130
+    print(where)
+    return 0
+
+
+def parser() -> argparse.ArgumentParser:
+    """The options."""
+    made = argparse.ArgumentParser(
+        prog="python -m pipelines.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    commands = made.add_subparsers(required=True, metavar="run | sweep | serve")
+    one = _command(commands, "run", run)
+    served = _command(commands, "serve", serve)
+    for command in (one, served):
+        command.add_argument("--env", help="a file of conf/env, such as smax_3m")
+        command.add_argument("--agent", help="a file of conf/agent")
+        command.add_argument("--seed", type=int)
+        command.add_argument("--p-mask", type=float, help="finetune.p_mask")
+        command.add_argument(
+            "--no-register", dest="registration", action="store_false", help="leave the registry of models alone"
+        )
+    served.add_argument("--name", default="nightly", help="of the deployment (default: %(default)s)")
+    served.add_argument("--cron", default=NIGHTLY, help='in UTC (default: "%(default)s")')
+    many = _command(commands, "sweep", sweep)
+    many.add_argument("--envs", nargs="+", required=True, metavar="ENV", help="files of conf/env")
+    many.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
+    many.add_argument("--agents", nargs="+", metavar="AGENT", help="files of conf/agent")
+    many.add_argument("--p-mask", nargs="+", type=float, metavar="P", help="finetune.p_mask")
+    return made
+
+
+def _command(commands: Any, name: str, work: Callable[[argparse.Namespace], str]) -> argparse.ArgumentParser:
+    made: argparse.ArgumentParser = commands.add_parser(name, help=work.__doc__, description=work.__doc__)
+    made.add_argument(
+        "--set", dest="settings", action="append", default=[], metavar="KEY=VALUE", help="any other setting; repeatable"
+    )
+    made.set_defaults(work=work)
+    return made
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,188 @@
+"""The pages of Prefect, MLflow and Optuna, together, for this machine alone.
+
+While they run, `python -m pipelines.study` and `make study` show in Prefect's page by themselves. Ctrl-C ends all.
+"""
+
+from __future__ import annotations
+
+import argparse
+import os
+import signal
+import socket
+import subprocess
+import sys
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from pipelines import environment, paths, tracking
+from pipelines.study import SERVER
+from rmiov2.files import replace_file
+from rmiov2.types import UserError
+
+HOST = "127.0.0.1"
+PORTS = {"prefect": 4200, "mlflow": 5000, "optuna": 8080}
+JOURNAL = paths.STATE / "tuning" / "journal.log"
+LOGS = paths.STATE / "logs"
+PATIENCE = 180.0  # seconds until every page must answer
+GRACE = 10.0
+
+
+@dataclass(frozen=True)
+class Page:
+    """One server: its command, and where it answers when it is up."""
+
+    name: str
+    command: list[str]
+    port: int
+    health: str
+
+    @property
+    def address(self) -> str:
+        """Where a browser finds it."""
+        return f"http://{HOST}:{self.port}"
+
+    @property
+    def log(self) -> Path:
+        """Its words."""
+        return LOGS / f"ui-{self.name}.log"
+
+    def answers(self) -> bool:
+        """Whether it is up."""
+        try:
+            urllib.request.urlopen(self.address + self.health, timeout=5).close()
+        except OSError:
+            return False
+        return True
+
+
+def pages(ports: dict[str, int]) -> list[Page]:
+    """The three servers on these ports; raises UserError if runs are not recorded in a database."""
+    binaries, here = Path(sys.executable).parent, ["--host", HOST]
+    if (store := tracking.uri()).startswith("http") or store == tracking.OFF:
+        raise UserError(f"MLFLOW_TRACKING_URI is {store}, expected a database that a page can be started on; unset it")
+    artifacts = (paths.STATE / "mlartifacts").as_uri()
+    tracker = ["server", "--backend-store-uri", store, "--default-artifact-root", artifacts, "--workers", "1"]
+    return [
+        Page("prefect", [f"{binaries}/prefect", "server", "start", *here], ports["prefect"], "/api/health"),
+        Page("mlflow", [f"{binaries}/mlflow", *tracker, *here], ports["mlflow"], "/health"),
+        Page("optuna", [f"{binaries}/optuna-dashboard", str(JOURNAL), *here], ports["optuna"], "/api/studies"),
+    ]
+
+
+def refuse_taken(every: Sequence[Page]) -> None:
+    """Raises UserError if something listens on a port, since a page of another program would pass for ours."""
+    for page in every:
+        with socket.socket() as probe:
+            probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            try:
+                probe.bind((HOST, page.port))
+            except OSError as error:
+                raise UserError(
+                    f"port {page.port} is taken, expected it free for {page.name}; end what has it, or choose another "
+                    f"with --{page.name}-port"
+                ) from error
+
+
+@contextmanager
+def running(every: Sequence[Page]) -> Iterator[dict[str, subprocess.Popen[bytes]]]:
+    """Start all; nothing of them is left when the block ends, however it does."""
+    started: dict[str, subprocess.Popen[bytes]] = {}
+    # Else Prefect's page looks for its server at port 4200, whatever port that was given.
+    variables = os.environ | {"PREFECT_UI_API_URL": f"{every[0].address}/api"}
+    try:
+        for page in every:
+            page.log.parent.mkdir(parents=True, exist_ok=True)
+            with page.log.open("wb") as log:
+                command = [*page.command, "--port", str(page.port)]
+                started[page.name] = subprocess.Popen(
+                    command,
+                    cwd=paths.ROOT,
+                    env=variables,
+                    stdout=log,
+                    stderr=subprocess.STDOUT,
+                    start_new_session=True,
+                )
+        yield started
+    finally:
+        SERVER.unlink(missing_ok=True)
+        stop(list(started.values()))
+
+
+def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """End each with all that it has started."""
+    for number in (signal.SIGTERM, signal.SIGKILL):
+        for process in processes:
+            try:
+                os.killpg(process.pid, number)
+            except ProcessLookupError:
+                continue
+        until = time.monotonic() + GRACE
+        while any(process.poll() is None for process in processes) and time.monotonic() < until:
+            time.sleep(0.1)
+
+
+def wait_for(every: Sequence[Page], started: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Return when all answer, each said as it comes up; raises UserError if one ends or PATIENCE does."""
+    missing, until = list(every), time.monotonic() + PATIENCE
+    while missing:
+        refuse_ended(every, started)
+        if time.monotonic() > until:
+            raise UserError(f"{missing[0].name} does not answer after {PATIENCE:.0f} s; see {missing[0].log}")
+        for page in [page for page in missing if page.answers()]:
+            missing.remove(page)
+            print(f"{page.name:8} {page.address}", flush=True)
+        time.sleep(0.5)
+
+
+def refuse_ended(every: Sequence[Page], started: dict[str, subprocess.Popen[bytes]]) -> None:
+    """Raises UserError with the last words of a server that has ended."""
+    for page in every:
+        if (status := started[page.name].poll()) is not None:
+            said = page.log.read_text(errors="replace").strip().splitlines() or ["it said nothing"]
+            raise UserError(f"{page.name} ended with {status}: {said[-1]}; see {page.log}")
+
+
+def show(ports: dict[str, int]) -> None:
+    """All pages until Ctrl-C or SIGTERM, or until one ends."""
+    every = pages(ports)
+    refuse_taken(every)
+    for folder in (Path(os.environ["PREFECT_HOME"]), JOURNAL.parent, paths.STATE / "mlartifacts"):
+        folder.mkdir(parents=True, exist_ok=True)
+    JOURNAL.touch()
+    print("ui: starting, half a minute the first time", flush=True)
+    with running(every) as started:
+        wait_for(every, started)
+        with replace_file(SERVER) as handle:
+            handle.write(f"{every[0].address}/api".encode())
+        print("ui: all pages are up; Ctrl-C ends them", flush=True)
+        while True:
+            refuse_ended(every, started)
+            time.sleep(1.0)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """0 when ended by Ctrl-C or SIGTERM, or 2 and one sentence on standard error."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.ui", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    for name, port in PORTS.items():
+        parser.add_argument(f"--{name}-port", dest=name, type=int, default=port, help="default: %(default)s")
+    ports = vars(parser.parse_args(arguments))
+    environment.prepare()
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        show(ports)
+    except UserError as error:
+        print(f"ui: {error}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("\nui: all pages are closed; their data stay in state/")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,121 @@
+"""Clones of the committed code with other settings, so that what is tried never changes this checkout's params.yaml.
+
+They share this checkout's DVC cache: nothing is stored twice, and a stage that one of them has run is restored in the
+others. `dvc gc` knows only the checkout that it runs in; do not use it while workspaces matter.
+"""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import re
+import shutil
+import subprocess
+import sys
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from pipelines import paths, tracking
+from pipelines.params import as_text, compose_values
+from pipelines.stage import PASSIVE
+from rmiov2.files import replace_file
+from rmiov2.types import UserError
+
+_composing = threading.Lock()  # hydra composes one configuration at a time in a process
+
+# What is kept of a finished study: small, and enough to lay seeds side by side.
+KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
+
+
+def slug(overrides: Sequence[str]) -> str:
+    """The settings as the name of a folder."""
+    return re.sub(r"[^\w.]+", "-", " ".join(overrides)).strip("-")
+
+
+def make(folder: Path, overrides: Sequence[str], share: bool = True) -> Path:
+    """A clone of the newest commit with these settings; the same folder is found again and brought to that commit.
+
+    share: use this checkout's DVC cache, in which a stage may be found that would else be run.
+    """
+    with _composing:
+        text = as_text(compose_values(overrides))
+    if not folder.is_dir():
+        unfinished = folder.with_name(folder.name + ".new")
+        shutil.rmtree(unfinished, ignore_errors=True)
+        subprocess.run(["git", "clone", "--quiet", str(paths.ROOT), str(unfinished)], check=True)
+        if share:
+            _share_cache(unfinished)
+        unfinished.rename(folder)
+    elif _commit(folder) != _commit(paths.ROOT):
+        subprocess.run(["git", "fetch", "--quiet", str(paths.ROOT), "HEAD"], cwd=folder, check=True)
+        subprocess.run(["git", "reset", "--quiet", "--hard", "FETCH_HEAD"], cwd=folder, check=True)
+    with replace_file(folder / "params.yaml") as handle:
+        handle.write(text.encode())
+    return folder
+
+
+def _commit(folder: Path) -> str:
+    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True).stdout
+
+
+def _share_cache(folder: Path) -> None:
+    command = [sys.executable, "-m", "dvc", "cache", "dir"]
+    cache = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout.strip()
+    with replace_file(folder / ".dvc" / "config.local") as handle:
+        handle.write(f"[cache]\n    dir = {cache}\n".encode())
+
+
+@contextmanager
+def held(folder: Path) -> Iterator[None]:
+    """Keep other runs out of a workspace, also if this process is killed; raises UserError if one is in it."""
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with folder.with_name(folder.name + ".lock").open("w") as handle:
+        try:
+            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError as error:
+            raise UserError(f"another run works in {folder}; wait for it, or cancel it") from error
+        yield
+
+
+def overrides_of(**choices: Any) -> list[str]:
+    """The settings that were chosen, as pipelines.params takes them; smax/3m is the file smax_3m of conf/env."""
+    keys = {"p_mask": "finetune.p_mask"}
+    given = {keys.get(name, name): value for name, value in choices.items() if value is not None}
+    return [f"{key}={str(value).replace('/', '_') if key == 'env' else value}" for key, value in given.items()]
+
+
+def folder_of(overrides: Sequence[str]) -> Path:
+    """This checkout if nothing was chosen, else where the workspace of the settings lies."""
+    return paths.STATE / "studies" / slug(overrides) if overrides else paths.ROOT
+
+
+@contextmanager
+def checkout(overrides: Sequence[str]) -> Iterator[Path]:
+    """The folder of the settings, made if need be, for this run alone."""
+    folder = folder_of(overrides)
+    if not overrides:
+        yield folder
+        return
+    with held(folder):
+        yield make(folder, overrides)
+
+
+def variables(root: Path) -> dict[str, str]:
+    """What a stage needs beside DVC's surroundings: its code, threads that wait passively, this checkout's MLflow."""
+    passive = {name: os.environ.get(name, value) for name, value in PASSIVE.items()}
+    return {**passive, "PYTHONPATH": str(root), "MLFLOW_TRACKING_URI": tracking.uri()}
+
+
+def keep(texts: dict[str, bytes], target: Path) -> None:
+    """Write what `small` has read of a finished study."""
+    for name, text in texts.items():
+        with replace_file(target / Path(name).name) as handle:
+            handle.write(text)
+
+
+def small(folder: Path) -> dict[str, bytes]:
+    """The content of the KEPT files."""
+    return {name: (folder / name).read_bytes() for name in KEPT}
