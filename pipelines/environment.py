@@ -1,4 +1,4 @@
-"""The environment variables under which every tool runs: its files in state/, and no analytics leave the machine."""
+"""What the tools around the library are told by environment variables, in one place; a user's own value wins."""
 
 from __future__ import annotations
 
@@ -16,11 +16,11 @@ TOOLS: dict[str, str] = {
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes and two gigabytes that nothing here uses
     "PREFECT_HOME": str(paths.STATE / "prefect"),
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
-    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",
+    "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # a first database alone takes longer than the default
 }
 
 
 def prepare() -> None:
-    """Set what is not set, so that a user's own value wins; before a tool is imported, since some read it only then."""
-    for variable, value in TOOLS.items():
-        os.environ.setdefault(variable, value)
+    """Set them where they are not set; every entry point calls this before it imports a tool."""
+    for name, value in TOOLS.items():
+        os.environ.setdefault(name, value)

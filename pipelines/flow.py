@@ -34,10 +34,10 @@ from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipelines import environment, paths, workspace
 from pipelines.dvc_stage import DvcLocked, Outcome, StageFailed, dag, kill_all, run_stage, surroundings
+from pipelines.lifeline import WATCHED
 from rmiov2.types import UserError
 
 NAME = "rmiov2"
-WATCHED = "RMIOV2_WATCH_PID"  # a stage stops itself when this process is gone
 WORKERS = 2  # stages side by side; each has as many threads as params.yaml says
 LOCK_DELAYS = [1.0, 2.0, 4.0, 8.0, 16.0]  # seconds before a stage that met a lock, or may fail again, is tried again
 STATES = {"ran": "Ran", "cached": "Cached", "up-to-date": "UpToDate"}
