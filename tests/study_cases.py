@@ -7,6 +7,7 @@ import socket
 import subprocess
 import sys
 import time
+import urllib.error
 import urllib.request
 from pathlib import Path
 
@@ -104,15 +105,24 @@ class Server:
             return False
 
     def ask(self, path, body=None, method="POST"):
-        """The API's answer."""
+        """The API's answer; 503 says that SQLite was busy, and asks to be asked again, as Prefect's own client does."""
         request = urllib.request.Request(
             f"{self.url}/{path}",
             None if method == "GET" else json.dumps(body or {}).encode(),
             {"content-type": "application/json"},
             method=method,
         )
-        with urllib.request.urlopen(request, timeout=30) as answer:
-            return json.loads(answer.read() or "null")
+
+        def answer():
+            try:
+                with urllib.request.urlopen(request, timeout=30) as said:
+                    return [json.loads(said.read() or "null")]
+            except urllib.error.HTTPError as error:
+                if error.code != 503:
+                    raise
+                return None
+
+        return until(answer, 30)[0]
 
     def run_of(self, project):
         """The newest run of a project's flow, by the label that it gives itself."""

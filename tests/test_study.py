@@ -96,7 +96,7 @@ class TestServed:
     def test_a_scheduled_run_starts_by_itself_and_leaves_its_table(self, project, server, deployment):
         assert deployment["name"] == "nightly" and deployment["global_concurrency_limit"]["limit"] == 1
         assert [entry["schedule"]["cron"] for entry in deployment["schedules"]] == ["0 3 * * *"]
-        soon = (datetime.now(UTC) + timedelta(seconds=4)).isoformat()
+        soon = (datetime.now(UTC) + timedelta(seconds=8)).isoformat()
         beat = {"schedule": {"interval": 30, "anchor_date": soon}, "active": True}
         (made,) = server.ask(f"deployments/{deployment['id']}/schedules", [beat])
         until(lambda: server.run_of(project), 120)
