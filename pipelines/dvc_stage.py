@@ -139,6 +139,7 @@ def run_dvc(
                 stdout=output,
                 stderr=subprocess.STDOUT,
                 start_new_session=True,
+                preexec_fn=_heed_interrupts,
             )
     _running[process.pid] = process
     try:
@@ -147,6 +148,11 @@ def run_dvc(
         _stop([process])
         del _running[process.pid]
     return process.returncode, lines
+
+
+def _heed_interrupts() -> None:
+    """In the child: what was started in the background of a shell ignores Ctrl-C, and so would all that it starts."""
+    signal.signal(signal.SIGINT, signal.SIG_DFL)
 
 
 def _follow(process: subprocess.Popen[bytes], path: Path, log: Say, timeout_s: float | None) -> list[str]:

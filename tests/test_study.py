@@ -206,6 +206,7 @@ def test_of_a_moving_line_few_are_kept_and_all_others():
     assert said == ["begins", " 1% 00:01", "done, result in x"]
 
 
+@pytest.mark.long
 @pytest.mark.pipeline
 class TestRealPipeline:
     """The toy preset, by `dvc repro` in one clone and by the flow in another."""
