@@ -1,6 +1,6 @@
 """Results travel: a fresh clone pulls them and repeats nothing; experiments are one option away and compared."""
 
-import csv
+import json
 import os
 import socket
 import subprocess
@@ -116,17 +116,22 @@ def test_s3_by_one_setting(project, s3, tmp_path):
 
 
 def test_an_experiment_by_one_option_and_compared(project):
+    """By JSON: DVC 3.67 shifts the columns of its table where a file holds metrics and a setting, as receipts do."""
+    project.commit()
     project.run("dvc", "exp", "run", "-n", "lower", "-S", "finetune.p_mask=0.1", "finetune")
     assert "p_mask: 0.1" in (project.root / "params.yaml").read_text()
     project.run("git", "checkout", "-q", ".")
     project.run("dvc", "checkout", "-q")
     project.run("dvc", "exp", "run", "--temp", "-n", "elsewhere", "-S", "finetune.p_mask=0.4", "finetune")
     assert project.run("git", "status", "--porcelain") == ""
-    rows = {row["Experiment"]: row for row in csv.DictReader(project.run("dvc", "exp", "show", "--csv").splitlines())}
-    lower, elsewhere = rows["lower"], rows["elsewhere"]
-    assert (lower["finetune.p_mask"], elsewhere["finetune.p_mask"]) == ("0.1", "0.4")
-    after = {row["metrics/finetune.json:l_rec.after"] for row in (lower, elsewhere)}
-    assert len(after) == 2 and "" not in after
+    lines = json.loads(project.run("dvc", "exp", "show", "--json"))
+    shown = [state for line in lines for state in line["experiments"] or []]
+    data = {state["revs"][0]["name"]: state["revs"][0]["data"] for state in shown}
+    rates = {name: data[name]["params"]["params.yaml"]["data"]["finetune"]["p_mask"] for name in ("lower", "elsewhere")}
+    assert rates == {"lower": 0.1, "elsewhere": 0.4}
+    metrics = [data[name]["metrics"]["metrics/finetune.json"]["data"] for name in rates]
+    assert metrics[0]["l_rec"]["before"] == metrics[1]["l_rec"]["before"]
+    assert metrics[0]["l_rec"]["after"] != metrics[1]["l_rec"]["after"]
 
 
 def test_the_doctor_finds_what_is_broken_in_the_cache_and_says_how_to_mend_it(project):
