@@ -1,7 +1,8 @@
 """What stands between two stages: data that break an expectation go no further. The only file with Great Expectations.
 
-A gate writes metrics/gates/NAME.json if its data pass, and pages into reports/data_docs/NAME in any case. Training
-depends on the "passed" of that file alone, so one more expectation looks at the data again and does not train again.
+A gate writes metrics/gates/NAME.json if its data pass, and pages into reports/data_docs/NAME in any case. What comes
+after it depends on results/passed/NAME.json, which says only that they did, so one more expectation looks at the data
+again and does not train again.
 """
 
 from __future__ import annotations
@@ -85,9 +86,10 @@ GATES = {
 
 
 def guard(name: str, config: Config) -> Path:
-    """Write metrics/gates/NAME.json; raises UserError with a sentence for each broken expectation, and writes none."""
-    receipt = paths.GATES / f"{name}.json"
-    receipt.unlink(missing_ok=True)
+    """Write the two files of NAME; raises UserError with a sentence for each broken expectation, and writes none."""
+    receipt, word = paths.GATES / f"{name}.json", paths.PASSED / f"{name}.json"
+    for old in (receipt, word):
+        old.unlink(missing_ok=True)
     verdicts = examine(name, GATES[name].tables(config))
     broken = [verdict for verdict in verdicts if not verdict.passed and not verdict.rule.warns]
     for verdict in verdicts:
@@ -96,6 +98,7 @@ def guard(name: str, config: Config) -> Path:
     if broken:
         raise UserError("\n".join([refusal(name, len(broken), len(verdicts)), *(v.sentence() for v in broken)]))
     write_json(receipt, summary(name, config, verdicts))
+    write_json(word, {"gate": name, "passed": True})
     return receipt
 
 
@@ -114,7 +117,6 @@ def summary(name: str, config: Config, verdicts: list[Verdict]) -> dict[str, Any
     return {
         "gate": name,
         "env": config.env.name,
-        "passed": True,
         "expectations": len(verdicts),
         "met": len(verdicts) - len(warned),
         "warnings": warned,

@@ -83,8 +83,7 @@ def fingerprint(name: str) -> str:
     """The settings and the data, as dvc.yaml lists them, that the stage computes from."""
     declared = yaml.safe_load(paths.DVC_YAML.read_text())["stages"][name]
     values = yaml.safe_load(paths.PARAMS.read_text())
-    keys = [key for key in declared["params"] if isinstance(key, str)]  # the others are of a gate's receipt
-    settings = {key: _value(values, key) for key in keys}
+    settings = {key: _value(values, key) for key in declared["params"]}
     digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
     for dependency in declared["deps"]:
         if dependency.startswith(DATA):

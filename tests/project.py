@@ -14,11 +14,12 @@ CELLS = ("0.0", "0.5")  # of the toy preset's ablate.p_mask
 
 
 def expanded(declared):
-    """Every stage of dvc.yaml by name, a matrix over ablate.p_mask as its cells."""
+    """Every stage of dvc.yaml by name for the default agent, a matrix over ablate.p_mask as its cells."""
     for name, entry in declared.items():
         cells = {f"{name}@{cell}": cell for cell in CELLS} if "matrix" in entry else {name: ""}
         for full, cell in cells.items():
-            yield full, json.loads(json.dumps(entry).replace("${item.p_mask}", cell))
+            text = json.dumps(entry).replace("${item.p_mask}", cell).replace("${agent.name}", "rmiov2")
+            yield full, json.loads(text)
 
 
 STAGES = dict(expanded(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]))

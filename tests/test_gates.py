@@ -60,7 +60,7 @@ def run_of(games: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPat
     def copy(kind: str) -> Path:
         root = tmp_path / "run"
         shutil.copytree(games[kind], root)
-        for name in ("METRICS", "GATES", "RESULTS", "DATA_DOCS", "COLLECTED", "REPLAY"):
+        for name in ("METRICS", "GATES", "RESULTS", "PASSED", "DATA_DOCS", "COLLECTED", "REPLAY"):
             monkeypatch.setattr(paths, name, root / getattr(paths, name).relative_to(paths.ROOT))
         monkeypatch.setattr(paths, "ROOT", root)
         return root
@@ -72,7 +72,7 @@ def broken(gate: str, config: Config) -> dict[str, str]:
     """Expectation -> its sentence, of a gate that must not let the data pass."""
     with pytest.raises(UserError) as refusal:
         gates.guard(gate, config)
-    assert not (paths.GATES / f"{gate}.json").exists()
+    assert not any((folder / f"{gate}.json").exists() for folder in (paths.GATES, paths.PASSED))
     assert (paths.DATA_DOCS / gate / "index.html").is_file()
     _, *sentences = str(refusal.value).splitlines()
     return {sentence.split(" ", 1)[0]: sentence for sentence in sentences}
@@ -90,7 +90,7 @@ def test_good_games_pass_and_the_same_again_gives_the_same_receipt(kind: str, ru
     run_of(kind)
     first = gates.guard("collect", settings(kind)).read_bytes()
     said = json.loads(first)
-    assert said["passed"] is True and said["met"] == said["expectations"] > 20 and said["warnings"] == []
+    assert said["met"] == said["expectations"] > 20 and said["warnings"] == []
     assert {entry["rows"] for entry in said["checked"] if entry["table"] == "trajectories"} != {0}
     assert gates.guard("collect", settings(kind)).read_bytes() == first
     assert not re.search(rb"20\d\d-|/tmp|/home", first)
@@ -100,8 +100,9 @@ def test_good_games_pass_and_the_same_again_gives_the_same_receipt(kind: str, ru
 def test_damage_to_a_buffer_is_named(harm: damage.Damage, run_of: Any) -> None:
     root = run_of(harm.kind)
     config = settings(harm.kind)
-    paths.GATES.mkdir()
-    (paths.GATES / "collect.json").write_text("{}")  # of a run before
+    for folder in (paths.GATES, paths.PASSED):
+        folder.mkdir(parents=True)
+        (folder / "collect.json").write_text("{}")  # of a run before
     harm.do(root / "data/collect")
     found = broken("collect", config)
     assert set(found) == harm.breaks
@@ -125,7 +126,7 @@ def test_what_may_be_right_is_warned_of_and_passes(run_of: Any, capsys: pytest.C
     metrics = json.loads((root / "metrics/collect.json").read_text())
     (root / "metrics/collect.json").write_text(json.dumps(metrics | {"env_steps": metrics["env_steps"] - 1}))
     said = receipt("collect", settings("dials"))
-    assert said["passed"] is True and said["warnings"] == ["open_pieces_go_on", "no_trajectory_is_doubled"]
+    assert said["warnings"] == ["open_pieces_go_on", "no_trajectory_is_doubled"]
     assert said["met"] == said["expectations"] - 2
     err = capsys.readouterr().err
     assert "open_pieces_go_on" in err and "trajectory 19" in err and "trajectory 1 has doubled" in err
@@ -189,7 +190,7 @@ def test_a_replay_passes_whole_or_with_its_oldest_pieces_forgotten(capacity: int
     steps = fill_replay(root, config)
     assert steps == 144
     said = receipt("replay", config)
-    assert said["passed"] is True and said["warnings"] == []
+    assert said["warnings"] == []
     (rows,) = {entry["rows"] for entry in said["checked"] if entry["table"] == "trajectories"}
     assert (rows == 36) == (capacity == 5000)
 
@@ -244,7 +245,7 @@ def evaluated(rows: pd.DataFrame, run_of: Any) -> Any:
 def test_a_good_evaluation_passes(evaluated: Any, rows: pd.DataFrame) -> None:
     evaluated(rows)
     said = receipt("results", settings("lights"))
-    assert said["passed"] is True and said["warnings"] == []
+    assert said["warnings"] == []
     assert {entry["table"]: entry["rows"] for entry in said["checked"]} == {
         "file": 1, "episodes": 61 * 8, "cells": 61, "curves": 10
     }  # fmt: skip
@@ -283,7 +284,7 @@ def test_a_team_that_plays_better_blind_is_warned_of_and_passes(
     rising = rows.assign(won=np.where(mode, rows.episode < 7 * rows.p_loss, rows.won))
     evaluated(rising, rising)
     said = receipt("results", settings("lights"))
-    assert said["passed"] is True and said["warnings"] == ["loss_does_not_help"]
+    assert said["warnings"] == ["loss_does_not_help"]
     assert "warning: loss_does_not_help" in (err := capsys.readouterr().err) and "mode zeros" in err
 
 
@@ -294,7 +295,7 @@ def test_a_team_that_plays_better_blind_is_warned_of_and_passes(
 def test_a_damaged_buffer_stops_the_pipeline_before_training(tmp_path: Path) -> None:
     project = Project(tmp_path)
     project.run("dvc", "repro", "gate_collect")
-    assert project.read("metrics/gates/collect.json")["passed"] is True
+    assert project.read("results/passed/collect.json") == {"gate": "collect", "passed": True}
     damage.put("obs", (30, 1, 2), np.nan)(project.root / "data/collect")
     project.run("dvc", "commit", "-f", "collect")
     stopped = subprocess.run(["dvc", "repro"], cwd=project.root, env=project.env, capture_output=True, text=True)
@@ -303,4 +304,5 @@ def test_a_damaged_buffer_stops_the_pipeline_before_training(tmp_path: Path) -> 
     assert "observations_are_finite" in stopped.stderr and "shard-000001.safetensors, trajectory 2" in stopped.stderr
     assert not (project.root / "models/pretrain").exists()
     assert not (project.root / "metrics/gates/collect.json").exists()
+    assert not (project.root / "results/passed/collect.json").exists()
     assert "observations_are_finite" in (project.root / "reports/data_docs/collect/index.html").read_text()

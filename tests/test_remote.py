@@ -1,5 +1,7 @@
 """Results travel: a fresh clone pulls them and repeats nothing; experiments are one option away and compared."""
 
+import csv
+import io
 import json
 import os
 import socket
@@ -11,7 +13,14 @@ import pytest
 from project import Project
 
 pytestmark = pytest.mark.pipeline
-BIG = ("data/collect", "data/replay", "models/pretrain", "models/finetune", "results/episodes.parquet")
+BIG = (
+    "data/collect",
+    "data/replay",
+    "models/pretrain",
+    "models/finetune",
+    "results/episodes.parquet",
+    "results/passed",
+)
 BUCKET = "s3://rmiov2/team"
 
 
@@ -116,7 +125,6 @@ def test_s3_by_one_setting(project, s3, tmp_path):
 
 
 def test_an_experiment_by_one_option_and_compared(project):
-    """By JSON: DVC 3.67 shifts the columns of its table where a file holds metrics and a setting, as receipts do."""
     project.commit()
     project.run("dvc", "exp", "run", "-n", "lower", "-S", "finetune.p_mask=0.1", "finetune")
     assert "p_mask: 0.1" in (project.root / "params.yaml").read_text()
@@ -132,6 +140,11 @@ def test_an_experiment_by_one_option_and_compared(project):
     metrics = [data[name]["metrics"]["metrics/finetune.json"]["data"] for name in rates]
     assert metrics[0]["l_rec"]["before"] == metrics[1]["l_rec"]["before"]
     assert metrics[0]["l_rec"]["after"] != metrics[1]["l_rec"]["after"]
+    table = csv.DictReader(io.StringIO(project.run("dvc", "exp", "show", "--csv")))
+    shown = {row["Experiment"]: row for row in table if row["Experiment"] in rates}
+    assert {name: float(row["finetune.p_mask"]) for name, row in shown.items()} == rates
+    after = [float(shown[name]["metrics/finetune.json:l_rec.after"]) for name in rates]
+    assert after == pytest.approx([found["l_rec"]["after"] for found in metrics])
 
 
 def test_the_doctor_finds_what_is_broken_in_the_cache_and_says_how_to_mend_it(project):
