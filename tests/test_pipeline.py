@@ -17,7 +17,12 @@ from rmiov2.types import UserError
 # Settings' names, writing files and moving a line on the screen change no result.
 CHANGES_NO_RESULT = {"rmiov2/__init__.py", "rmiov2/config.py", "rmiov2/files.py", "rmiov2/progress.py"}
 CHANGES_NO_RESULT |= {"pipelines/stage.py", "pipelines/paths.py", "pipelines/environment.py", "pipelines/tracking.py"}
-CHANGES_NO_RESULT |= {"pipelines/data_docs.py", "pipelines/heal.py", "pipelines/lifeline.py", "rmiov2/agents/registry.py"}
+CHANGES_NO_RESULT |= {
+    "pipelines/data_docs.py",
+    "pipelines/heal.py",
+    "pipelines/lifeline.py",
+    "rmiov2/agents/registry.py",
+}
 # An ablation reads these too, after its cell and its own section have taken their place.
 OVERRIDDEN = {"finetune.p_mask", "finetune.updates", "evaluate.episodes"}
 
