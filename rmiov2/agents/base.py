@@ -37,6 +37,8 @@ class Agent(ABC):
     capabilities: Capabilities
     config: Config
     spec: EnvSpec
+    env_steps = 0  # that it has learned from; exploration that fades reads it
+    updates = 0  # gradient updates, of the world model or of whatever stands in its place
 
     @abstractmethod
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None: ...
@@ -63,7 +65,8 @@ class Agent(ABC):
     ) -> Metrics:
         """Learn from the replay: so many world-model updates, then so many policy rounds (Algorithm 1).
 
-        scale multiplies learning rates and entropy. With a mask (Algorithm 2), what it hides is blanked in M's input.
+        Without a world model: so many updates of Q and actor. On-policy: so many rounds on all that the replay holds.
+        scale multiplies learning rates and entropy. With a mask (Algorithm 2), what it hides is blanked in the input.
         """
 
     def reconstruction_error(self, batch: Batch, seen: Bools) -> float:
