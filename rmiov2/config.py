@@ -258,14 +258,18 @@ def parse(values: Any, source: str) -> Config:
 def _sentence(mistake: Any, source: str) -> str:
     path = _path(mistake["loc"])
     if mistake["type"] == "union_tag_invalid":
-        names = [name.strip("' ") for name in mistake["ctx"]["expected_tags"].split(",")]
-        nearest = difflib.get_close_matches(mistake["ctx"]["tag"], names, n=1, cutoff=0.0)[0]
-        return f"{source}: unknown agent {mistake['ctx']['tag']!r}; did you mean {nearest}? There are: {', '.join(names)}"
+        return f"{source}: {_unknown_agent(**mistake['ctx'])}"
     if mistake["type"] == "extra_forbidden":
         return f"{source}: unknown key {path}; did you mean {_nearest(path)}?"
     if mistake["type"] == "missing":
         return f"{source}: {path} is missing; compose the settings anew with `python -m pipelines.params`"
     return f"{source}: {path} = {mistake['input']!r}: {mistake['msg']}"
+
+
+def _unknown_agent(tag: str, expected_tags: str, **_: Any) -> str:
+    names = [name.strip("' ") for name in expected_tags.split(",")]
+    nearest = difflib.get_close_matches(tag, names, n=1, cutoff=0.0)[0]
+    return f"unknown agent {tag!r}; did you mean {nearest}? There are: {', '.join(names)}"
 
 
 def _path(loc: tuple[str | int, ...]) -> str:
