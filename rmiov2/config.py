@@ -278,13 +278,16 @@ def _path(loc: tuple[str | int, ...]) -> str:
     return ".".join(parts[:1] + parts[2:] if parts[0] == "agent" and len(parts) > 2 else parts)
 
 
-def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Every key that params.yaml may hold, as section.name; those of agent for any agent."""
+def known_keys(agent: str = "") -> list[str]:
+    """Every key that params.yaml may hold, as section.name; with an agent's name, those that it then holds."""
     keys: list[str] = []
-    for name, field in section.model_fields.items():
-        for kind in get_args(field.annotation) or (field.annotation,):
-            nested = isinstance(kind, type) and issubclass(kind, BaseModel)
-            keys += known_keys(kind, f"{prefix}{name}.") if nested else [prefix + name]
+    for name, field in Config.model_fields.items():
+        kinds = get_args(field.annotation) if name == "agent" else (field.annotation,)
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+                keys.append(name)
+            elif name != "agent" or agent in ("", *get_args(kind.model_fields["name"].annotation)):
+                keys += [f"{name}.{key}" for key in kind.model_fields]
     return list(dict.fromkeys(keys))
 
 

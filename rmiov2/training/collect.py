@@ -80,7 +80,7 @@ class Sweep(Played):
                 playing = playing & ~step.done
             self.playing += alive
             lasted = np.stack(alive).sum(0)
-            yield cut(rows, acts, [(b, 0, int(lasted[b])) for b in np.flatnonzero(lasted)], begins)
+            yield cut(rows, acts, [(b, 0, steps) for b, steps in enumerate(lasted.tolist()) if steps], begins)
             begins = False
 
     def episode_returns(self) -> Floats:

@@ -113,7 +113,7 @@ def cut(whole: Chunks, length: int) -> Chunks:
             return None
         if name.endswith("memory"):
             return value[:, ::length].flatten(0, 1)
-        return value.unflatten(1, (-1, length)).flatten(0, 1)
+        return value.reshape(-1, length, *value.shape[2:])
 
     chunks = Chunks(**{field.name: split(field.name, getattr(whole, field.name)) for field in fields(whole)})  # type: ignore[arg-type]
     return chunks.rows(chunks.step.any(1).nonzero().squeeze(-1))

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import torch
 from torch import Tensor, nn
 
@@ -52,6 +54,15 @@ class MAPPOActor(Choices):
         """Logits or means (M, T, N, A) and the memory after every step (M, T, N, hidden), of obs (M, T, N, O)."""
         features, after = self.body(self.named(obs), memory)
         return self.head(features), after
+
+    def log_prob(self, out: Tensor, act: Tensor, avail: Tensor | None) -> Tensor:
+        """(..., N), of what was played: at a bound of the box the whole tail beyond it; Fujita and Maeda 2018."""
+        if avail is not None:
+            return super().log_prob(out, act, avail)
+        std = self.std()
+        density = -0.5 * ((act - out) / std) ** 2 - std.log() - 0.5 * math.log(2 * math.pi)
+        tail = torch.special.log_ndtr((act.sign() * out - 1) / std)
+        return (torch.where(act.abs() >= 1, tail, density) * self.width_mask).sum(-1)
 
 
 class MAPPOCritic(nn.Module):
