@@ -92,7 +92,7 @@ def sweep(
     for future in futures.values():
         future.result()
     rows = [side_by_side(RESULTS / workspace.slug(group), seeds) for group in groups]
-    create_table_artifact(list(itertools.chain(*rows)), key="sweep", description="each team's own answer to loss, by study")
+    create_table_artifact(list(itertools.chain(*rows)), key="sweep", description="the headline mode, by study")
     return str(RESULTS)
 
 
