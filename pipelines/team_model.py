@@ -52,8 +52,12 @@ def _window(given: dict[str, Floats], discrete: bool) -> Window:
 
 def _with_nulls(obs: Floats) -> Any:
     """JSON has no NaN: None in its place."""
-    known = ~np.isnan(obs)
-    return obs if known.all() else np.where(known, obs.astype(object), None)
+    lost = np.isnan(obs)
+    if not lost.any():
+        return obs
+    told = obs.astype(object)
+    told[lost] = None
+    return told
 
 
 def _whole(name: str, values: Floats) -> Any:

@@ -51,10 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--p-loss", type=_probability, nargs="+", default=GRID, metavar="P", help="default: 0 to 1 by 0.2"
     )
     evaluate.add_argument("--episodes", type=_positive, default=100, help="per value of p-loss (default: %(default)s)")
-    evaluate.add_argument(
-        "--mode", choices=MODES, help="what stands in for a lost observation (default: the team's own: completion if it"
-        " can reconstruct, else zeros)",
-    )  # fmt: skip
+    evaluate.add_argument("--mode", choices=MODES, help="what replaces lost observations (default: the team's own)")
     evaluate.add_argument("--out", type=Path, default=Path("evaluation.json"), help="default: %(default)s")
 
     watch = _command(commands, "watch", watch_team, "record one episode as a moving picture")

@@ -19,7 +19,6 @@ from rmiov2.evaluation import statistics, sweep
 from rmiov2.evaluation.scene import record_scene, smooth_l1
 from rmiov2.types import UserError
 
-
 MODES = ("completion", "completion_untuned", "zeros", "last_seen", "open_loop")
 
 

@@ -40,7 +40,7 @@ def ablation_picture(cells: Sequence[Mapping[str, Any]], evaluate: Mapping[str, 
 
 def _drawn(cells: Sequence[Mapping[str, Any]], errs: bool) -> bytes:
     figure = canvas(height=4.2) if errs else canvas(height=2.4)
-    panels = np.ravel(figure.subplots(2 if errs else 1, 1, sharex=True))
+    panels = np.ravel(figure.subplots(2 if errs else 1, 1, sharex=True, squeeze=False))
     _auc_panel(panels[0], cells)
     if errs:
         _l_rec_panel(panels[1], cells)
