@@ -68,14 +68,8 @@ def train(config: Config) -> Plain:
         learned = agent.update(None, Generators(0), 1, 0, mask)  # type: ignore[arg-type]
         state = {"agent": dict(agent.state_dict())}
         checkpoint.save(folder / "checkpoint.safetensors", state, config=config, spec=spec)
-        told = {
-            "env": spec.name,
-            "agent": config.agent.name,
-            "preset": "toy",
-            "seeds": [0],
-            "env_steps": 96,
-            "updates": 1,
-        }
+        told = {"env": spec.name, "agent": config.agent.name, "preset": "toy", "seeds": [0]}
+        told |= {"env_steps": 96, "updates": 1}
         write_json(paths.METRICS / f"{folder.name}.json", {**told, "wall_s": 1.0})
         write_csv(paths.PLOTS / f"{folder.name}.csv", [{"env_steps": 96, "update": 1, **learned}] * 2)
     point = {"performance": 1.0, "lo": 0.9, "hi": 1.0, "episodes": 9}
@@ -91,8 +85,8 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     """A run of Plain, in MAPPO's place, on toy/lights up to its evaluation; the pipeline's paths lie in it now."""
     root = tmp_path_factory.mktemp("plain")
     config = settings(
-        "toy/lights", agent=compose_values(["agent=mappo"])["agent"], execution__history=6, evaluate__p_loss=[0.0, 0.01, 0.03, 1.0],
-        evaluate__episodes=60, evaluate__num_envs=60, evaluate__bootstrap=200,
+        "toy/lights", agent=compose_values(["agent=mappo"])["agent"], execution__history=6,
+        evaluate__p_loss=[0.0, 0.01, 0.03, 1.0], evaluate__episodes=60, evaluate__num_envs=60, evaluate__bootstrap=200,
     )  # fmt: skip
     with pytest.MonkeyPatch.context() as patch:
         patch.setitem(AGENTS, "mappo", "plain_agent:Plain")
