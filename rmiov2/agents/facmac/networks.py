@@ -35,9 +35,7 @@ class ContinuousActor(nn.Module):
     def __init__(self, policy: config.Policy, settings: config.FACMAC, spec: EnvSpec) -> None:
         super().__init__()
         self.agent_ids, self.settings = policy.agent_ids, settings
-        self.body = perceptron(
-            spec.obs_dim + (spec.num_agents if policy.agent_ids else 0), policy.hidden, spec.act_dim
-        )
+        self.body = perceptron(spec.obs_dim + (spec.num_agents if policy.agent_ids else 0), policy.hidden, spec.act_dim)
         self.register_buffer("widths", width_mask(spec), persistent=False)
 
     def initial(self, teams: int, agents: int) -> Tensor:
