@@ -120,13 +120,18 @@ def test_targets_move_by_tau_every_so_many_updates() -> None:
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(now, moved, strict=True))
 
 
+# Without the regulariser the actor is soon so sure of one action and, where it is forbidden, of another one that no
+# gradient is left: 0.4 a step, whatever the light is.
 DISCRETE = (
     "collect.num_envs=8", "collect.warmup_steps=400", "collect.capacity=20000", "pretrain.env_steps=6000",
-    "pretrain.e_m=0.1", "agent.target_every=20", "agent.epsilon_steps=3000",
+    "pretrain.e_m=0.15", "agent.target_every=20", "agent.epsilon_steps=3000", "agent.epsilon_end=0.2",
+    "agent.regulariser=6.0", "policy.gamma=0.9", "policy.lr_actor=1.0e-3", "policy.lr_critic=5.0e-3",
+    "policy.hidden=64", "policy.critic_hidden=64",
 )  # fmt: skip
 CONTINUOUS = (
     "collect.num_envs=8", "collect.warmup_steps=1000", "collect.capacity=20000", "pretrain.env_steps=6000",
-    "agent.tau=0.01", "policy.hidden=64", "policy.critic_hidden=64", "agent.batch=64",
+    "pretrain.e_m=0.5", "agent.tau=0.01", "agent.adam_eps=1.0e-4", "policy.hidden=64", "policy.critic_hidden=64",
+    "agent.batch=64",
 )  # fmt: skip
 
 

@@ -31,10 +31,12 @@ def actor_loss(
 ) -> Tensor:
     """-Q_tot of what all agents would do now, not of one agent's change at a time (FACMAC, section 3.2).
 
-    The mean squared action is added with the weight `regulariser`; actions: how many numbers the agents have in all.
+    The mean squared action is added with the weight `regulariser`: continuous actions stay small by it, and a policy of
+    discrete ones unsure of itself for longer. actions: how many numbers the agents have in all.
     """
     out, _ = actor(w.obs[:, :-1], w.before[:, :-1], actor.initial(*w.obs.shape[0:3:2]))
     act = actor.differentiable(out, None if w.avail is None else w.avail[:, :-1], noise)
     q_tot = critic(w.obs[:, :-1], act, w.state[:, :-1])
     size = act.square().sum((-1, -2)) / actions
-    return ((regulariser * size - q_tot) * w.step).sum() / w.step.sum()
+    loss: Tensor = ((regulariser * size - q_tot) * w.step).sum() / w.step.sum()
+    return loss
