@@ -129,9 +129,9 @@ DISCRETE = (
     "policy.hidden=64", "policy.critic_hidden=64",
 )  # fmt: skip
 CONTINUOUS = (
-    "collect.num_envs=8", "collect.warmup_steps=1000", "collect.capacity=20000", "pretrain.env_steps=6000",
-    "pretrain.e_m=0.5", "agent.tau=0.01", "agent.adam_eps=1.0e-4", "policy.hidden=64", "policy.critic_hidden=64",
-    "agent.batch=64",
+    "collect.num_envs=8", "collect.warmup_steps=1000", "collect.capacity=20000", "pretrain.env_steps=4500",
+    "pretrain.e_m=0.5", "pretrain.anneal=0.1", "agent.tau=0.01", "agent.adam_eps=1.0e-4", "policy.gamma=0.8",
+    "policy.hidden=64", "policy.critic_hidden=64", "agent.batch=64",
 )  # fmt: skip
 
 
@@ -144,4 +144,4 @@ def test_learns_the_discrete_toy_game_to_its_optimum(seed: int) -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_learns_the_continuous_toy_game_to_its_optimum(seed: int) -> None:
     columns = greedy(trained(settings("facmac", "toy/dials", *CONTINUOUS, f"seed={seed}")))
-    assert (columns["return"] / columns["length"]).mean() > 0.98
+    assert (columns["return"] / columns["length"]).mean() > 0.99
