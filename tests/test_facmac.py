@@ -93,8 +93,8 @@ def test_the_policy_gradient_goes_through_the_actions_of_all_agents_at_once() ->
     by_action = torch.autograd.grad(agent.critic(w.obs[:, 0], act, w.state[:, 0]).mean(), act)[0]
     shaped = torch.tanh(agent.actor.body(w.obs[:, 0])) * agent.actor.widths
     size = (shaped**2).sum() / (50 * 4)
-    expected = torch.autograd.grad(0.1 * size - (shaped * by_action).sum(), agent.actor_parameters)
-    got = torch.autograd.grad(actor_loss(agent.actor, agent.critic, w, None, 0.1, 4), agent.actor_parameters)
+    expected = torch.autograd.grad(0.1 * size - (shaped * by_action).sum(), list(agent.actor.parameters()))
+    got = torch.autograd.grad(actor_loss(agent.actor, agent.critic, w, None, 0.1, 4), list(agent.actor.parameters()))
     assert all(torch.allclose(a, b, atol=1e-6) for a, b in zip(got, expected, strict=True))
 
 
@@ -115,7 +115,7 @@ def test_targets_move_by_tau_every_so_many_updates() -> None:
     now = [p for net in (agent.target_actor, agent.target_critic) for p in net.parameters()]
     assert all(torch.equal(a, b) for a, b in zip(begun, now, strict=True))
     agent.learn(w, None, 1.0)
-    online = [*agent.actor_parameters, *agent.critic_parameters]
+    online = [*agent.actor.parameters(), *agent.critic.parameters()]
     moved = [0.75 * a + 0.25 * b for a, b in zip(begun, online, strict=True)]
     assert all(torch.allclose(a, b, atol=1e-7) for a, b in zip(now, moved, strict=True))
 

@@ -2,7 +2,8 @@
 
 import pytest
 import torch
-from golden_cases import MIXER, RECURRENT, Golden, close, golden, gradients
+from golden import Golden
+from golden_cases import MIXER, RECURRENT, close, gradients, spec_of, weights, windows_of
 from off_policy_cases import settings
 
 from rmiov2.agents.qmix import QMIX
@@ -19,18 +20,18 @@ def agent_of(case: Golden, preset: str, lam: float, half: float) -> QMIX:
         f"agent.hyper={s['hypernet_embed']}", f"policy.gamma={s['gamma']}", f"policy.lam={lam}",
         f"policy.lr_critic={s['lr']}", f"policy.grad_clip={s['grad_norm_clip'] / half}",
     )  # fmt: skip
-    agent = QMIX(config, case.spec(discrete=True), 0)
+    agent = QMIX(config, spec_of(case), 0)
     for net, prefix in ((agent.online, ""), (agent.target, "target_")):
-        case.fill(net.agents, f"{prefix}agent", RECURRENT)
-        case.fill(net.mixer, f"{prefix}mixer", MIXER)
+        net.agents.load_state_dict(weights(case, f"{prefix}agent", RECURRENT))
+        net.mixer.load_state_dict(weights(case, f"{prefix}mixer", MIXER))
     return agent
 
 
 @pytest.mark.parametrize(("name", "preset", "lam", "half"), CASES)
 def test_values_targets_loss_and_gradients_are_the_reference_s(name: str, preset: str, lam: float, half: float) -> None:
-    case = golden(name)
+    case = Golden(name)
     agent = agent_of(case, preset, lam, half)
-    w, gamma = case.windows(agent.spec), case.settings["gamma"]
+    w, gamma = windows_of(case), case.settings["gamma"]
     there, row = w.step > 0, torch.cat([torch.ones_like(w.step[:, :1]), w.step], 1) > 0
     q = own_values(agent.online, w)
     assert close(q[row], case["out/q"][row])
@@ -38,15 +39,15 @@ def test_values_targets_loss_and_gradients_are_the_reference_s(name: str, preset
     assert close(td_target(agent.target, w, q.detach(), gamma, lam)[there], case["out/target"][there])
     loss, _ = td_loss(agent.online, agent.target, w, gamma, lam)
     assert close(half * loss, case["out/td_loss"])
-    assert close(gradients(half * loss, agent.online.agents), case.weights("grad/agent", RECURRENT))
-    assert close(gradients(half * loss, agent.online.mixer), case.weights("grad/mixer", MIXER))
+    assert close(gradients(half * loss, agent.online.agents), weights(case, "grad/agent", RECURRENT))
+    assert close(gradients(half * loss, agent.online.mixer), weights(case, "grad/mixer", MIXER))
 
 
 @pytest.mark.parametrize(("name", "preset", "lam", "half"), CASES)
 def test_the_weights_after_an_update_are_the_reference_s(name: str, preset: str, lam: float, half: float) -> None:
-    case = golden(name)
+    case = Golden(name)
     agent = agent_of(case, preset, lam, half)
-    told = agent.learn(case.windows(agent.spec), 1.0)
+    told = agent.learn(windows_of(case), 1.0)
     assert close(half * told["grad_norm_q"], case["out/grad_norm"])
-    assert close(agent.online.agents.state_dict(), case.weights("after/agent", RECURRENT))
-    assert close(agent.online.mixer.state_dict(), case.weights("after/mixer", MIXER))
+    assert close(agent.online.agents.state_dict(), weights(case, "after/agent", RECURRENT))
+    assert close(agent.online.mixer.state_dict(), weights(case, "after/mixer", MIXER))

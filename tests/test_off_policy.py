@@ -83,10 +83,10 @@ def test_no_gradient_reaches_the_targets_and_the_actor_s_loss_does_not_reach_the
     targets = [agent.target_actor, agent.target_critic] if "facmac" in name else [agent.target]
     assert all(p.grad is None and not p.requires_grad for target in targets for p in target.parameters())
     if "facmac" in name:
-        before = [parameter.grad.clone() for parameter in agent.critic_parameters]
+        before = [parameter.grad.clone() for parameter in agent.critic.parameters()]
         loss = losses(agent, w)[1]
-        loss.backward(inputs=agent.actor_parameters)
-        assert all(torch.equal(b, p.grad) for b, p in zip(before, agent.critic_parameters, strict=True))
+        loss.backward(inputs=list(agent.actor.parameters()))
+        assert all(torch.equal(b, p.grad) for b, p in zip(before, agent.critic.parameters(), strict=True))
 
 
 @BOTH
@@ -175,7 +175,7 @@ def test_what_is_told_of_an_update_has_the_names_of_the_field(name: str, env: st
 def test_it_learns_from_what_was_lost_and_cannot_reconstruct(name: str, env: str) -> None:
     agent, _ = agent_and_replay(name, env)
     with pytest.raises(UserError, match="cannot reconstruct observations; choose mode zeros or last_seen"):
-        agent.team(2, 0)
+        agent.team(2, 0, "completion")
     assert not agent.capabilities.on_policy and not agent.capabilities.needs_state
 
 

@@ -1,9 +1,8 @@
-"""What QMIX and FACMAC share: memories, windows of the replay as their losses read them, steps of their networks."""
+"""What QMIX and FACMAC share: memories, windows of the replay as their losses read them, target networks."""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -103,15 +102,3 @@ def follow(target: nn.Module, online: nn.Module, share: float) -> None:
     """Move the target that share of the way to its network; all of it copies."""
     for old, new in zip(target.parameters(), online.parameters(), strict=True):
         old.lerp_(new, share)
-
-
-def descend(
-    optimiser: torch.optim.Optimizer, parameters: Sequence[nn.Parameter], loss: Tensor, clip: float, lr: float
-) -> Tensor:
-    """One step of these parameters alone; the norm of their gradient before it was clipped."""
-    optimiser.param_groups[0]["lr"] = lr
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward(inputs=list(parameters))  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(parameters, clip)
-    optimiser.step()
-    return norm
