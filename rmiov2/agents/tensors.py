@@ -21,11 +21,12 @@ def to_torch(batch: Batch, device: torch.device) -> dict[str, Tensor]:
 
 
 def gradient_step(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, clip: float, lr: float) -> Tensor:
-    """One step down the loss at rate lr, the gradient's norm clipped; the norm before."""
+    """One step of this module alone down the loss at rate lr, the gradient's norm clipped; the norm before."""
     optimiser.param_groups[0]["lr"] = lr
     optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(module.parameters(), clip)
+    parameters = list(module.parameters())
+    loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
     optimiser.step()
     return norm
 

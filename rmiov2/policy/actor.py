@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmiov2 import config
+from rmiov2.policy.exploration import gumbel
 from rmiov2.types import EnvSpec
 
 LOG_STD_RANGE = (-2.5, 0.5)
@@ -56,7 +57,7 @@ class Choices(nn.Module):
         """What makes a draw of it: Gumbel noise for discrete actions, normal for continuous, of the shape of `out`."""
         if not self.spec.discrete:
             return torch.randn(shape, generator=generator)
-        return -torch.log(-torch.log(torch.rand(shape, generator=generator).clamp(1e-7, 1 - 1e-7)))
+        return gumbel(shape, generator)
 
     def noise_from(self, rng: np.random.Generator, shape: torch.Size) -> Tensor:
         """The same from the generator of the play."""
