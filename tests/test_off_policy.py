@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 import torch
 from off_policy_cases import CASES, agent_and_replay, settings, some_windows
+from test_training import digests, run
 
 from rmiov2.agents.facmac import FACMAC
 from rmiov2.agents.facmac.losses import actor_loss, critic_loss
@@ -158,6 +159,29 @@ def test_it_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(name: str, env:
     assert stopped.update(replay, other, 4, 0) == told
     assert same(straight, stopped) and stopped.updates == straight.updates == 7
     assert other.state_dict() == rngs.state_dict()
+
+
+SHORT = (
+    "collect.num_envs=4", "collect.warmup_steps=50", "collect.capacity=5000", "pretrain.env_steps=250",
+    "pretrain.segment=20", "pretrain.e_m=0.05", "pretrain.eval_every=100", "finetune.updates=20",
+    "finetune.env_steps=50", "agent.target_every=3",
+)  # fmt: skip
+
+
+@BOTH
+def test_every_training_stage_runs_and_gives_the_same_files_again(name: str, env: str, tmp_path: Path) -> None:
+    config = settings(name, env, *SHORT)
+    for folder in (tmp_path / "one", tmp_path / "other"):
+        run(config, folder)
+    assert digests(tmp_path / "one") == digests(tmp_path / "other")
+    before, after = (
+        checkpoint.load(tmp_path / "one" / stage / "checkpoint.safetensors").state["agent"]
+        for stage in ("pretrain", "finetune")
+    )
+    assert after["updates"] == before["updates"] + 20 and before["updates"] > 5
+    assert after["env_steps"] == before["env_steps"] >= 250
+    told = (tmp_path / "one" / "finetune.csv").read_text().splitlines()[0]
+    assert "td_loss" in told and "l_rec" not in told
 
 
 @BOTH
