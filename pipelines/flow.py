@@ -164,7 +164,7 @@ def register_task(root: Path) -> None:
 
 
 def table(summary: dict[str, Any]) -> list[dict[str, str]]:
-    """metrics/evaluate.json as rows: a mode, its performance at every p_loss, and the area under that."""
+    """metrics/evaluate.json as rows, the headline first: a mode, its performance by p_loss, the area under that."""
     rows = []
     for mode, curve in summary["performance"].items():
         points = {f"p_loss {p:g}": f"{value:.2f}" for p, value in zip(summary["p_loss"], curve, strict=True)}

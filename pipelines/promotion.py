@@ -14,7 +14,8 @@ import numpy as np
 from rmiov2.config import Config
 from rmiov2.evaluation import statistics
 from rmiov2.evaluation.episodes import Columns, performances
-from rmiov2.evaluation.sweep import AVAILABILITIES, MODES, RANDOM
+from rmiov2.evaluation.modes import own_mode
+from rmiov2.evaluation.sweep import AVAILABILITIES, RANDOM
 from rmiov2.types import UserError
 
 
@@ -97,8 +98,8 @@ def against(candidate: Columns, champion: Columns, resamples: int) -> Verdict:
 
 
 def _curve(rows: Columns) -> tuple[statistics.Values, list[statistics.Values]]:
-    """The rates (P,), and per rate the performances of completion's episodes in their order, masks lost."""
-    chosen = (rows["mode"] == MODES[0]) & (rows["availability"] == AVAILABILITIES[0])
+    """The rates (P,), and per rate the performances of the headline mode's episodes in their order, masks lost."""
+    chosen = (rows["mode"] == own_mode(rows["mode"])) & (rows["availability"] == AVAILABILITIES[0])
     values = performances(rows, str(rows["measure"][0]))
     order = np.flatnonzero(chosen)[np.lexsort((rows["episode"][chosen], rows["seed"][chosen]))]
     grid = np.unique(rows["p_loss"][chosen])

@@ -22,6 +22,7 @@ from typing import Any
 from pipelines import environment, paths, promotion, tracking
 from pipelines.promotion import Decision
 from rmiov2.config import Config, load
+from rmiov2.evaluation.modes import own_mode
 from rmiov2.types import UserError
 
 CHAMPION = "champion"
@@ -75,8 +76,9 @@ def _add(client: Any, config: Config, measured: Measured, digests: dict[str, str
     import mlflow
 
     summary = json.loads(measured.summary.read_text())
-    low, high = summary["auc_ci95"]["completion"]
-    numbers = {"auc": summary["auc"]["completion"], "auc_low": low, "auc_high": high}
+    own = own_mode(summary["auc"])
+    low, high = summary["auc_ci95"][own]
+    numbers = {"auc": summary["auc"][own], "auc_low": low, "auc_high": high}
     tags = digests | {"protocol": promotion.protocol(config), "agent": config.agent.name, "env": config.env.name}
     tags |= {name: f"{value:.6g}" for name, value in numbers.items()}
     with mlflow.start_run(experiment_id=tracking.experiment_of(client, config.env.name), run_name="register"):

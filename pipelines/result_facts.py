@@ -11,7 +11,8 @@ import numpy as np
 
 from pipelines.suites import Table, cell_rules, curve_rules, episode_rules, file_rules
 from rmiov2.config import Config
-from rmiov2.evaluation.sweep import AVAILABILITIES, COLUMNS, MODES, RANDOM
+from rmiov2.evaluation.modes import modes_played, own_mode
+from rmiov2.evaluation.sweep import AVAILABILITIES, COLUMNS, RANDOM
 from rmiov2.types import EnvSpec
 
 CELL = ("seed", "mode", "availability", "p_loss")
@@ -82,7 +83,8 @@ def _cells(rows: Any, summary: Mapping[str, Any], config: Config, spec: EnvSpec)
     import pandas as pd
 
     availabilities = AVAILABILITIES if spec.discrete else AVAILABILITIES[:1]
-    expected = list(product([config.seed], MODES, availabilities, config.evaluate.p_loss))
+    modes = modes_played(own_mode(summary["performance"]))
+    expected = list(product([config.seed], modes, availabilities, config.evaluate.p_loss))
     expected.append((config.seed, RANDOM, AVAILABILITIES[0], 0.0))
     value = rows["won"] if spec.measure == "win_rate" else rows["return"] / rows["length"]
     groups = value.groupby([rows[name] for name in CELL], dropna=False).agg(["size", "mean", "var"])

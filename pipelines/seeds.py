@@ -25,9 +25,18 @@ from rmiov2.types import UserError
 SEEDS = paths.ROOT / "docs" / "seeds"
 
 
-def workspace(env: str, seed: int, overrides: list[str]) -> Path:
+def study_name(overrides: list[str]) -> str:
+    """The environment, and the agent where it is not the default one."""
+    (env, agent), (_, default) = (
+        (values["env"]["name"].replace("/", "-"), values["agent"]["name"])
+        for values in (compose_values(overrides), compose_values())
+    )
+    return str(env if agent == default else f"{env}-{agent}")
+
+
+def workspace(name: str, seed: int, overrides: list[str]) -> Path:
     """A clone of the committed code with the settings of one seed; the same arguments find it again."""
-    folder = paths.STATE / "seeds" / f"{env.replace('/', '-')}-{seed}"
+    folder = paths.STATE / "seeds" / f"{name}-{seed}"
     return workspaces.make(folder, [*overrides, f"seed={seed}"])
 
 
@@ -55,12 +64,12 @@ def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
     """Every seed to its end, `jobs` at a time, then the picture; raises UserError if one failed."""
     from rmiov2.reporting import overlay_seeds
 
-    env = str(compose_values(overrides)["env"]["name"])
-    folders = [workspace(env, seed, overrides) for seed in seeds]
+    name = study_name(overrides)
+    folders = [workspace(name, seed, overrides) for seed in seeds]
     failed = [folder.name for folder, status in zip(folders, studies(folders, jobs), strict=True) if status]
     if failed:
         raise UserError(f"{', '.join(failed)} failed; see state/seeds/*.log, then run the same command again")
-    target = SEEDS / env.replace("/", "-")
+    target = SEEDS / name
     for seed, folder in zip(seeds, folders, strict=True):
         workspaces.keep(workspaces.small(folder), target / f"seed-{seed}")
     kept = [target / f"seed-{seed}" for seed in seeds]

@@ -4,8 +4,9 @@
     python -m pipelines.serving --version 3 --port 8080
 
 POST /invocations takes {"inputs": {"obs": ..., "act": ..., "avail": ..., "rows": ..., "start": ...}}, windows as in
-rmiov2/execution/window.py with null for what was lost, and answers {"predictions": {"act": ..., "obs": ...}}. The
-server keeps the team that it was started with.
+rmiov2/execution/window.py with null for what was lost, and answers {"predictions": {"act": ..., "obs": ...}}; obs is
+null where an observation was lost and the team does not reconstruct. The server keeps the team that it was started
+with.
 """
 
 from __future__ import annotations

@@ -92,7 +92,7 @@ def sweep(
     for future in futures.values():
         future.result()
     rows = [side_by_side(RESULTS / workspace.slug(group), seeds) for group in groups]
-    create_table_artifact(list(itertools.chain(*rows)), key="sweep", description="completion, by study")
+    create_table_artifact(list(itertools.chain(*rows)), key="sweep", description="the headline mode, by study")
     return str(RESULTS)
 
 
@@ -135,6 +135,6 @@ def side_by_side(folder: Path, seeds: Sequence[int]) -> list[dict[str, str]]:
     rows = []
     for seed, path in zip(seeds, kept, strict=True):
         summary = json.loads((path / "evaluate.json").read_text())
-        completion = next(row for row in flow.table(summary) if row["mode"] == "completion")
-        rows.append({"study": folder.name, "seed": str(seed), **completion})
+        headline, *_ = flow.table(summary)
+        rows.append({"study": folder.name, "seed": str(seed), **headline})
     return rows

@@ -22,10 +22,10 @@ warnings.filterwarnings("ignore", ".*Add type hints to the `predict` method")  #
 
 
 class TeamModel(PythonModel):
-    """A window of l steps in (rmiov2.execution.window.Window), the joint action and what it was chosen on out."""
+    """A window of l steps in (rmiov2.execution.window.Window), the joint action and the present observations out."""
 
     def load_context(self, context: PythonModelContext) -> None:
-        """Policy, world model and completion from the checkpoint."""
+        """The team from the checkpoint."""
         import torch
 
         self.agent = rmiov2.load(context.artifacts["checkpoint"])
@@ -33,12 +33,12 @@ class TeamModel(PythonModel):
 
     # Unannotated: MLflow takes an annotation for a schema of its own, beside the signature.
     def predict(self, context, model_input, params=None):  # type: ignore[no-untyped-def]
-        """act (B, N) or (B, N, A) and obs (B, N, O); 400 and one sentence for a window that cannot be."""
+        """act (B, N) or (B, N, A) and obs (B, N, O), as `decide`; 400 and one sentence for a window that cannot be."""
         try:
             act, completed = decide(self.agent, _window(model_input, self.agent.spec.discrete))
         except UserError as error:
             raise MlflowException(str(error), error_code=INVALID_PARAMETER_VALUE) from error
-        return {"act": act, "obs": completed}
+        return {"act": act, "obs": _with_nulls(completed)}
 
 
 def _window(given: dict[str, Floats], discrete: bool) -> Window:
@@ -48,6 +48,16 @@ def _window(given: dict[str, Floats], discrete: bool) -> Window:
     rows = _whole("rows", given["rows"])
     act = _whole("act", np.nan_to_num(given["act"])) if discrete else given["act"]
     return Window(given["obs"], act, given["avail"] if discrete else None, rows, start.astype(bool))
+
+
+def _with_nulls(obs: Floats) -> Any:
+    """JSON has no NaN: None in its place."""
+    lost = np.isnan(obs)
+    if not lost.any():
+        return obs
+    told = obs.astype(object)
+    told[lost] = None
+    return told
 
 
 def _whole(name: str, values: Floats) -> Any:

@@ -51,7 +51,7 @@ def parser() -> argparse.ArgumentParser:
         "--p-loss", type=_probability, nargs="+", default=GRID, metavar="P", help="default: 0 to 1 by 0.2"
     )
     evaluate.add_argument("--episodes", type=_positive, default=100, help="per value of p-loss (default: %(default)s)")
-    evaluate.add_argument("--mode", choices=MODES, default="completion", help="what stands in for a lost observation")
+    evaluate.add_argument("--mode", choices=MODES, help="what replaces lost observations (default: the team's own)")
     evaluate.add_argument("--out", type=Path, default=Path("evaluation.json"), help="default: %(default)s")
 
     watch = _command(commands, "watch", watch_team, "record one episode as a moving picture")
@@ -124,14 +124,12 @@ def evaluate_team(options: argparse.Namespace) -> None:
     from rmiov2.files import write_json
     from rmiov2.progress import bar
 
-    agent: Any = rmiov2.load(options.checkpoint)
-    name = options.env or agent.spec.name
+    agent = rmiov2.load(options.checkpoint)
+    name, mode = options.env or agent.spec.name, options.mode or agent.own_mode
     env = rmiov2.make_env(name, num_envs=len(options.p_loss) * min(options.episodes, 32), seed=options.seed)
     rates = np.repeat(np.asarray(options.p_loss), env.num_envs // len(options.p_loss))
-    team = agent.team(env.num_envs, options.seed, mode=options.mode)
-    played = play(
-        env, team, "independent", rates, options.episodes, options.seed, progress=bar(f"{name} {options.mode}")
-    )
+    team = agent.team(env.num_envs, options.seed, mode=mode)
+    played = play(env, team, "independent", rates, options.episodes, options.seed, progress=bar(f"{name} {mode}"))
     env.close()
     values = performances(played, env.spec.measure)
     table = []
@@ -142,7 +140,7 @@ def evaluate_team(options: argparse.Namespace) -> None:
         print(f"p_loss {p:<4g} {env.spec.measure} {here.mean():.3f}  [{low:.3f}, {high:.3f}]")
     write_json(
         options.out,
-        {"env": name, "mode": options.mode, "measure": env.spec.measure, "episodes": options.episodes, "table": table},
+        {"env": name, "mode": mode, "measure": env.spec.measure, "episodes": options.episodes, "table": table},
     )
     print(f"result: {options.out.resolve()}")
 
@@ -153,7 +151,7 @@ def watch_team(options: argparse.Namespace) -> None:
     from rmiov2.evaluation.scene import record_scene
     from rmiov2.reporting.animation import write_animation
 
-    agent: Any = rmiov2.load(options.checkpoint)
+    agent = rmiov2.load(options.checkpoint)
     name = options.env or agent.spec.name
     print(f"playing one episode of {name} at p_loss = {options.p_loss:g}", flush=True)
     env = rmiov2.make_env(name, num_envs=1, seed=options.seed)

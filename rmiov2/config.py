@@ -9,7 +9,7 @@ from __future__ import annotations
 import difflib
 import json
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, get_args
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
@@ -32,8 +32,56 @@ class Env(Section):
     name: str = Field(description="suite/map, for instance smax/3m")
 
 
-class Agent(Section):
-    name: str = Field(description="which method: rmiov2")
+class RMIOv2(Section):
+    name: Literal["rmiov2"]
+
+
+class MAPPO(Section):
+    """Yu et al. 2022; what it shares with r-MAPPO in imagination stands in policy, where e_sample is its epochs."""
+
+    name: Literal["mappo"]
+    recurrent: bool = Field(description="actor and critic remember; false: perceptrons")
+    layers: Count = Field(description="hidden layers after the first")
+    gain: Annotated[float, Field(gt=0)] = Field(description="of the orthogonal weights that give logits or means")
+    chunk: Positive = Field(description="rows through which gradients flow back")
+    own_obs: bool = Field(description="the critic sees each agent's observation beside the state; zeros when dead")
+    value_clip: bool = Field(description="the clipped value loss, at policy.clip")
+    value_norm_decay: Rate
+
+
+class QMIX(Section):
+    """Rashid et al. 2018; its discount, lambda, widths, rates and clipping stand in policy."""
+
+    name: Literal["qmix"]
+    mixer: Positive = Field(description="width of the monotone mixer")
+    hyper: Positive = Field(description="hidden width of the networks that make the mixer's weights")
+    optimiser: Literal["adam", "rmsprop"]
+    batch: Positive = Field(description="episodes of an update")
+    target_every: Positive = Field(description="updates between two copies to the target networks")
+    epsilon_start: Probability
+    epsilon_end: Probability
+    epsilon_steps: Positive = Field(description="environment steps in which epsilon falls")
+
+
+class FACMAC(Section):
+    """Peng et al. 2021; its discount, lambda, widths, rates and clipping stand in policy."""
+
+    name: Literal["facmac"]
+    monotone: bool = Field(description="the mixer's weights are kept positive, as QMIX's")
+    mixer: Positive = Field(description="width of the mixer of the agents' critics")
+    hyper: Positive = Field(description="hidden width of the networks that make the mixer's weights")
+    batch: Positive = Field(description="episodes of an update; with continuous actions transitions")
+    target_every: Positive = Field(description="updates between two moves of the target networks")
+    tau: Rate = Field(description="share of the way that the target networks move")
+    adam_eps: Annotated[float, Field(gt=0)]
+    regulariser: NonNegative = Field(description="weight of the mean squared action in the actor's loss")
+    noise: NonNegative = Field(description="deviation of the noise on continuous actions")
+    epsilon_start: Probability = Field(description="of discrete actions")
+    epsilon_end: Probability
+    epsilon_steps: Positive = Field(description="environment steps in which epsilon falls")
+
+
+Agent = Annotated[RMIOv2 | MAPPO | QMIX | FACMAC, Field(discriminator="name")]
 
 
 class WorldModel(Section):
@@ -111,10 +159,12 @@ class Collect(Section):
 class Pretrain(Section):
     env_steps: Positive = Field(description="environment steps, warm-up included")
     segment: Positive = Field(
-        description="steps of a sweep between two trainings; an episode that ends earlier ends it"
+        description="steps between two trainings; an episode that ends earlier ends it, or, on-policy, another begins"
     )
-    e_m: Annotated[float, Field(gt=0)] = Field(description="E_M, world-model updates per environment step")
-    e_pi: NonNegative = Field(description="E_pi, policy rounds per environment step")
+    e_m: Annotated[float, Field(gt=0)] = Field(
+        description="E_M, updates from the replay per environment step: of the world model, or of Q and actor"
+    )
+    e_pi: NonNegative = Field(description="E_pi, policy rounds per environment step; on-policy methods have their own")
     anneal: Rate = Field(description="share of rates and entropy left at the end; they fall over the second half")
     policy_after: Count = Field(description="environment steps before the policy begins to learn")
     eval_every: Positive = Field(description="environment steps between two points of the learning curve")
@@ -206,7 +256,9 @@ def parse(values: Any, source: str) -> Config:
 
 
 def _sentence(mistake: Any, source: str) -> str:
-    path = ".".join(str(part) for part in mistake["loc"])
+    path = _path(mistake["loc"])
+    if mistake["type"] == "union_tag_invalid":
+        return f"{source}: {_unknown_agent(**mistake['ctx'])}"
     if mistake["type"] == "extra_forbidden":
         return f"{source}: unknown key {path}; did you mean {_nearest(path)}?"
     if mistake["type"] == "missing":
@@ -214,13 +266,29 @@ def _sentence(mistake: Any, source: str) -> str:
     return f"{source}: {path} = {mistake['input']!r}: {mistake['msg']}"
 
 
-def known_keys(section: type[BaseModel] = Config, prefix: str = "") -> list[str]:
-    """Every key that params.yaml may hold, as section.name."""
-    keys = []
-    for name, field in section.model_fields.items():
-        nested = isinstance(field.annotation, type) and issubclass(field.annotation, BaseModel)
-        keys += known_keys(field.annotation, f"{prefix}{name}.") if nested else [prefix + name]  # type: ignore[arg-type]
-    return keys
+def _unknown_agent(tag: str, expected_tags: str, **_: Any) -> str:
+    names = [name.strip("' ") for name in expected_tags.split(",")]
+    nearest = difflib.get_close_matches(tag, names, n=1, cutoff=0.0)[0]
+    return f"unknown agent {tag!r}; did you mean {nearest}? There are: {', '.join(names)}"
+
+
+def _path(loc: tuple[str | int, ...]) -> str:
+    """section.name of a mistake; pydantic puts the agent's name between the two."""
+    parts = [str(part) for part in loc]
+    return ".".join(parts[:1] + parts[2:] if parts[0] == "agent" and len(parts) > 2 else parts)
+
+
+def known_keys(agent: str = "") -> list[str]:
+    """Every key that params.yaml may hold, as section.name; with an agent's name, those that it then holds."""
+    keys: list[str] = []
+    for name, field in Config.model_fields.items():
+        kinds = get_args(field.annotation) if name == "agent" else (field.annotation,)
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+                keys.append(name)
+            elif name != "agent" or agent in ("", *get_args(kind.model_fields["name"].annotation)):
+                keys += [f"{name}.{key}" for key in kind.model_fields]
+    return list(dict.fromkeys(keys))
 
 
 def _nearest(path: str) -> str:

@@ -124,5 +124,12 @@ class Batch:
 class Sampler(Protocol):
     """What learning needs of a replay."""
 
+    @property
+    def episodes(self) -> int:
+        """Trajectories held."""
+
+    def trajectories(self, last: int) -> list[Trajectory]:
+        """The newest ones, oldest of them first."""
+
     def sample(self, batch: int, length: int, rng: np.random.Generator) -> Batch:
         """`batch` windows of `length` rows."""

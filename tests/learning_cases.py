@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 import yaml
 
+from pipelines.params import compose_values
 from rmiov2 import config as configuration
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.config import Config
@@ -47,3 +48,8 @@ def agent_and_replay(config: Config, sweeps: int = 8) -> tuple[RMIOv2, Replay]:
     for game in random_games(config.env.name, sweeps):
         replay.add(game, game.rew)
     return RMIOv2(config, env.spec, config.seed), replay
+
+
+def composed(*overrides: str) -> Config:
+    """What conf/ makes of the overrides."""
+    return configuration.parse(compose_values(overrides), "test")

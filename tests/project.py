@@ -13,16 +13,20 @@ ROOT = Path(__file__).resolve().parent.parent
 CELLS = ("0.0", "0.5")  # of the toy preset's ablate.p_mask
 
 
-def expanded(declared):
-    """Every stage of dvc.yaml by name for the default agent, a matrix over ablate.p_mask as its cells."""
+def stages(agent):
+    """Every stage of dvc.yaml by name, a matrix over ablate.p_mask as its cells, for an agent."""
+    return dict(expanded(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"], agent))
+
+
+def expanded(declared, agent):
     for name, entry in declared.items():
         cells = {f"{name}@{cell}": cell for cell in CELLS} if "matrix" in entry else {name: ""}
         for full, cell in cells.items():
-            text = json.dumps(entry).replace("${item.p_mask}", cell).replace("${agent.name}", "rmiov2")
+            text = json.dumps(entry).replace("${item.p_mask}", cell).replace("${agent.name}", agent)
             yield full, json.loads(text)
 
 
-STAGES = dict(expanded(yaml.safe_load((ROOT / "dvc.yaml").read_text())["stages"]))
+STAGES = stages("rmiov2")
 
 
 class Project:

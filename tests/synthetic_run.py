@@ -140,6 +140,16 @@ def smax_scene(generator: np.random.Generator, steps: int = 34, agents: int = 3)
                     "true_view": views(np.broadcast_to(place[:, None], guess.shape))}}  # fmt: skip
 
 
+def without_completion(scene: dict[str, Any]) -> dict[str, Any]:
+    """The scene as a team that does not complete leaves it."""
+    bare = {name: value for name, value in scene.items() if name not in ("error", "messages")}
+    bare["series"] = {name: scene["series"][name] for name in ("names", "truth")}
+    bare["reward"] = {"raw": scene["reward"]["raw"]}
+    if scene["map"]:
+        bare["map"] = {name: value for name, value in scene["map"].items() if name != "believed"}
+    return bare
+
+
 def robot_scene(generator: np.random.Generator, steps: int = 240, agents: int = 2) -> dict[str, Any]:
     time = np.arange(steps)[:, None, None]
     truth = np.sin(time / np.array([6, 6.5, 4, 5]) + np.arange(agents)[:, None]) * np.array([0.8, 0.5, 4, 6])

@@ -8,6 +8,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -57,20 +58,20 @@ class Clumsy(Reader):
 class Skilled:
     """What the sweep asks of an agent: teams of one skill."""
 
+    own_mode = "completion"
+
     def __init__(self, slips: float) -> None:
         self.slips = slips
 
-    def team(self, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False) -> Clumsy:
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Clumsy:
         return Clumsy(num_envs, self.slips)
 
 
 def measured(config: Config, folder: Path, slips: float) -> Measured:
     """A checkpoint, and episodes played for it by a team that slips so often: the registry cannot tell."""
     save_agent(config, folder)
-    agents = {"completion": Skilled(slips), "completion_untuned": Skilled(slips)}
-    rows, summary = sweep.evaluate(
-        agents, lambda n: make_env(config.env.name, n), config.evaluate, "rmiov2", config.seed
-    )
+    team, games = Skilled(slips), partial(make_env, config.env.name)
+    rows, summary = sweep.evaluate(team, team, games, config.evaluate, "rmiov2", config.seed)
     sweep.write_rows(rows, folder / "episodes.parquet")
     write_json(folder / "evaluate.json", summary)
     return Measured(folder / "checkpoint.safetensors", folder / "episodes.parquet", folder / "evaluate.json")

@@ -24,6 +24,7 @@ from pipelines.shard_facts import piece_facts
 from rmiov2.config import Config, parse
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation import sweep
+from rmiov2.evaluation.modes import modes_played
 from rmiov2.replay import shards
 from rmiov2.replay.buffer import Replay
 from rmiov2.training.pretrain import warmup
@@ -210,8 +211,9 @@ def rows() -> pd.DataFrame:
     """A whole evaluation: performance falls with p_loss, and completion costs messages where something is lost."""
     config, rng, n = settings("lights").evaluate, np.random.default_rng(0), 8
     cells = [
-        (mode, availability, p) for availability in ("lost", "true") for mode in sweep.MODES for p in config.p_loss
-    ]
+        (mode, availability, p) for availability in ("lost", "true") for mode in modes_played("completion")
+        for p in config.p_loss
+    ]  # fmt: skip
     parts = []
     for mode, availability, p_loss in [*cells, (sweep.RANDOM, "lost", 0.0)]:
         talks = p_loss > 0 and mode.startswith("completion")

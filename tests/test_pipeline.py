@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from project import CELLS, ROOT, STAGES, Project
+from project import CELLS, ROOT, STAGES, Project, stages
 
 from pipelines import paths, stage
 from rmiov2.config import known_keys
@@ -144,6 +144,36 @@ def project(tmp_path_factory):
     return made
 
 
+def undeclared(project, name, declared):
+    """The code that a stage ran without depending on it."""
+    ran = set(json.loads((project.traces / f"{name}.json").read_text())["code"])
+    ran = {file for file in ran if file.startswith(("rmiov2/", "pipelines/"))}
+    code = [dependency for dependency in declared[name]["deps"] if dependency.startswith(("rmiov2/", "pipelines/"))]
+    assert f"pipelines/stages/{name.partition('@')[0]}.py" in ran
+    return [file for file in sorted(ran - CHANGES_NO_RESULT) if not covered(file, code, "/")]
+
+
+AGENTS = {
+    "mappo": ("toy_lights", "pretrain.segment=24"), "mappo_mamujoco": ("toy_dials", "pretrain.segment=24"),
+    "qmix": ("toy_lights",), "facmac_discrete": ("toy_lights",), "facmac": ("toy_dials", "finetune.updates=30"),
+}  # fmt: skip
+SHORT = ("collect.num_envs=4", "collect.warmup_steps=200", "pretrain.env_steps=600", "pretrain.eval_every=200")
+
+
+@pytest.mark.pipeline
+@pytest.mark.long
+@pytest.mark.parametrize("preset", AGENTS)
+def test_every_agent_goes_through_every_stage_and_declares_its_code(preset, tmp_path):
+    project, (env, *overrides) = Project(tmp_path), AGENTS[preset]
+    project.compose(f"agent={preset}", f"env={env}", *SHORT, *overrides)
+    assert project.repro() == list(STAGES)
+    agent = project.read("metrics/evaluate.json")["agent"]
+    assert {name: undeclared(project, name, stages(agent)) for name in STAGES} == dict.fromkeys(STAGES, [])
+    assert set(project.read("metrics/evaluate.json")["auc"]) == {"zeros", "zeros_untuned", "last_seen", "open_loop"}
+    assert "zeros" in (project.root / "reports/index.html").read_text()
+    assert project.repro() == []
+
+
 @pytest.mark.pipeline
 class TestWholePipeline:
     def test_everything_declared_is_there_and_nothing_is_left_over(self, project):
@@ -179,15 +209,11 @@ class TestWholePipeline:
 
     @pytest.mark.parametrize("name", STAGES)
     def test_a_stage_depends_on_all_the_code_that_it_runs(self, project, name):
-        ran = set(json.loads((project.traces / f"{name}.json").read_text())["code"])
-        ran = {file for file in ran if file.startswith(("rmiov2/", "pipelines/"))}
-        code = [dependency for dependency in STAGES[name]["deps"] if dependency.startswith(("rmiov2/", "pipelines/"))]
-        assert f"pipelines/stages/{name.partition('@')[0]}.py" in ran
-        assert [file for file in sorted(ran - CHANGES_NO_RESULT) if not covered(file, code, "/")] == []
+        assert undeclared(project, name, STAGES) == []
 
     def test_no_setting_is_read_by_no_stage(self, project):
         read = {key for name in STAGES for key in json.loads((project.traces / f"{name}.json").read_text())["settings"]}
-        assert sorted(set(known_keys()) - read) == []
+        assert sorted(set(known_keys("rmiov2")) - read) == []
 
     def test_a_second_run_runs_nothing(self, project):
         assert project.repro() == []

@@ -16,7 +16,7 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from synthetic_run import CELLS, robot_scene, smax_scene, write_run
+from synthetic_run import CELLS, robot_scene, smax_scene, without_completion, write_run
 
 from rmiov2.reporting.animation import write_animation
 from rmiov2.reporting.page import build
@@ -167,6 +167,26 @@ def test_an_incomplete_file_names_what_it_lacks(tmp_path: Path) -> None:
         build(tmp_path, tmp_path / "reports")
 
 
+@pytest.mark.parametrize("name", ["metrics/finetune.json", "metrics/ablate/0.5.json"])
+def test_a_team_that_completes_has_an_l_rec(tmp_path: Path, name: str) -> None:
+    write_run(tmp_path)
+    record = json.loads((tmp_path / name).read_text())
+    del record["l_rec"]
+    (tmp_path / name).write_text(json.dumps(record))
+    with pytest.raises(UserError, match="lacks l_rec"):
+        build(tmp_path, tmp_path / "reports", CELLS)
+
+
+def test_a_map_without_beliefs_shows_who_is_blind() -> None:
+    scene = without_completion(smax_scene(np.random.default_rng(3)))
+    with styled():
+        picture = map_picture(scene)
+    agent, times = moments(scene)
+    assert agent is not None and not any(scene["seen"][t][agent] for t in times)
+    assert picture is not None and picture.caption.endswith(f"Agent {agent + 1} (heavy ring) is blind in all of them.")
+    assert all(moment["believed"] is None for moment in json.loads(picture.data)["moments"])
+
+
 def test_the_moments_drawn_are_moments_of_blindness() -> None:
     scene = smax_scene(np.random.default_rng(3))
     agent, times = moments(scene)
@@ -184,9 +204,11 @@ def test_an_empty_belief_is_called_empty() -> None:
     assert picture is not None and "believes no unit to be in sight" in picture.caption
 
 
+@pytest.mark.parametrize("completes", [True, False])
 @pytest.mark.parametrize("make", [smax_scene, robot_scene])
-def test_the_animation_moves_and_is_the_same_again(tmp_path: Path, make: Any) -> None:
+def test_the_animation_moves_and_is_the_same_again(tmp_path: Path, make: Any, completes: bool) -> None:
     scene = make(np.random.default_rng(0), steps=9)
+    scene = scene if completes else without_completion(scene)
     path = write_animation(scene, tmp_path / "a.gif", max_frames=3)
     with Image.open(path) as image:
         frames = []

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
@@ -18,6 +19,8 @@ from rmiov2.evaluation import statistics, sweep
 from rmiov2.evaluation.scene import record_scene, smooth_l1
 from rmiov2.types import UserError
 
+MODES = ("completion", "completion_untuned", "zeros", "last_seen", "open_loop")
+
 
 def settings(episodes: int = 12, num_envs: int = 13) -> Evaluate:
     return Evaluate(
@@ -30,14 +33,13 @@ def settings(episodes: int = 12, num_envs: int = 13) -> Evaluate:
 
 @pytest.fixture(scope="module")
 def swept() -> Any:
-    agents = {"completion": Agent(), "completion_untuned": Agent()}
-    return sweep.evaluate(agents, lambda n: make_env("toy/lights", n), settings(), "reader", seed=3)
+    return sweep.evaluate(Agent(), Agent(), lambda n: make_env("toy/lights", n), settings(), "reader", seed=3)
 
 
 def test_summary_says_what_is_known(swept: Any) -> None:
     summary = swept[1]
     for part in (summary, summary["true_availability"]):
-        assert all(set(part[name]) == set(sweep.MODES) for name in ("performance", "ci95", "auc", "auc_ci95"))
+        assert all(tuple(part[name]) == MODES for name in ("performance", "ci95", "auc", "auc_ci95"))
         assert part["performance"]["completion"][0] == 1 and part["performance"]["completion"][-1] == 0
         assert part["auc"]["zeros"] == pytest.approx(0.25) and part["auc_ci95"]["zeros"] == pytest.approx([0.25, 0.25])
         assert part["ci95"]["zeros"][0] == list(statistics.wilson(12, 12))
@@ -50,7 +52,7 @@ def test_rows_are_complete_and_modes_play_the_same_games(swept: Any) -> None:
     rows = swept[0]
     assert tuple(rows) == sweep.COLUMNS and set(rows["seed"]) == {3}
     for availability in sweep.AVAILABILITIES:
-        for mode in sweep.MODES:
+        for mode in MODES:
             chosen = (rows["mode"] == mode) & (rows["availability"] == availability)
             assert [np.sum(rows["p_loss"][chosen] == p) for p in (0, 0.5, 1)] == [12, 12, 12]
     lost = rows["availability"] == "lost"
@@ -92,8 +94,8 @@ def test_a_file_that_is_not_there_is_named(tmp_path: Path) -> None:
 
 
 def test_continuous_games_have_no_availability_to_leak() -> None:
-    agents = {"completion": StillAgent(), "completion_untuned": StillAgent()}
-    rows, summary = sweep.evaluate(agents, lambda n: make_env("toy/dials", n), settings(episodes=30), "still", 0)
+    still, games = StillAgent(), partial(make_env, "toy/dials")
+    rows, summary = sweep.evaluate(still, still, games, settings(episodes=30), "still", 0)
     assert "true_availability" not in summary and summary["measure"] == "step_return"
     assert summary["auc"]["zeros"] == pytest.approx(0.5, abs=0.02)
     low, high = summary["auc_ci95"]["zeros"]

@@ -368,7 +368,7 @@ def test_no_validation_game_is_a_report_game(inside):
     played = {purpose: set() for purpose in chosen}
     for purpose, seed in chosen.items():
         for _ in range(2):  # the same seed is the same games
-            sweep.play_completion(
+            sweep.play_own(
                 StillAgent(),
                 lambda n, games=played[purpose]: Recorded(make_env("toy/dials", n), games),
                 config.evaluate.model_copy(update={"seed": seed}),

@@ -69,7 +69,7 @@ def test_what_lies_beyond_the_present_row_and_what_is_unknown_is_not_looked_at(l
     assert np.array_equal(one[0], other[0]) and np.array_equal(one[1], other[1])
 
 
-def test_an_agent_that_does_not_reconstruct_acts_on_zeros(lights: RMIOv2) -> None:
+def test_an_agent_that_does_not_reconstruct_acts_on_zeros_and_claims_nothing(lights: RMIOv2) -> None:
     class Plain(RMIOv2):
         capabilities = replace(RMIOv2.capabilities, reconstructs=False)
 
@@ -77,7 +77,10 @@ def test_an_agent_that_does_not_reconstruct_acts_on_zeros(lights: RMIOv2) -> Non
     plain.load_state_dict(lights.state_dict())
     recorded = record(plain, 4, 40, 0.5, mode="zeros")
     act, completed = decide(plain, recorded.windows)
-    assert np.array_equal(act, recorded.act) and np.array_equal(completed, recorded.completed)
+    present = recorded.windows.obs[np.arange(len(act)), recorded.windows.rows - 1]
+    assert np.array_equal(act, recorded.act) and np.isnan(present).any()
+    assert np.array_equal(completed, present, equal_nan=True)
+    assert np.array_equal(np.nan_to_num(completed), recorded.completed)
 
 
 @pytest.mark.parametrize(

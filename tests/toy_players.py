@@ -20,6 +20,7 @@ class Reader:
     """
 
     def __init__(self, num_envs: int, blind: str = "guess") -> None:
+        self.mode = "completion"
         self.blind = 1 if blind == "guess" else WAIT
         self.messages = np.zeros(num_envs, np.int64)
         self.bytes = np.zeros(num_envs, np.int64)
@@ -38,7 +39,9 @@ class Reader:
 class Agent:
     """What the sweep asks of an agent: teams by mode."""
 
-    def team(self, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False) -> Reader:
+    own_mode = "completion"
+
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Reader:
         return Reader(num_envs, "wait" if mode == "zeros" else "guess")
 
 
@@ -55,5 +58,7 @@ class Still:
 
 
 class StillAgent:
-    def team(self, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False) -> Still:
+    own_mode = "completion"
+
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Still:
         return Still(make_env("toy/dials", 1).spec, num_envs)

@@ -31,7 +31,7 @@ class Recorded:
     age: Ints
 
 
-def record(agent: Agent, teams: int, steps: int, p_loss: float, seed: int = 0, mode: str = "completion") -> Recorded:
+def record(agent: Agent, teams: int, steps: int, p_loss: float, seed: int = 0, mode: str | None = None) -> Recorded:
     """Play `steps` rows of `teams` games under loss; a window and the team's own decision for every row."""
     env, rng = make_env(agent.spec.name, teams), np.random.default_rng(seed)
     team, length = agent.team(teams, seed, mode), agent.config.execution.history

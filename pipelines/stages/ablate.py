@@ -17,7 +17,7 @@ from rmiov2.progress import bar, news
 def ablate(config: Config, cell: str) -> Path:
     """metrics/ablate/P.json of p_mask = P; the fine-tuned weights are not kept."""
     from rmiov2.envs.registry import make_env
-    from rmiov2.evaluation.sweep import evaluate_completion
+    from rmiov2.evaluation.sweep import evaluate_own
     from rmiov2.training import finetune as training
 
     settings, label = settings_of(config, cell), f"ablate@{cell}"
@@ -32,7 +32,7 @@ def ablate(config: Config, cell: str) -> Path:
             say=news(label),
         )
         agent = rmiov2.load(resume / "tuned", settings)
-        curve = evaluate_completion(agent, partial(make_env, config.env.name), settings.evaluate, bar(label))
+        curve = evaluate_own(agent, partial(make_env, config.env.name), settings.evaluate, bar(label))
         told: dict[str, Any] = {"p_mask": settings.finetune.p_mask, "episodes": settings.evaluate.episodes}
         told |= {"p_loss": list(settings.evaluate.p_loss), "measure": agent.spec.measure}
         write_json(paths.METRICS / "ablate" / f"{cell}.json", metrics | told | curve)

@@ -25,13 +25,10 @@ def evaluate(config: Config) -> Path:
     from rmiov2.progress import bar
 
     torch.set_num_threads(config.threads)
-    agents = {
-        "completion": rmiov2.load(paths.FINETUNED, config),
-        "completion_untuned": rmiov2.load(paths.PRETRAINED, config),
-    }
+    tuned, untuned = (rmiov2.load(folder, config) for folder in (paths.FINETUNED, paths.PRETRAINED))
     make = partial(make_env, config.env.name)
-    rows, summary = sweep.evaluate(agents, make, config.evaluate, config.agent.name, config.seed, bar)
-    write_json(paths.RESULTS / "scene.json", record(config, agents["completion"]))
+    rows, summary = sweep.evaluate(tuned, untuned, make, config.evaluate, config.agent.name, config.seed, bar)
+    write_json(paths.RESULTS / "scene.json", record(config, tuned))
     sweep.write_rows(rows, paths.RESULTS / "episodes.parquet")
     write_curves(summary)
     write_json(paths.METRICS / "evaluate.json", summary)

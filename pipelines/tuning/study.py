@@ -241,13 +241,18 @@ def attempt(study: Study, plan: Plan, config: Config) -> None:
 
 
 class _Watch:
-    """Writes down L_rec after every round and, with one objective, prunes: never the trial that others are held to."""
+    """Writes down L_rec after every round and, with one objective, prunes: never the trial that others are held to.
+
+    A trial without L_rec is never pruned.
+    """
 
     def __init__(self, trial: Trial, prunes: bool) -> None:
         self.trial, self.prunes = trial, prunes and not trial.user_attrs.get("default")
         self.l_rec: list[float] = []
 
-    def __call__(self, done: int, l_rec: float) -> None:
+    def __call__(self, done: int, l_rec: float | None) -> None:
+        if l_rec is None:
+            return
         self.l_rec.append(l_rec)
         self.trial.set_user_attr("l_rec", self.l_rec)
         if self.prunes:

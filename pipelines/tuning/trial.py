@@ -1,7 +1,7 @@
 """What one trial runs: the library's own stages in this process, on the data that DVC keeps, in a folder of its own.
 
-A trial never touches what `dvc repro` makes. Its score is the AUC of completion on validation games; those of the
-report, of validation and of confirmation are three sets with seeds of their own.
+A trial never touches what `dvc repro` makes. Its score is the AUC of the team's own answer to lost observations, on
+validation games; those of the report, of validation and of confirmation are three sets with seeds of their own.
 """
 
 from __future__ import annotations
@@ -30,7 +30,8 @@ BEGINS = {"masking": "finetune", "smoothing": "pretrain"}
 VALIDATION, CONFIRMATION = "validation", "confirmation"
 
 Games = list[list[float]]  # [rate of p_loss][episode], what each adds to the measure
-Watch = Callable[[int, float], None]  # rounds of fine-tuning that are done, and L_rec after them
+# Rounds of fine-tuning that are done, and L_rec after them: None of an agent that does not reconstruct.
+Watch = Callable[[int, float | None], None]
 
 
 @dataclass(frozen=True)
@@ -117,8 +118,9 @@ def _finetune(config: Config, folder: Path, pretrained: Path, replay: Path, watc
 
     l_rec: list[float] = []
 
-    def keep(done: int, value: float) -> None:
-        l_rec.append(value)
+    def keep(done: int, value: float | None) -> None:
+        if value is not None:
+            l_rec.append(value)
         watch(done, value)
 
     say, resume = news(f"trial {folder.name}: finetune"), folder / "resume" / "finetune"
@@ -143,7 +145,7 @@ def play(config: Config, folder: Path, purpose: str) -> Games:
     chosen = config.evaluate.model_copy(update={"seed": games_seed(config, purpose)})
     agent = rmiov2.load(folder / "finetune", config)
     shown = bar(f"trial {folder.name}: {purpose}")
-    _, games = sweep.play_completion(agent, partial(rmiov2.make_env, config.env.name), chosen, shown)
+    _, games = sweep.play_own(agent, partial(rmiov2.make_env, config.env.name), chosen, shown)
     return [values.tolist() for values in games]
 
 

@@ -37,6 +37,8 @@ class Agent(ABC):
     capabilities: Capabilities
     config: Config
     spec: EnvSpec
+    env_steps = 0  # that it has learned from; exploration that fades reads it
+    updates = 0  # gradient updates, of the world model or of whatever stands in its place
 
     @abstractmethod
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None: ...
@@ -63,7 +65,8 @@ class Agent(ABC):
     ) -> Metrics:
         """Learn from the replay: so many world-model updates, then so many policy rounds (Algorithm 1).
 
-        scale multiplies learning rates and entropy. With a mask (Algorithm 2), what it hides is blanked in M's input.
+        Without a world model: so many updates of Q and actor. On-policy: so many rounds on all that the replay holds.
+        scale multiplies learning rates and entropy. With a mask (Algorithm 2), what it hides is blanked in the input.
         """
 
     def reconstruction_error(self, batch: Batch, seen: Bools) -> float:
@@ -78,8 +81,14 @@ class Agent(ABC):
         """The same of every team at every row up to the longest window's present, (B, T, N, O) and (B, T, N, A)."""
         raise UserError(f"{type(self).__name__} does not reconstruct observations")
 
-    def team(self, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False) -> Team:
-        """num_envs teams that act under observation loss."""
+    @property
+    def own_mode(self) -> str:
+        """Its own answer to a lost observation: the mode of its teams, and the headline of its evaluation."""
+        return "completion" if self.capabilities.reconstructs else "zeros"
+
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Team:
+        """num_envs teams that act under observation loss; mode None: the agent's own."""
+        mode = self.own_mode if mode is None else mode
         if mode == "completion" and not self.capabilities.reconstructs:
             raise UserError(f"{type(self).__name__} cannot reconstruct observations; choose mode zeros or last_seen")
         return Team(self, num_envs, seed, mode, true_availability)

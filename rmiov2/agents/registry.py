@@ -2,21 +2,22 @@
 
 from __future__ import annotations
 
-import difflib
 import importlib
 
 from rmiov2.agents.base import Agent, refuse_mismatch
 from rmiov2.config import Config
-from rmiov2.types import EnvSpec, UserError
+from rmiov2.types import EnvSpec
 
-AGENTS = {"rmiov2": "rmiov2.agents.rmiov2:RMIOv2"}
+AGENTS = {
+    "rmiov2": "rmiov2.agents.rmiov2:RMIOv2",
+    "mappo": "rmiov2.agents.mappo:MAPPO",
+    "qmix": "rmiov2.agents.qmix:QMIX",
+    "facmac": "rmiov2.agents.facmac:FACMAC",
+}
 
 
 def agent_class(name: str) -> type[Agent]:
-    """The class of a method; raises UserError that names the nearest if there is none."""
-    if name not in AGENTS:
-        nearest = difflib.get_close_matches(name, AGENTS, n=1, cutoff=0.0)[0]
-        raise UserError(f"unknown agent {name!r}; did you mean {nearest}? There are: {', '.join(AGENTS)}")
+    """The class of a method that the settings name."""
     module, attribute = AGENTS[name].split(":")
     return getattr(importlib.import_module(module), attribute)  # type: ignore[no-any-return]
 

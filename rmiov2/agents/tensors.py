@@ -1,4 +1,4 @@
-"""Between numpy batches and torch, and the named averages of an update."""
+"""Between numpy batches and torch, a gradient step, and the named averages of an update."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from rmiov2.types import Batch, UserError
 
@@ -18,6 +18,17 @@ def to_torch(batch: Batch, device: torch.device) -> dict[str, Tensor]:
         if name in tensors:
             tensors[name] = tensors[name].float()
     return tensors
+
+
+def gradient_step(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, clip: float, lr: float) -> Tensor:
+    """One step of this module alone down the loss at rate lr, the gradient's norm clipped; the norm before."""
+    optimiser.param_groups[0]["lr"] = lr
+    optimiser.zero_grad(set_to_none=True)
+    parameters = list(module.parameters())
+    loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
+    norm = nn.utils.clip_grad_norm_(parameters, clip)
+    optimiser.step()
+    return norm
 
 
 class Averages:

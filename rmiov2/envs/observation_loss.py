@@ -8,7 +8,7 @@ from typing import get_args
 import numpy as np
 
 from rmiov2.config import Pattern
-from rmiov2.envs.base import Env
+from rmiov2.envs.base import Env, blank, legalise
 from rmiov2.seeding import derive
 from rmiov2.types import Actions, Bools, Floats, Step, UserError
 
@@ -103,6 +103,36 @@ class ObservationLoss(Env):
 
     def _mark(self, step: Step) -> Step:
         return replace(step, seen=step.seen & self._losses.draw(step.first))
+
+    def close(self) -> None:
+        """Close the environment inside."""
+        self.env.close()
+
+
+class Blinded(Env):
+    """An environment whose players cannot look behind the loss, as a team at work cannot: what a policy learns from.
+
+    Lost observations are zeros, masks that were lost with them all true, and an illegal choice becomes an idle one.
+    """
+
+    def __init__(self, env: ObservationLoss) -> None:
+        self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
+        self._avail: Bools | None = None
+
+    def reset(self, seed: int | None = None) -> Step:
+        """Start a new episode in every row; see ObservationLoss.reset."""
+        return self._blank(self.env.reset(seed))
+
+    def step(self, act: Actions) -> Step:
+        """Play act, or what becomes of it."""
+        if self._avail is not None:
+            act = legalise(act.astype(np.int64), self._avail, self.spec)
+        return self._blank(self.env.step(act))
+
+    def _blank(self, step: Step) -> Step:
+        self._avail = step.avail
+        told = None if step.avail is None else step.avail | ~step.seen[..., None]
+        return replace(step, obs=blank(step.obs, step.seen), avail=told)
 
     def close(self) -> None:
         """Close the environment inside."""

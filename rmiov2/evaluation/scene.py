@@ -1,4 +1,4 @@
-"""One episode told step by step: the truth, who saw it, what the others believed, and the reward they learn from."""
+"""One episode told step by step: the truth, who saw it, and, of a team that completes, what the blind believed."""
 
 from __future__ import annotations
 
@@ -18,8 +18,9 @@ SERIES = 6  # columns of the observation that are told
 
 
 class Believer(Team, Protocol):
-    """A team that says what it acted on."""
+    """A team that says what stands in for lost observations, and what it acted on."""
 
+    mode: str
     completed: Floats  # (B, N, O)
 
 
@@ -68,13 +69,15 @@ def record_scene(
     """results/scene.json: the first episode of row 0, one entry per step that was acted in; JSON-ready, deterministic.
 
     error is the sum over an agent's columns of SmoothL1 between what it acted on and the truth: 0 for one that saw.
-    map is null and kind "series" where the environment has no map.
+    map is null and kind "series" where the environment has no map. Without completion nobody believes, errs, talks, or
+    learns a reward trend, which is a world model's target: those parts are left out.
     """
     filmed = Filmed(env)
     played, completed, messages = _play_row(ObservationLoss(filmed, pattern, p_loss), team, derive(seed, "scene"))
     truth = np.stack([turn.step.obs[0] for turn in played])
     rewards = np.asarray([turn.after.rew[0] for turn in played], dtype=np.float32)
-    trend, half_width = reward_trend(rewards)
+    completes = team.mode == "completion"
+    believed = completed if completes else None
     return {
         "env": env.spec.name,
         "measure": env.spec.measure,
@@ -83,13 +86,16 @@ def record_scene(
         "kind": "smax" if isinstance(env, Mapped) else "series",
         "agents": env.spec.num_agents,
         "seen": [turn.step.seen[0].tolist() for turn in played],
-        "error": _rounded(smooth_l1(completed, truth).sum(axis=-1)),
-        "messages": messages,
+        **({"error": _rounded(smooth_l1(completed, truth).sum(axis=-1)), "messages": messages} if completes else {}),
         "won": bool(played[-1].after.won[0]),
-        "map": _map(env, filmed.frames[:-1], completed, truth) if isinstance(env, Mapped) else None,
-        "series": _series(env, truth, completed),
-        "reward": {"raw": _rounded(rewards), "trend": _rounded(trend), "half_width": np.asarray(half_width).tolist()},
+        "map": _map(env, filmed.frames[:-1], believed, truth) if isinstance(env, Mapped) else None,
+        "series": _series(env, truth, believed),
+        "reward": {"raw": _rounded(rewards), **(_trend(*reward_trend(rewards)) if completes else {})},
     }
+
+
+def _trend(trend: Floats, half_width: Ints) -> dict[str, Any]:
+    return {"trend": _rounded(trend), "half_width": np.asarray(half_width).tolist()}
 
 
 def _play_row(env: Env, team: Believer, seed: int) -> tuple[list[Turn], Floats, list[int]]:
@@ -110,13 +116,13 @@ def smooth_l1(got: Floats, truth: Floats) -> Floats:
     return cast(Floats, np.where(distance < 1, 0.5 * distance**2, distance - 0.5))
 
 
-def _map(env: Mapped, frames: list[Any], completed: Floats, truth: Floats) -> dict[str, Any]:
+def _map(env: Mapped, frames: list[Any], believed: Floats | None, truth: Floats) -> dict[str, Any]:
     width, height = env.map_size
     return {
         "width": float(width),
         "height": float(height),
         "units": [_standing(units) for units in frames],
-        "believed": _views(env, completed),
+        **({} if believed is None else {"believed": _views(env, believed)}),
         "true_view": _views(env, truth),
     }
 
@@ -143,7 +149,7 @@ def _view(positions: Any, health: Any, visible: Any) -> list[dict[str, Any]]:
     return [{"x": x, "y": y, "health": h, "visible": seen} for (x, y), h, seen in units]
 
 
-def _series(env: Env, truth: Floats, completed: Floats) -> dict[str, Any]:
+def _series(env: Env, truth: Floats, believed: Floats | None) -> dict[str, Any]:
     """The columns, among those that every agent has, that move most over the episode."""
     common = min(env.spec.obs_widths)
     movement = truth[..., :common].std(axis=0).mean(axis=0)
@@ -151,7 +157,7 @@ def _series(env: Env, truth: Floats, completed: Floats) -> dict[str, Any]:
     return {
         "names": [f"obs[{column}]" for column in chosen],
         "truth": _rounded(truth[..., chosen]),
-        "reconstruction": _rounded(completed[..., chosen]),
+        **({} if believed is None else {"reconstruction": _rounded(believed[..., chosen])}),
     }
 
 

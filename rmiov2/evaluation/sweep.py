@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -13,11 +13,11 @@ from rmiov2.config import Evaluate
 from rmiov2.envs.base import Env
 from rmiov2.evaluation import controls, statistics
 from rmiov2.evaluation.episodes import Columns, Progress, Team, performances, play
+from rmiov2.evaluation.modes import UNTUNED, modes_played, own_mode
 from rmiov2.files import replace_file
 from rmiov2.seeding import derive
 from rmiov2.types import Floats, UserError
 
-MODES = ("completion", "completion_untuned", "zeros", "last_seen", "open_loop")
 RANDOM = "random"  # rows at p_loss = 0, told what is available: the same for both availabilities, so played once
 AVAILABILITIES = ("lost", "true")  # of blind agents; lost is the headline measure
 COLUMNS = (
@@ -31,13 +31,17 @@ Strata = list[list[statistics.Values]]  # [rate][seed] the performances of the e
 
 
 class Playable(Protocol):
-    """An agent that can be sent to play: Agent.team."""
+    """An agent that can be sent to play: see rmiov2.agents.base.Agent."""
 
-    def team(self, num_envs: int, seed: int, mode: str = ..., true_availability: bool = ...) -> Team: ...
+    @property
+    def own_mode(self) -> str: ...
+
+    def team(self, num_envs: int, seed: int, mode: str | None = ..., true_availability: bool = ...) -> Team: ...
 
 
 def evaluate(
-    agents: Mapping[str, Playable],
+    tuned: Playable,
+    untuned: Playable,
     make_env: Callable[[int], Env],
     settings: Evaluate,
     agent: str,
@@ -46,38 +50,35 @@ def evaluate(
 ) -> tuple[Columns, dict[str, Any]]:
     """Play every mode over settings.p_loss: the rows, and summarise(rows).
 
-    agents: "completion", the fine-tuned agent, and "completion_untuned", the one before; zeros, last_seen and the
-    recordings of open_loop are played with the first, whose policy fine-tuning left alone. make_env(num_envs) makes one
-    environment, in which all rates play side by side. agent and seed (of the training) name the rows. All modes play
-    the same seeds, settings.seed; progress(label) is called for each mode.
+    tuned, untuned: the agent after masked fine-tuning and before; the second plays the agent's own mode alone, the
+    first everything else. make_env(num_envs) makes one environment, in which all rates play side by side. agent and
+    seed (of the training) name the rows. All modes play the same seeds, settings.seed; progress(label) is called for
+    each mode.
     """
-    for name in ("completion", "completion_untuned"):
-        if name not in agents:
-            raise UserError(f"agents: got {sorted(agents)}, expected completion and completion_untuned")
     env = make_env(rows_of(settings))
     try:
-        parts = _play_all(_Sweep(agents, env, settings), progress)
+        parts = _play_all(_Sweep(tuned, env, settings, untuned), progress)
         rows = _label(parts, agent, env, seed, settings.pattern)
     finally:
         env.close()
     return rows, summarise(rows, settings.bootstrap)
 
 
-def evaluate_completion(
+def evaluate_own(
     agent: Playable, make_env: Callable[[int], Env], settings: Evaluate, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Completion alone, on the games that evaluate plays: {"performance", "ci95": [per p_loss], "auc", "auc_ci95"}."""
-    measure, games = play_completion(agent, make_env, settings, progress)
+    """Its own mode alone, on the games that evaluate plays: {"performance", "ci95": [by p_loss], "auc", "auc_ci95"}."""
+    measure, games = play_own(agent, make_env, settings, progress)
     return _curve(np.asarray(settings.p_loss), [[values] for values in games], measure, settings.bootstrap)
 
 
-def play_completion(
+def play_own(
     agent: Playable, make_env: Callable[[int], Env], settings: Evaluate, progress: Progress | None = None
 ) -> tuple[str, list[statistics.Values]]:
     """The measure, and by p_loss the performances of the episodes: one order of games for every agent."""
     env = make_env(rows_of(settings))
     try:
-        played = _Sweep({"completion": agent}, env, settings).play("completion", False, progress)
+        played = _Sweep(agent, env, settings).play(agent.own_mode, False, progress)
     finally:
         env.close()
     values = performances(played, env.spec.measure)
@@ -94,17 +95,17 @@ Part = tuple[str, str, Columns]  # mode, availability, episodes
 
 
 class _Sweep:
-    """The agents, the environment and the settings that every mode shares."""
+    """The agent, the environment and the settings that every mode shares, and the agent as it was before tuning."""
 
-    def __init__(self, agents: Mapping[str, Playable], env: Env, settings: Evaluate) -> None:
-        self.agents, self.env, self.settings = agents, env, settings
+    def __init__(self, agent: Playable, env: Env, settings: Evaluate, untuned: Playable | None = None) -> None:
+        self.agent, self.untuned, self.env, self.settings = agent, untuned or agent, env, settings
         self.rates = np.repeat(np.asarray(settings.p_loss), env.num_envs // len(settings.p_loss))
         self.team_seed = derive(settings.seed, "team")
 
     @cached_property
     def tables(self) -> Floats:
         """The candidates of the open-loop control, read off the policy with full sight."""
-        team = self.agents["completion"].team(self.env.num_envs, self.team_seed)
+        team = self.agent.team(self.env.num_envs, self.team_seed)
         return controls.candidates_of(self.env, team, self.settings.episodes, self.settings.seed)
 
     def team(self, mode: str, true_availability: bool) -> Team:
@@ -112,9 +113,7 @@ class _Sweep:
         if mode == "open_loop":
             settings = self.settings
             return controls.fit_open_loop(self.env, self.tables, settings.episodes, settings.seed, true_availability)
-        untuned = mode == "completion_untuned"
-        agent = self.agents["completion_untuned" if untuned else "completion"]
-        rule = "completion" if untuned else mode
+        agent, rule = (self.untuned if mode.endswith(UNTUNED) else self.agent), mode.removesuffix(UNTUNED)
         return agent.team(self.env.num_envs, self.team_seed, mode=rule, true_availability=true_availability)
 
     def play(self, mode: str, true_availability: bool, progress: Progress | None) -> Columns:
@@ -128,7 +127,7 @@ class _Sweep:
 def _play_all(sweep: _Sweep, progress: Callable[[str], Progress] | None) -> list[Part]:
     parts = []
     for availability in AVAILABILITIES if sweep.env.spec.discrete else AVAILABILITIES[:1]:
-        for mode in MODES:
+        for mode in modes_played(sweep.agent.own_mode):
             shown = progress(f"{mode}, availability {availability}") if progress else None
             parts.append((mode, availability, sweep.play(mode, availability == "true", shown)))
     rand = controls.play_random(sweep.env, sweep.settings.episodes, sweep.settings.seed)
@@ -157,23 +156,24 @@ def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
     _only(rows, "pattern")
     uniform = rows["mode"] == RANDOM
     random = float(performances(_where(rows, uniform), _only(rows, "measure")).mean())
+    modes = modes_played(own_mode(rows["mode"]))
     lost, true = (~uniform & (rows["availability"] == availability) for availability in AVAILABILITIES)
-    summary = _summarise(_where(rows, lost), random, resamples)
+    summary = _summarise(_where(rows, lost), modes, random, resamples)
     if true.any():
-        summary["true_availability"] = _summarise(_where(rows, true), random, resamples)
+        summary["true_availability"] = _summarise(_where(rows, true), modes, random, resamples)
     return summary
 
 
-def _summarise(rows: Columns, random: float, resamples: int) -> dict[str, Any]:
+def _summarise(rows: Columns, modes: tuple[str, ...], random: float, resamples: int) -> dict[str, Any]:
     measure = _only(rows, "measure")
-    grid = np.unique(rows["p_loss"][rows["mode"] == MODES[0]])
-    strata = {mode: _strata(_where(rows, rows["mode"] == mode), grid, measure) for mode in MODES}
+    grid = np.unique(rows["p_loss"][rows["mode"] == modes[0]])
+    strata = {mode: _strata(_where(rows, rows["mode"] == mode), grid, measure) for mode in modes}
     curves = {mode: _curve(grid, curve, measure, resamples) for mode, curve in strata.items()}
     return {
         "env": _only(rows, "env"),
         "agent": _only(rows, "agent"),
         "measure": measure,
-        "episodes": sum(len(values) for values in strata[MODES[0]][0]),
+        "episodes": sum(len(values) for values in strata[modes[0]][0]),
         "p_loss": grid.tolist(),
         **{name: {mode: curve[name] for mode, curve in curves.items()} for name in CURVE},
         "random": random,

@@ -39,9 +39,7 @@ class Team:
     messages, bytes (B,) count what completion cost since each episode began; completed (B, N, O) is what was acted on.
     """
 
-    def __init__(
-        self, agent: Player, num_envs: int, seed: int, mode: str = "completion", true_availability: bool = False
-    ) -> None:
+    def __init__(self, agent: Player, num_envs: int, seed: int, mode: str, true_availability: bool = False) -> None:
         if mode not in MODES:
             raise UserError(f"got mode {mode!r}, expected one of {', '.join(MODES)}")
         self.agent, self.num_envs, self.mode, self.true_availability = agent, num_envs, mode, true_availability

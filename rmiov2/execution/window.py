@@ -63,11 +63,11 @@ def shapes(spec: EnvSpec, steps: int) -> dict[str, tuple[int, ...]]:
 
 
 def decide(agent: Decider, window: Window) -> tuple[Actions, Floats]:
-    """The greedy joint action (B, N) or (B, N, A), and the observations (B, N, O) that it was chosen on.
+    """The greedy joint action (B, N) or (B, N, A), and the present observations (B, N, O), own or reconstructed.
 
     A blind agent's choice may be illegal, since its mask was lost too: the caller turns it into what the game does with
-    it (rmiov2.envs.base.legalise). Lost observations are reconstructed, or zeros where the agent does not reconstruct.
-    Raises UserError for a window that cannot be one.
+    it (rmiov2.envs.base.legalise). An agent that does not reconstruct acts on zeros where an observation was lost; it
+    claims nothing by that, so the observation stays NaN. Raises UserError for a window that cannot be one.
     """
     refuse_impossible(window, agent.spec, agent.config.execution.history)
     history = _history(window, agent.spec)
@@ -82,6 +82,8 @@ def decide(agent: Decider, window: Window) -> tuple[Actions, Floats]:
         act, memory = agent.act(memory, completed[:, t], mask, first, rng, greedy=True)
         chosen = act if chosen is None else np.where(last.reshape(-1, *[1] * (act.ndim - 1)), act, chosen)
     assert chosen is not None
+    if not agent.capabilities.reconstructs:
+        completed = np.where(history.seen[..., None], completed, np.float32(np.nan))
     return chosen, completed[present]
 
 

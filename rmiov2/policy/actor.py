@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmiov2 import config
+from rmiov2.policy.exploration import gumbel
 from rmiov2.types import EnvSpec
 
 LOG_STD_RANGE = (-2.5, 0.5)
@@ -16,24 +18,18 @@ LOG_STD_RANGE = (-2.5, 0.5)
 INITIAL_LOG_STD = -0.5
 
 
-class Actor(nn.Module):
-    """Discrete: masked categorical over A. Continuous: diagonal Gaussian, clipped to [-1, 1] where it is played."""
+class Choices(nn.Module):
+    """From what a network says to actions. Discrete: masked categorical over A. Continuous: diagonal Gaussian.
+
+    log_std (N, A), None where actions are discrete, is the heir's to set, after its networks.
+    """
 
     width_mask: Tensor
+    log_std: nn.Parameter | None
 
     def __init__(self, settings: config.Policy, spec: EnvSpec) -> None:
         super().__init__()
         self.settings, self.spec = settings, spec
-        hidden, inputs = settings.hidden, spec.obs_dim + (spec.num_agents if settings.agent_ids else 0)
-        self.body = nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU())
-        self.memory = nn.GRU(hidden, hidden, batch_first=True)
-        self.norm = nn.LayerNorm(hidden)
-        self.head = nn.Linear(hidden, spec.act_dim)
-        nn.init.orthogonal_(self.head.weight, gain=0.01)
-        nn.init.zeros_(self.head.bias)
-        self.log_std = (
-            None if spec.discrete else nn.Parameter(torch.full((spec.num_agents, spec.act_dim), INITIAL_LOG_STD))
-        )
         widths = torch.tensor(spec.act_widths)[:, None] > torch.arange(spec.act_dim)
         self.register_buffer("width_mask", widths.float(), persistent=False)  # (N, A)
 
@@ -41,15 +37,12 @@ class Actor(nn.Module):
         """An empty memory, (teams, N, hidden)."""
         return torch.zeros(teams, self.spec.num_agents, self.settings.hidden, device=self.width_mask.device)
 
-    def unroll(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
-        """Logits or means (M, T, N, A) and the memory after every step (M, T, N, hidden), of obs (M, T, N, O)."""
-        m, t, n, _ = obs.shape
-        if self.settings.agent_ids:
-            obs = torch.cat([obs, torch.eye(n, device=obs.device).expand(m, t, n, n)], -1)
-        x = self.body(obs).transpose(1, 2).reshape(m * n, t, -1)
-        out, _ = self.memory(x, memory.reshape(1, m * n, -1))
-        out = out.view(m, n, t, -1).transpose(1, 2)
-        return self.head(self.norm(out)), out
+    def named(self, obs: Tensor) -> Tensor:
+        """obs (..., N, O) with each agent's one-hot index behind it, if settings say so."""
+        n = self.spec.num_agents
+        if not self.settings.agent_ids:
+            return obs
+        return torch.cat([obs, torch.eye(n, device=obs.device).expand(*obs.shape[:-1], n)], -1)
 
     def log_probs(self, logits: Tensor, avail: Tensor) -> Tensor:
         """(..., A): of every action; exactly -inf for what avail (..., A) forbids."""
@@ -64,7 +57,12 @@ class Actor(nn.Module):
         """What makes a draw of it: Gumbel noise for discrete actions, normal for continuous, of the shape of `out`."""
         if not self.spec.discrete:
             return torch.randn(shape, generator=generator)
-        return -torch.log(-torch.log(torch.rand(shape, generator=generator).clamp(1e-7, 1 - 1e-7)))
+        return gumbel(shape, generator)
+
+    def noise_from(self, rng: np.random.Generator, shape: torch.Size) -> Tensor:
+        """The same from the generator of the play."""
+        drawn = rng.standard_normal(shape) if not self.spec.discrete else rng.gumbel(size=shape)
+        return torch.from_numpy(drawn.astype(np.float32))
 
     def draw(self, out: Tensor, avail: Tensor | None, noise: Tensor | None) -> Tensor:
         """An action per agent, (..., N) or (..., N, A), of out (..., N, A); the likeliest without noise."""
@@ -98,6 +96,34 @@ class Actor(nn.Module):
             return -(log_probs.exp() * log_probs.masked_fill(~avail, 0.0)).sum(-1)
         gaussian = self.std().log() + 0.5 * math.log(2 * math.pi * math.e)
         return (gaussian * self.width_mask).sum(-1).expand(out.shape[:-1])
+
+
+def initial_log_std(spec: EnvSpec) -> nn.Parameter | None:
+    """(N, A), or None where actions are discrete."""
+    return None if spec.discrete else nn.Parameter(torch.full((spec.num_agents, spec.act_dim), INITIAL_LOG_STD))
+
+
+class Actor(Choices):
+    """The recurrent actor that learns in imagination; its continuous actions are clipped to [-1, 1] when played."""
+
+    def __init__(self, settings: config.Policy, spec: EnvSpec) -> None:
+        super().__init__(settings, spec)
+        hidden, inputs = settings.hidden, spec.obs_dim + (spec.num_agents if settings.agent_ids else 0)
+        self.body = nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU())
+        self.memory = nn.GRU(hidden, hidden, batch_first=True)
+        self.norm = nn.LayerNorm(hidden)
+        self.head = nn.Linear(hidden, spec.act_dim)
+        nn.init.orthogonal_(self.head.weight, gain=0.01)
+        nn.init.zeros_(self.head.bias)
+        self.log_std = initial_log_std(spec)
+
+    def unroll(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits or means (M, T, N, A) and the memory after every step (M, T, N, hidden), of obs (M, T, N, O)."""
+        m, t, n, _ = obs.shape
+        x = self.body(self.named(obs)).transpose(1, 2).reshape(m * n, t, -1)
+        out, _ = self.memory(x, memory.reshape(1, m * n, -1))
+        out = out.view(m, n, t, -1).transpose(1, 2)
+        return self.head(self.norm(out)), out
 
 
 def playable(act: Tensor, discrete: bool) -> Tensor:

@@ -29,9 +29,9 @@ class ValueNorm(nn.Module):
     square: Tensor
     debias: Tensor
 
-    def __init__(self, enabled: bool, decay: float = 0.99) -> None:
+    def __init__(self, enabled: bool, decay: float = 0.99, least: float = 1e-4) -> None:
         super().__init__()
-        self.enabled, self.decay = enabled, decay
+        self.enabled, self.decay, self.least = enabled, decay, least
         for name in ("mean", "square", "debias"):
             self.register_buffer(name, torch.zeros(()))
 
@@ -42,11 +42,11 @@ class ValueNorm(nn.Module):
             getattr(self, name).mul_(self.decay).add_(value, alpha=1 - self.decay)
 
     def moments(self) -> tuple[Tensor, Tensor]:
-        """Mean and deviation, the latter never below 0.01."""
+        """Mean and deviation, whose square is never below `least`."""
         if not self.enabled or self.debias == 0:
             return torch.zeros_like(self.mean), torch.ones_like(self.mean)
         mean = self.mean / self.debias
-        return mean, (self.square / self.debias - mean**2).clamp(min=1e-4).sqrt()
+        return mean, (self.square / self.debias - mean**2).clamp(min=self.least).sqrt()
 
     def normalise(self, returns: Tensor) -> Tensor:
         """Returns in the critic's units."""

@@ -1,10 +1,11 @@
-"""What masking is worth: the area under the curve and L_rec over p_mask (RMIOv2, table 2 and figure 14)."""
+"""What masking is worth: the area under the curve, and L_rec if there is one, over p_mask (table 2 and figure 14)."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 
 from rmiov2.reporting.style import CYCLE, Picture, canvas, csv_bytes, png
@@ -12,14 +13,11 @@ from rmiov2.reporting.words import count, decimals_of, interval, number, probabi
 
 
 def ablation_picture(cells: Sequence[Mapping[str, Any]], evaluate: Mapping[str, Any]) -> Picture | None:
-    """Two panels over p_mask, AUC with its interval and L_rec; None without cells. cells: metrics/ablate/*.json."""
+    """Panels over p_mask, AUC with its interval and L_rec; None without cells. cells: metrics/ablate/*.json."""
     if not cells:
         return None
     cells = sorted(cells, key=lambda cell: float(cell["p_mask"]))
-    figure = canvas(height=4.2)
-    above, below = figure.subplots(2, 1, sharex=True)
-    _auc_panel(above, cells)
-    _l_rec_panel(below, cells)
+    errs = all("l_rec" in cell for cell in cells)
     digits = decimals_of(evaluate)
     said = "; ".join(
         f"{number(cell['auc'], digits)} {interval(cell['auc_ci95'], digits)} at {probability(cell['p_mask'])}"
@@ -27,14 +25,29 @@ def ablation_picture(cells: Sequence[Mapping[str, Any]], evaluate: Mapping[str, 
     )
     caption = (
         f"The same pre-trained team, fine-tuned with {count(cells[0]['updates'])} updates at each masking rate and "
-        f"played {count(cells[0]['episodes'])} episodes per p_loss: area under the curve {said}. L_rec on lost agents "
-        f"was {significant(cells[0]['l_rec']['before'])} before. The main result has more updates."
+        f"played {count(cells[0]['episodes'])} episodes per p_loss: area under the curve {said}. "
+        + (f"L_rec on lost agents was {significant(cells[0]['l_rec']['before'])} before. " if errs else "")
+        + "The main result has more updates."
     )
-    header = ("p_mask", "auc", "lo", "hi", "l_rec")
-    rows = [(c["p_mask"], c["auc"], *c["auc_ci95"], c["l_rec"]["after"]) for c in cells]
-    alt = "Two line charts over the masking rate: area under the curve with intervals, and reconstruction error."
+    header = ("p_mask", "auc", "lo", "hi", *(("l_rec",) if errs else ()))
+    rows = [(c["p_mask"], c["auc"], *c["auc_ci95"], *((c["l_rec"]["after"],) if errs else ())) for c in cells]
+    alt = "Line chart over the masking rate: area under the curve with intervals."
+    if errs:
+        alt = "Two line charts over the masking rate: area under the curve with intervals, and reconstruction error."
     data = csv_bytes(header, rows)
-    return Picture("ablation", "What masking is worth", caption, alt, png(figure), "ablation.csv", data)
+    return Picture("ablation", "What masking is worth", caption, alt, _drawn(cells, errs), "ablation.csv", data)
+
+
+def _drawn(cells: Sequence[Mapping[str, Any]], errs: bool) -> bytes:
+    figure = canvas(height=4.2) if errs else canvas(height=2.4)
+    panels = np.ravel(figure.subplots(2 if errs else 1, 1, sharex=True, squeeze=False))
+    _auc_panel(panels[0], cells)
+    if errs:
+        _l_rec_panel(panels[1], cells)
+    rates = [cell["p_mask"] for cell in cells]
+    panels[-1].set_xticks(rates, [probability(rate) for rate in rates])
+    panels[-1].set_xlabel("masking rate of the fine-tuning, $p_{mask}$")
+    return png(figure)
 
 
 def _auc_panel(axes: Axes, cells: Sequence[Mapping[str, Any]]) -> None:
@@ -50,6 +63,4 @@ def _l_rec_panel(axes: Axes, cells: Sequence[Mapping[str, Any]]) -> None:
     rates = [cell["p_mask"] for cell in cells]
     axes.plot(rates, [cell["l_rec"]["after"] for cell in cells], "s-", color=CYCLE[1], mec="white", mew=0.7)
     axes.set_ylim(bottom=0)
-    axes.set_xticks(rates, [probability(rate) for rate in rates])
     axes.set_title("$L_{rec}$ on lost agents")
-    axes.set_xlabel("masking rate of the fine-tuning, $p_{mask}$")

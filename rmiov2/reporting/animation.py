@@ -57,7 +57,7 @@ def _images(scene: Scene, times: range) -> Iterator[Image.Image]:
 def _map_figure(scene: Scene) -> Figure:
     figure = canvas(5.6, 5.5 * shape_of(_frame(scene)) + 1.2)
     figure.add_subplot()
-    figure.legend(handles=legend_handles(), loc="outside lower center", ncols=3, columnspacing=1.6)
+    figure.legend(handles=legend_handles(scene), loc="outside lower center", ncols=3, columnspacing=1.6)
     return figure
 
 
@@ -84,13 +84,14 @@ def _series_figure(scene: Scene) -> Figure:
 
 def _paint_series(figure: Figure, scene: Scene, t: int) -> None:
     truth = np.asarray(scene["series"]["truth"], dtype=float)[:, :, 0]
-    guess = np.asarray(scene["series"]["reconstruction"], dtype=float)[:, :, 0]
-    seen = np.asarray(scene["seen"], dtype=bool)
+    told, seen = "reconstruction" in scene["series"], np.asarray(scene["seen"], dtype=bool)
+    guess = np.asarray(scene["series"]["reconstruction"], dtype=float)[:, :, 0] if told else np.full_like(truth, np.nan)
     for agent, axes in enumerate(figure.axes):
         _running_series(axes, truth[:, agent], guess[:, agent], ~seen[:, agent], t)
         axes.set_ylabel(f"agent {agent + 1}")
         axes.label_outer()
-    figure.axes[0].set_title(f"{_heading(scene, t)}\n{scene['series']['names'][0]}: true (line), reconstructed (dots)")
+    marks = "true (line), reconstructed (dots)" if told else "true, blind where shaded"
+    figure.axes[0].set_title(f"{_heading(scene, t)}\n{scene['series']['names'][0]}: {marks}")
     figure.axes[-1].set_xlabel("step")
 
 
@@ -103,14 +104,16 @@ def _running_series(axes: Any, truth: Any, guess: Any, blind: Any, t: int, windo
     axes.plot(steps, np.where(blind, guess, np.nan)[first : t + 1], "o", color=CYCLE[1], ms=3.2)
     axes.axvline(t, color=MUTED, lw=0.8)
     everything = np.concatenate([truth, guess[blind]])
-    margin = 0.08 * max(float(np.ptp(everything)), 1e-6)
-    axes.set_ylim(float(everything.min()) - margin, float(everything.max()) + margin)
+    low, high = float(np.nanmin(everything)), float(np.nanmax(everything))
+    margin = 0.08 * max(high - low, 1e-6)
+    axes.set_ylim(low - margin, high + margin)
     axes.set_xlim(first - 0.5, first + min(window, len(truth)) - 0.5)
 
 
 def _heading(scene: Scene, t: int) -> str:
     blind = len(scene["seen"][t]) - sum(scene["seen"][t])
-    return f"{scene_title(scene)}\nstep {t} of {len(scene['seen']) - 1}, {blind} blind, {scene['messages'][t]} messages"
+    talk = f", {scene['messages'][t]} messages" if "messages" in scene else ""
+    return f"{scene_title(scene)}\nstep {t} of {len(scene['seen']) - 1}, {blind} blind{talk}"
 
 
 def _gif(images: list[Image.Image], frames_per_second: int) -> bytes:

@@ -19,15 +19,19 @@ Limits = tuple[tuple[float, float], tuple[float, float]]
 
 def draw_moment(axes: Axes, scene: Scene, t: int, focus: int | None, size: float = 9.0) -> None:
     """Draw step t; focus is the blind agent whose belief is shown, hollow marks tied to the units meant."""
-    units, believed = scene["map"]["units"][t], scene["map"]["believed"]
-    blind = blind_units(scene, t)
-    if focus is not None:
-        _draw_belief(axes, units, believed[t][focus], size)
+    units, blind = scene["map"]["units"][t], blind_units(scene, t)
+    if focus is not None and believes(scene):
+        _draw_belief(axes, units, scene["map"]["believed"][t][focus], size)
     for index, unit in enumerate(units):
         _draw_unit(axes, unit, size)
         if index in blind:
             _draw_blindness(axes, unit, size, heavy=focus is not None and index == ally_indices(units)[focus])
     bare(axes)
+
+
+def believes(scene: Scene) -> bool:
+    """Whether the scene says what blind agents believed: that of a team without completion does not."""
+    return "believed" in scene["map"]
 
 
 def ally_indices(units: list[Unit]) -> list[int]:
@@ -46,7 +50,7 @@ def believing(scene: Scene, t: int, agent: int) -> bool:
     """Whether this agent is alive, blind, and believes another living unit to be in sight at step t."""
     units = scene["map"]["units"][t]
     own = ally_indices(units)[agent]
-    if own not in blind_units(scene, t):
+    if not believes(scene) or own not in blind_units(scene, t):
         return False
     believed = scene["map"]["believed"][t][agent]
     return any(b["visible"] and u["alive"] for i, (u, b) in enumerate(zip(units, believed, strict=True)) if i != own)
@@ -59,7 +63,7 @@ def frame_of(scene: Scene, times: list[int], focus: int | None = None, margin: f
     """
     drawn = scene["map"]
     shown = [unit for t in times for unit in drawn["units"][t] if unit["alive"]]
-    if focus is not None:
+    if focus is not None and believes(scene):
         shown += [belief for t in times for belief in drawn["believed"][t][focus] if belief["visible"]]
     size = float(drawn["width"]), float(drawn["height"])
     if not shown:
@@ -86,8 +90,8 @@ def bare(axes: Axes) -> None:
         spine.set(visible=True, color=FAINT, linewidth=1)
 
 
-def legend_handles(size: float = 8.0) -> list[Line2D]:
-    """What the marks mean."""
+def legend_handles(scene: Scene, size: float = 8.0) -> list[Line2D]:
+    """What the marks of the scene mean."""
     marks = (
         ("ally", "o", ALLY, ALLY, size),
         ("enemy", "s", ENEMY, ENEMY, size - 1),
@@ -97,7 +101,7 @@ def legend_handles(size: float = 8.0) -> list[Line2D]:
     )
     return [
         Line2D([], [], ls="", marker=shape, mfc=face, mec=edge, mew=1.3, ms=points, label=label)
-        for label, shape, face, edge, points in marks
+        for label, shape, face, edge, points in (marks if believes(scene) else marks[:3])
     ]
 
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmiov2.files import replace_file
+from rmiov2.reporting.words import completes
 from rmiov2.types import UserError
 
 if TYPE_CHECKING:
@@ -17,8 +18,9 @@ if TYPE_CHECKING:
 EPISODE_COLUMNS = ("mode", "pattern", "p_loss", "won", "return", "length", "messages", "bytes")
 LEARNING_COLUMNS = ("env_steps", "performance", "lo", "hi", "episodes")
 EVALUATE_KEYS = ("env", "agent", "measure", "episodes", "p_loss", "performance", "ci95", "auc", "auc_ci95", "random")
-SCENE_KEYS = ("env", "measure", "p_loss", "seed", "agents", "seen", "error", "messages", "won", "series", "reward")
-ABLATE_KEYS = ("p_mask", "updates", "l_rec", "episodes", "auc", "auc_ci95")
+SCENE_KEYS = ("env", "measure", "p_loss", "seed", "agents", "seen", "won", "series", "reward")
+COMPLETION_KEYS = ("error", "messages")  # of the scene of a team that completes
+ABLATE_KEYS = ("p_mask", "updates", "episodes", "auc", "auc_ci95")
 RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
 GATE_KEYS = ("expectations", "met", "warnings")
 GATES = ("collect", "replay", "results")  # in the order in which data pass them
@@ -50,19 +52,23 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
 
     Raises UserError that names the stage whose file is missing or incomplete.
     """
+    evaluate = read_json(root / "metrics/evaluate.json", "evaluate", EVALUATE_KEYS)
+    errs, beliefs = (("l_rec",), COMPLETION_KEYS) if completes(evaluate) else ((), ())
     collect = root / "metrics/collect.json"
     receipts = {name: root / f"metrics/gates/{name}.json" for name in GATES}
     return Results(
-        evaluate=read_json(root / "metrics/evaluate.json", "evaluate", EVALUATE_KEYS),
+        evaluate=evaluate,
         collect=read_json(collect, "collect", ()) if collect.is_file() else None,
         pretrain=read_json(root / "metrics/pretrain.json", "pretrain", RUN_KEYS),
-        finetune=read_json(root / "metrics/finetune.json", "finetune", (*RUN_KEYS, "l_rec")),
+        finetune=read_json(root / "metrics/finetune.json", "finetune", (*RUN_KEYS, *errs)),
         learning=read_table(root / "plots/learning.csv", "pretrain", LEARNING_COLUMNS),
         pretraining=read_table(root / "plots/pretrain.csv", "pretrain", ("env_steps",)),
-        finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", "l_rec")),
+        finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", *errs)),
         episodes=read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS),
-        scene=read_json(root / "results/scene.json", "evaluate", SCENE_KEYS),
-        ablate=tuple(read_json(root / f"metrics/ablate/{cell}.json", "ablate", ABLATE_KEYS) for cell in cells),
+        scene=read_json(root / "results/scene.json", "evaluate", (*SCENE_KEYS, *beliefs)),
+        ablate=tuple(
+            read_json(root / f"metrics/ablate/{cell}.json", "ablate", (*ABLATE_KEYS, *errs)) for cell in cells
+        ),
         gates={name: read_json(path, f"gate_{name}", GATE_KEYS) for name, path in receipts.items() if path.is_file()},
     )
 

@@ -80,7 +80,8 @@ def _performance(block: Mapping[str, Any], evaluate: Mapping[str, Any], name: st
 
 def draw_performance(axes: Axes, block: Mapping[str, Any], p_loss: list[float], measure: str) -> None:
     """One line and one band per mode."""
-    for mode in reversed(modes_of(block)):  # completion last, on top
+    headline, *_ = modes = modes_of(block)
+    for mode in reversed(modes):  # the headline last, on top
         _, colour, marker, dashes = MODES[mode]
         values, bounds = block["performance"][mode], np.asarray(block["ci95"][mode])
         if len(values) != len(p_loss) or bounds.shape != (len(p_loss), 2):
@@ -89,7 +90,7 @@ def draw_performance(axes: Axes, block: Mapping[str, Any], p_loss: list[float], 
                 f" expected {len(p_loss)}, one per p_loss; run `dvc repro -f evaluate`"
             )
         axes.fill_between(p_loss, bounds[:, 0], bounds[:, 1], color=colour, alpha=0.13, lw=0)
-        width = 2.4 if mode == "completion" else 1.6
+        width = 2.4 if mode == headline else 1.6
         axes.plot(p_loss, values, color=colour, marker=marker, ls=dashes, lw=width, mec="white", mew=0.7, clip_on=False)
     name_axes(axes, p_loss, measure)
 

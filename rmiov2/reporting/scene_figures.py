@@ -14,7 +14,15 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from rmiov2.reporting.battle_map import ally_indices, believing, draw_moment, frame_of, legend_handles, shape_of
+from rmiov2.reporting.battle_map import (
+    ally_indices,
+    believes,
+    believing,
+    draw_moment,
+    frame_of,
+    legend_handles,
+    shape_of,
+)
 from rmiov2.reporting.style import CYCLE, FAINT, FONT, INK, MUTED, Picture, canvas, csv_bytes, label_ends, png
 from rmiov2.reporting.words import count, number, probability, significant
 from rmiov2.types import UserError
@@ -32,7 +40,7 @@ def scene_title(scene: Scene) -> str:
 
 
 def map_picture(scene: Scene) -> Picture | None:
-    """Four moments of a battle with the belief of one blind agent; None where the environment has no map."""
+    """Four moments of a battle, with what one blind agent believes if it does; None where there is no map."""
     if scene.get("map") is None:
         return None
     agent, times = moments(scene)
@@ -41,7 +49,8 @@ def map_picture(scene: Scene) -> Picture | None:
     caption = f"Steps {', '.join(map(str, times))} of one battle ({scene_title(scene)}). {told}"
     alt = f"Small maps of allies and enemies with health bars; {told}"
     data = json.dumps({"agent": agent, "moments": [_moment(scene, t, agent) for t in times]}, indent=1).encode()
-    return Picture("scene_map", "What a blind agent believes", caption, alt, wide, "scene_map.json", data, narrow)
+    title = "What a blind agent believes" if believes(scene) else "Blind in battle"
+    return Picture("scene_map", title, caption, alt, wide, "scene_map.json", data, narrow)
 
 
 def moments(scene: Scene, wanted: int = 4) -> tuple[int | None, list[int]]:
@@ -66,6 +75,8 @@ def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
     if agent is None:
         return "No agent was blind in this episode."
     blind = f"Agent {agent + 1} (heavy ring) is blind in all of them"
+    if not believes(scene):
+        return f"{blind}."
     far = _distances(scene, agent, times)
     if not far:
         return f"{blind} and believes no unit to be in sight."
@@ -90,13 +101,13 @@ def _map(scene: Scene, agent: int | None, times: list[int], columns: int) -> byt
     for axes in figure.axes[len(times) :]:
         axes.remove()
     per_row = 5 if columns > 2 else 3
-    figure.legend(handles=legend_handles(), loc="outside lower center", ncols=per_row, columnspacing=1.6)
+    figure.legend(handles=legend_handles(scene), loc="outside lower center", ncols=per_row, columnspacing=1.6)
     figure.canvas.draw()  # the first layout does not know yet how equal scales shape the maps
     return png(figure)
 
 
 def _moment(scene: Scene, t: int, agent: int | None) -> dict[str, Any]:
-    believed = None if agent is None else scene["map"]["believed"][t][agent]
+    believed = scene["map"]["believed"][t][agent] if agent is not None and believes(scene) else None
     return {"step": t, "seen": scene["seen"][t], "units": scene["map"]["units"][t], "believed": believed}
 
 
@@ -119,8 +130,10 @@ def playing(scene: Scene) -> Mask:
     return np.array([[row[i]["alive"] for i in ally_indices(row)[: scene["agents"]]] for row in units], dtype=bool)
 
 
-def error_picture(scene: Scene) -> Picture:
-    """How far the reconstructions were from the truth, step by step, and who was blind."""
+def error_picture(scene: Scene) -> Picture | None:
+    """How far the reconstructions were from the truth, step by step, and who was blind; None where there are none."""
+    if "error" not in scene:
+        return None
     seen, error = np.asarray(scene["seen"], dtype=bool), np.asarray(scene["error"], dtype=float)
     if seen.shape != error.shape:
         shapes = f"seen {seen.shape} and error {error.shape} differ"
@@ -180,7 +193,9 @@ def _mean_word(error: npt.NDArray[np.float64], mask: Mask) -> str:
 
 
 def series_picture(scene: Scene) -> Picture | None:
-    """True against reconstructed columns of one agent, its blind spans shaded; None where nobody was blind."""
+    """True against reconstructed columns of one agent, its blind spans shaded; None where nothing was reconstructed."""
+    if "reconstruction" not in scene["series"]:
+        return None
     truth = np.asarray(scene["series"]["truth"], dtype=float)
     guess = np.asarray(scene["series"]["reconstruction"], dtype=float)
     names = scene["series"]["names"][:SERIES_COLUMNS]
@@ -252,8 +267,10 @@ def shade(axes: Axes, hidden: Mask, first: int) -> None:
     axes.broken_barh(spans, (0, 1), transform=axes.get_xaxis_transform(), color=FAINT, alpha=0.7, lw=0)
 
 
-def reward_picture(scene: Scene) -> Picture:
-    """The reward as it was paid, its trend, and the half-width of the window along the episode."""
+def reward_picture(scene: Scene) -> Picture | None:
+    """The reward as it was paid, its trend, and the half-width of its window; None where no trend is learned."""
+    if "trend" not in scene["reward"]:
+        return None
     raw, trend, half = (np.asarray(scene["reward"][name], dtype=float) for name in ("raw", "trend", "half_width"))
     steps = np.arange(len(raw))
     figure = canvas(height=4.0)

@@ -22,6 +22,7 @@ MODES = {
     "completion": ("completion", "#0b5fa5", "o", "-"),
     "completion_untuned": ("not fine-tuned", "#2b8cbe", "D", (0, (4, 1.5))),
     "zeros": ("zeros", "#c2410c", "s", "-"),
+    "zeros_untuned": ("not fine-tuned", "#d95f30", "D", (0, (4, 1.5))),
     "last_seen": ("last seen", "#9a6a00", "^", "-"),
     "open_loop": ("open loop", "#8a4b78", "v", (0, (1.5, 1.5))),
 }

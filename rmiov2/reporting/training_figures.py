@@ -106,8 +106,10 @@ def losses_picture(pretraining: DataFrame) -> Picture | None:
     return Picture("model_losses", "World-model losses", caption, alt, png(figure), "model_losses.csv", data)
 
 
-def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Picture:
-    """L_rec on the lost agents of held-out episodes over masked updates, before and after."""
+def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Picture | None:
+    """L_rec on the lost agents of held-out episodes over masked updates; None where nothing is reconstructed."""
+    if "l_rec" not in metrics:
+        return None
     before, after = metrics["l_rec"]["before"], metrics["l_rec"]["after"]
     measured = finetuning[["update", "l_rec"]].dropna()
     figure = canvas()

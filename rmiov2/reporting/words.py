@@ -14,6 +14,7 @@ MODE_NAMES = {
     "completion": "completion",
     "completion_untuned": "completion, not fine-tuned",
     "zeros": "zeros",
+    "zeros_untuned": "zeros, not fine-tuned",
     "last_seen": "last seen",
     "open_loop": "open loop",
 }
@@ -28,14 +29,23 @@ def measure_name(evaluate: Mapping[str, Any]) -> str:
 
 
 def modes_of(block: Mapping[str, Any]) -> list[str]:
-    """The modes of evaluate.json, or of its true_availability, in our order; raises UserError for one not known."""
+    """The modes of evaluate.json, or of its true_availability, in our order, in which the headline comes first.
+
+    Raises UserError for a mode that is not known, and without a headline: completion or, where there is none, zeros.
+    """
     got = block["performance"]
     strange = [mode for mode in got if mode not in MODE_NAMES]
-    if strange or "completion" not in got:
+    if strange or not {"completion", "zeros"} & set(got):
         raise UserError(
-            f"metrics/evaluate.json: modes {', '.join(got)}; expected completion and any of {', '.join(MODE_NAMES)}"
+            f"metrics/evaluate.json: modes {', '.join(got)}; expected completion or zeros, and any of"
+            f" {', '.join(MODE_NAMES)}"
         )
     return [mode for mode in MODE_NAMES if mode in got]
+
+
+def completes(evaluate: Mapping[str, Any]) -> bool:
+    """Whether the team completes what is lost, and so has reconstructions, L_rec, a reward trend and messages."""
+    return modes_of(evaluate)[0] == "completion"
 
 
 def decimals_of(evaluate: Mapping[str, Any]) -> int:
@@ -93,22 +103,35 @@ def focus_index(p_loss: Sequence[float], wanted: float = 0.6) -> int:
 def headline(evaluate: Mapping[str, Any]) -> str:
     """The result in one or two sentences, every number from the evaluation."""
     modes = modes_of(evaluate)
-    at = focus_index(evaluate["p_loss"])
+    own, at = modes[0], focus_index(evaluate["p_loss"])
     performance, bounds = evaluate["performance"], evaluate["ci95"]
     digits = decimals_of(evaluate)
     said = {mode: f"{number(performance[mode][at], digits)} {interval(bounds[mode][at], digits)}" for mode in modes}
-    others = [f"{said[mode]} with {phrase}" for mode, phrase in _CONTROLS if mode in modes]
+    answer, compared, place = _COMPARED[own]
+    others = [f"{said[mode]} {phrase}" for mode, phrase in compared if mode in modes]
     games = "battles" if evaluate["env"].startswith("smax/") or evaluate["env"].startswith("smac/") else "games"
     win = evaluate["measure"] == "win_rate"
     verb, unit = ("wins", f" of its {games}") if win else ("earns", " per step")
     first = (
         f"With each agent’s observation lost with probability {probability(evaluate['p_loss'][at])} at every step, "
-        f"the team {verb} {said['completion']}{unit} with completion"
+        f"the team {verb} {said[own]}{unit} {answer}"
     )
-    tail = f", against {' and '.join(others)} in their place" if others else ""
-    sight = number(performance["completion"][0], digits)
+    tail = f", against {' and '.join(others)}{place}" if others else ""
+    sight = number(performance[own][0], digits)
     chance = number(evaluate["random"], digits)
     return f"{first}{tail}. When nothing is lost it {verb} {sight}; random play {verb} {chance}."
 
 
-_CONTROLS = (("zeros", "zeros"), ("last_seen", "the last observations seen"))
+# By headline mode: how its number is introduced, what it is compared with, and what ends the comparison.
+_COMPARED = {
+    "completion": (
+        "with completion",
+        (("zeros", "with zeros"), ("last_seen", "with the last observations seen")),
+        " in their place",
+    ),
+    "zeros": (
+        "with zeros in their place after masked fine-tuning",
+        (("zeros_untuned", "before it"), ("last_seen", "with the last observations seen")),
+        "",
+    ),
+}

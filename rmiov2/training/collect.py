@@ -1,7 +1,8 @@
 """Playing the real environment: sweeps, in which every row plays one episode from a fresh reset.
 
 A sweep leaves nothing inside the environment, so a run can be saved between two sweeps and go on exactly there, on
-simulators that cannot be saved too. All rows' episodes are kept whole: none is dropped for being long.
+simulators that cannot be saved too. All rows' episodes are kept whole: none is dropped for being long. A rollout, what
+on-policy methods learn from, begins afresh as well, and plays on in every row until its steps are over.
 """
 
 from __future__ import annotations
@@ -30,8 +31,8 @@ def random_policy(spec: EnvSpec, rng: np.random.Generator) -> Policy:
 
 
 @dataclass
-class Sweep:
-    """One episode in every row of env; iterate over pieces(), then read what was played."""
+class Played:
+    """What a sweep and a rollout have in common: their numbers, once pieces() is through."""
 
     env: Env
     policy: Policy
@@ -39,6 +40,25 @@ class Sweep:
     segment: int
     rewards: list[Floats] = field(default_factory=list)
     playing: list[Bools] = field(default_factory=list)
+
+    def steps(self) -> int:
+        """Environment steps played, idle rows not counted."""
+        return int(np.stack(self.playing).sum())
+
+    def returns_to_go(self, gamma: float) -> float:
+        """The mean discounted return from every state played to its episode's end."""
+        rew, playing = np.stack(self.rewards), np.stack(self.playing)
+        to_go, total = np.zeros(rew.shape[1]), 0.0
+        for k in reversed(range(len(rew))):
+            to_go = np.where(playing[k], rew[k] + gamma * to_go, 0.0)
+            total += float(to_go.sum())
+        return total / int(playing.sum())
+
+
+@dataclass
+class Sweep(Played):
+    """One episode in every row of env; iterate over pieces(), then read what was played."""
+
     won: Bools = field(init=False)
 
     def pieces(self) -> Iterator[list[Trajectory]]:
@@ -59,25 +79,53 @@ class Sweep:
                 self.won |= step.won & playing
                 playing = playing & ~step.done
             self.playing += alive
-            yield cut(rows, acts, np.stack(alive), begins)
+            lasted = np.stack(alive).sum(0)
+            yield cut(rows, acts, [(b, 0, steps) for b, steps in enumerate(lasted.tolist()) if steps], begins)
             begins = False
-
-    def steps(self) -> int:
-        """Environment steps played, idle rows not counted."""
-        return int(np.stack(self.playing).sum())
-
-    def returns_to_go(self, gamma: float) -> float:
-        """The mean discounted return from every state played to its episode's end."""
-        rew, playing = np.stack(self.rewards), np.stack(self.playing)
-        to_go, total = np.zeros(rew.shape[1]), 0.0
-        for k in reversed(range(len(rew))):
-            to_go = np.where(playing[k], rew[k] + gamma * to_go, 0.0)
-            total += float(to_go.sum())
-        return total / int(playing.sum())
 
     def episode_returns(self) -> Floats:
         """(B,) undiscounted."""
         return (np.stack(self.rewards) * np.stack(self.playing)).sum(0)  # type: ignore[no-any-return]
+
+
+@dataclass
+class Rollout(Played):
+    """segment steps in every row, a new episode wherever one ends; the last of each row is cut short."""
+
+    ended: list[Trajectory] = field(default_factory=list)
+
+    def pieces(self) -> Iterator[list[Trajectory]]:
+        """All trajectories at once; each begins an episode."""
+        rows: list[Step] = [self.env.reset(self.seed)]
+        acts: list[Actions] = []
+        for _ in range(self.segment):
+            acts.append(self.policy(rows[-1]))
+            rows.append(self.env.step(acts[-1]))
+        self.rewards = [row.rew for row in rows[1:]]
+        self.playing = [~row.first for row in rows[1:]]
+        done = np.stack([row.done for row in rows])
+        spans = [(b, *span) for b in range(self.env.num_envs) for span in episodes_in(done[:, b])]
+        pieces = cut(rows, acts, spans, True)
+        self.ended = [piece for piece, (b, _, end) in zip(pieces, spans, strict=True) if done[end, b]]
+        yield pieces
+
+    @property
+    def won(self) -> Bools:
+        """(episodes,) of those that ended."""
+        return np.array([piece.won for piece in self.ended], bool)
+
+    def episode_returns(self) -> Floats:
+        """(episodes,) undiscounted, of those that ended."""
+        return np.array([piece.rew.sum() for piece in self.ended], np.float32)
+
+
+def episodes_in(done: Bools) -> Iterator[tuple[int, int]]:
+    """First and last row of every episode of at least one step; done (L+1,), and after such a row a new one begins."""
+    begin = 0
+    for end in [*np.flatnonzero(done).tolist(), len(done) - 1]:
+        if end > begin:
+            yield begin, end
+        begin = end + 1
 
 
 def stacked(acts: list[Actions]) -> Actions:
@@ -85,26 +133,23 @@ def stacked(acts: list[Actions]) -> Actions:
     return cast(Actions, np.stack(acts))
 
 
-def cut(rows: list[Step], acts: list[Actions], alive: Bools, begins: bool) -> list[Trajectory]:
-    """The T steps of B rows as one trajectory per row that still played; alive (T, B) says until when."""
+def cut(rows: list[Step], acts: list[Actions], spans: list[tuple[int, int, int]], begins: bool) -> list[Trajectory]:
+    """The trajectories that go in row b from row `begin` to row `end`, for spans of (b, begin, end)."""
     obs, state, act = np.stack([r.obs for r in rows]), np.stack([r.state for r in rows]), stacked(acts)
     avail = None if rows[0].avail is None else np.stack([r.avail for r in rows])  # type: ignore[misc]
     rew = np.stack([r.rew for r in rows[1:]])
     con = 1 - np.stack([r.terminated for r in rows[1:]]).astype(np.float32)
     won = np.stack([r.won for r in rows[1:]])
-    pieces = []
-    for b, steps in enumerate(alive.sum(0)):
-        if steps:
-            pieces.append(
-                Trajectory(
-                    obs[: steps + 1, b],
-                    None if avail is None else avail[: steps + 1, b],
-                    state[: steps + 1, b],
-                    act[:steps, b],
-                    rew[:steps, b],
-                    con[:steps, b],
-                    begins,
-                    bool(won[steps - 1, b]),
-                )
-            )
-    return pieces
+    return [
+        Trajectory(
+            obs[begin : end + 1, b],
+            None if avail is None else avail[begin : end + 1, b],
+            state[begin : end + 1, b],
+            act[begin:end, b],
+            rew[begin:end, b],
+            con[begin:end, b],
+            begins,
+            bool(won[end - 1, b]),
+        )
+        for b, begin, end in spans
+    ]

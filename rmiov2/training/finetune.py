@@ -1,4 +1,7 @@
-"""Masked fine-tuning, Algorithm 2, lines 20-27: M learns to say what was hidden; pi stays and collects."""
+"""Masked fine-tuning, Algorithm 2, lines 20-27: M learns to say what was hidden; pi stays and collects.
+
+A method without a world model learns on, as it did before, with observations that are lost at the same rate.
+"""
 
 from __future__ import annotations
 
@@ -11,20 +14,21 @@ from typing import Any
 import numpy as np
 import torch
 
-from rmiov2.agents.base import Agent, Mask
+from rmiov2 import config as configuration
+from rmiov2.agents.base import Agent, Mask, Metrics
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import Config
 from rmiov2.envs.base import Env
-from rmiov2.envs.observation_loss import draw_seen
+from rmiov2.envs.observation_loss import Blinded, ObservationLoss, draw_seen
 from rmiov2.envs.registry import make_env
 from rmiov2.replay import shards
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators, derive
 from rmiov2.training import checkpoint
-from rmiov2.training.collect import Sweep
+from rmiov2.training.collect import Rollout, Sweep
 from rmiov2.training.curves import Row, write_csv
-from rmiov2.training.pretrain import SAVE_SECONDS, Say, annealed, kept, policy_of, resumed, save, summary
-from rmiov2.types import Batch, Bools, Trajectory
+from rmiov2.training.pretrain import SAVE_SECONDS, Say, annealed, kept, policy_of, replay_of, resumed, save, summary
+from rmiov2.types import Batch, Bools, Floats, Trajectory
 from rmiov2.world_model.reward_trend import reward_trend
 
 Watch = Callable[[int, float], None]  # how many of the ROUNDS are done, and L_rec after them
@@ -33,15 +37,18 @@ HELD_OUT_P_LOSS = 0.5
 HELD_OUT_WINDOWS = 512
 
 
-def mask_of(config: Config, num_agents: int, rng: np.random.Generator) -> Mask:
-    """(B, T) to seen (B, T, N): every sequence at p_mask, or, varied, at a rate of its own with that mean."""
-    f = config.finetune
+def rates_of(settings: configuration.Finetune, batch: int, rng: np.random.Generator) -> Floats:
+    """(B,) p_mask for every sequence, or, varied, a rate of its own with that mean."""
+    if settings.vary_p_mask:
+        return rng.uniform(0, min(1.0, 2 * settings.p_mask), batch).astype(np.float32)
+    return np.full(batch, settings.p_mask, np.float32)
+
+
+def mask_of(settings: configuration.Finetune, num_agents: int, rng: np.random.Generator) -> Mask:
+    """(B, T) to seen (B, T, N)."""
 
     def draw(batch: int, length: int) -> Bools:
-        rate = np.full(batch, f.p_mask, np.float32)
-        if f.vary_p_mask:
-            rate = rng.uniform(0, min(1.0, 2 * f.p_mask), batch).astype(np.float32)
-        return draw_seen(f.pattern, rate, (batch, length, num_agents), rng)
+        return draw_seen(settings.pattern, rates_of(settings, batch, rng), (batch, length, num_agents), rng)
 
     return draw
 
@@ -75,13 +82,13 @@ class Finetuning:
         torch.set_num_threads(config.threads)
         self.config, self.env = config, env
         self.rngs = Generators(derive(config.seed, "finetune"))
-        self.mask = mask_of(config, env.spec.num_agents, self.rngs.numpy["observation_loss"])
+        self.mask = mask_of(config.finetune, env.spec.num_agents, self.rngs.numpy["observation_loss"])
         self.agent = make_agent(config, env.spec)
         self.agent.load_state_dict(pretrained.state["agent"])
         self.replay = Replay(env.spec, config.collect.capacity)
-        self.held_out = HeldOut(config, self.agent)
+        self.held_out = HeldOut(config, self.agent) if self.agent.capabilities.reconstructs else None
         self.rounds, self.sweeps, self.env_steps, self.collected, self.wall_s = 0, 0, 0, 0, 0.0
-        self.curve: list[Row] = [{"update": 0, "l_rec": self.held_out.l_rec(self.agent)}]
+        self.curve: list[Row] = [self._row(0)]
         self.keep(replayed)
 
     def keep(self, pieces: list[Trajectory]) -> None:
@@ -90,7 +97,39 @@ class Finetuning:
             self.replay.add(piece, reward_trend(piece.rew, self.config.reward_trend, self.replay.reward_variance())[0])
 
     def round(self) -> list[Trajectory]:
-        """A share of the collecting, then a share of the masked updates; returns what was collected."""
+        """A share of the collecting, then a share of the masked updates; returns what was collected to keep."""
+        f = self.config.finetune
+        done, due = (f.updates * k // ROUNDS for k in (self.rounds, self.rounds + 1))
+        scale = annealed(self.rounds / ROUNDS, f.anneal)
+        collected: list[Trajectory] = []
+        if self.agent.capabilities.on_policy:
+            metrics = self._play_blinded(due - done, scale)
+        else:
+            collected = self._collect()
+            metrics = self.agent.update(self.replay, self.rngs, due - done, 0, self.mask, scale)
+        self.rounds += 1
+        self.curve.append(self._row(due) | metrics)
+        return collected
+
+    def _row(self, update: int) -> dict[str, float]:
+        l_rec = {"l_rec": self.held_out.l_rec(self.agent)} if self.held_out else {}
+        return {"update": update, **l_rec}
+
+    def _play_blinded(self, updates: int, scale: float) -> Metrics:
+        """Rollouts without what is lost, until they have been worth so many updates."""
+        f, rngs, begun = self.config.finetune, self.rngs, self.agent.updates
+        metrics: Metrics = {}
+        while self.agent.updates - begun < updates:
+            rates = rates_of(f, self.env.num_envs, rngs.numpy["observation_loss"])
+            env = Blinded(ObservationLoss(self.env, f.pattern, rates))
+            policy = policy_of(self.agent, env.num_envs, rngs.numpy["exploration"], greedy=False)
+            game = Rollout(env, policy, rngs.env_seed(self.sweeps), self.config.pretrain.segment)
+            for pieces in game.pieces():
+                metrics = self.agent.update(replay_of(pieces, env.spec), rngs, 0, 1, scale=scale)
+            self.env_steps, self.sweeps = self.env_steps + game.steps(), self.sweeps + 1
+        return metrics
+
+    def _collect(self) -> list[Trajectory]:
         f, collected = self.config.finetune, []
         while self.env_steps < f.env_steps * (self.rounds + 1) / ROUNDS:
             policy = policy_of(self.agent, self.env.num_envs, self.rngs.numpy["exploration"], greedy=False)
@@ -99,11 +138,6 @@ class Finetuning:
             self.env_steps, self.sweeps = self.env_steps + game.steps(), self.sweeps + 1
         self.keep(collected)
         self.collected += len(collected)
-        done, due = (f.updates * k // ROUNDS for k in (self.rounds, self.rounds + 1))
-        scale = annealed(self.rounds / ROUNDS, f.anneal)
-        metrics = self.agent.update(self.replay, self.rngs, due - done, 0, self.mask, scale)
-        self.rounds += 1
-        self.curve.append({"update": due, "l_rec": self.held_out.l_rec(self.agent), **metrics})
         return collected
 
     def state_dict(self) -> dict[str, Any]:
@@ -151,22 +185,27 @@ def finetune(
         _rounds(run, resume, say, save_seconds, watch)
     checkpoint.save(out / "checkpoint.safetensors", {"agent": run.state_dict()["agent"]}, config=config, spec=env.spec)
     write_csv(plots / "finetune.csv", run.curve)
-    l_rec = {"before": run.curve[0]["l_rec"], "after": run.curve[-1]["l_rec"]}
-    return summary(config, run.env_steps, config.finetune.updates, run.wall_s) | {"l_rec": l_rec}
+    told: dict[str, Any] = summary(config, run.env_steps, config.finetune.updates, run.wall_s)
+    if run.held_out:
+        told["l_rec"] = {"before": run.curve[0]["l_rec"], "after": run.curve[-1]["l_rec"]}
+    return told
 
 
 def _rounds(run: Finetuning, resume: Path, say: Say, save_seconds: float, watch: Watch) -> None:
-    for done, row in enumerate(run.curve):
-        watch(done, row["l_rec"])
+    if run.held_out:
+        for done, row in enumerate(run.curve):
+            watch(done, row["l_rec"])
     pending: list[Trajectory] = []
     saved = time.monotonic()
     while run.rounds < ROUNDS:
         began = time.monotonic()
         pending += run.round()
         run.wall_s += time.monotonic() - began
-        l_rec = run.curve[-1]["l_rec"]
-        say(f"update {run.curve[-1]['update']}: L_rec {l_rec:.3f}", run.rounds / ROUNDS)
-        watch(run.rounds, l_rec)
+        row = run.curve[-1]
+        told = f": L_rec {row['l_rec']:.3f}" if run.held_out else ""
+        say(f"update {row['update']}{told}", run.rounds / ROUNDS)
+        if run.held_out:
+            watch(run.rounds, row["l_rec"])
         if time.monotonic() - saved >= save_seconds and run.rounds < ROUNDS:
             save(run, pending, resume)
             pending, saved = [], time.monotonic()

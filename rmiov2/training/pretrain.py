@@ -21,7 +21,7 @@ from rmiov2.replay import shards
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators, derive
 from rmiov2.training import checkpoint
-from rmiov2.training.collect import Policy, Sweep, random_policy
+from rmiov2.training.collect import Policy, Rollout, Sweep, random_policy
 from rmiov2.training.curves import Row, write_csv
 from rmiov2.types import Actions, EnvSpec, Step, Trajectory, UserError
 from rmiov2.world_model.reward_trend import reward_trend
@@ -58,6 +58,26 @@ def policy_of(agent: Agent, num_envs: int, rng: np.random.Generator, greedy: boo
     return choose
 
 
+def player_of(agent: Agent, segment: int) -> type[Sweep] | type[Rollout]:
+    """How the agent collects; raises UserError if an on-policy one would never see an episode's end."""
+    if not agent.capabilities.on_policy:
+        return Sweep
+    if segment < agent.spec.episode_limit:
+        raise UserError(
+            f"pretrain.segment: got {segment}, expected {agent.spec.episode_limit} at least, an episode of"
+            f" {agent.spec.name}, for an on-policy agent; raise pretrain.segment"
+        )
+    return Rollout
+
+
+def replay_of(pieces: list[Trajectory], spec: EnvSpec) -> Replay:
+    """A replay that holds these alone."""
+    replay = Replay(spec, sum(map(len, pieces)))
+    for piece in pieces:
+        replay.add(piece, piece.rew)
+    return replay
+
+
 def annealed(progress: float, end: float) -> float:
     """1 for the first half of a stage, then linearly down to `end`."""
     return 1.0 - (1.0 - end) * min(1.0, max(0.0, 2 * progress - 1))
@@ -71,6 +91,7 @@ class Pretraining:
         self.config, self.env = config, env
         self.rngs = Generators(config.seed)
         self.agent = make_agent(config, env.spec)
+        self.play = player_of(self.agent, config.pretrain.segment)
         self.replay = Replay(env.spec, config.collect.capacity)
         self.sweeps, self.env_steps, self.owed = 0, 0, {"model": 0.0, "policy": 0.0}
         self.curve: list[Row] = []
@@ -84,37 +105,37 @@ class Pretraining:
             trend, _ = reward_trend(piece.rew, self.config.reward_trend, self.replay.reward_variance())
             self.replay.add(piece, trend)
             self.env_steps += len(piece)
+        self.agent.env_steps = self.env_steps
 
     def sweep(self) -> list[Trajectory]:
-        """One episode in every environment, learning on the way; returns what was collected."""
-        p = self.config.pretrain
-        rng = self.rngs.numpy["exploration"]
-        game = Sweep(
-            self.env, policy_of(self.agent, self.env.num_envs, rng, False), self.rngs.env_seed(self.sweeps), p.segment
-        )
+        """One episode in every environment, or one rollout, learning on the way; returns what was collected."""
+        policy = policy_of(self.agent, self.env.num_envs, self.rngs.numpy["exploration"], False)
+        game = self.play(self.env, policy, self.rngs.env_seed(self.sweeps), self.config.pretrain.segment)
         collected: list[Trajectory] = []
         metrics: dict[str, float] = {}
         for pieces in game.pieces():
             before = self.env_steps
             self.keep(pieces)
             collected += pieces
-            metrics = self.learn(self.env_steps - before)
+            metrics = self.learn(pieces, self.env_steps - before)
         self.sweeps += 1
         self.curve.append(self._row(game, metrics))
         return collected
 
-    def learn(self, steps: int) -> dict[str, float]:
-        """The updates that `steps` new environment steps have earned."""
+    def learn(self, pieces: list[Trajectory], steps: int) -> dict[str, float]:
+        """The updates that `steps` new environment steps have earned; on-policy, one round on the pieces alone."""
         p = self.config.pretrain
+        scale = annealed(self.env_steps / p.env_steps, p.anneal)
+        if self.agent.capabilities.on_policy:
+            return self.agent.update(replay_of(pieces, self.env.spec), self.rngs, 0, 1, scale=scale)
         self.owed["model"] += p.e_m * steps
         self.owed["policy"] += p.e_pi * steps if self.env_steps >= p.policy_after else 0.0
         models, policies = int(self.owed["model"]), int(self.owed["policy"])
         self.owed["model"] -= models
         self.owed["policy"] -= policies
-        scale = annealed(self.env_steps / p.env_steps, p.anneal)
         return self.agent.update(self.replay, self.rngs, models, policies, scale=scale)
 
-    def _row(self, game: Sweep, metrics: dict[str, float]) -> Row:
+    def _row(self, game: Sweep | Rollout, metrics: dict[str, float]) -> Row:
         returns = game.episode_returns()
         return {
             "env_steps": self.env_steps,
@@ -238,7 +259,7 @@ def _finish(run: Pretraining, out: Path, replay_out: Path, plots: Path, resume: 
     checkpoint.save(out / "checkpoint.safetensors", portable(run), config=config, spec=spec)
     write_csv(plots / "pretrain.csv", run.curve)
     write_csv(plots / "learning.csv", run.learning)
-    return summary(config, run.env_steps, int(run.agent.state_dict()["updates"]), run.wall_s) | {
+    return summary(config, run.env_steps, run.agent.updates, run.wall_s) | {
         "performance": run.learning[-1]["performance"]
     }
 
@@ -265,7 +286,9 @@ def summary(config: Config, env_steps: int, updates: int, wall_s: float) -> dict
 def _status(run: Pretraining) -> str:
     row, point = run.curve[-1], run.learning[-1]
     told = {
-        name: row[name] for name in ("episode_return", "imagined_return", "real_return", "loss_model") if name in row
+        name: row[name]
+        for name in ("episode_return", "imagined_return", "real_return", "loss_model", "value_loss", "td_loss")
+        if name in row
     }
     numbers = " ".join(f"{name} {value:.2f}" for name, value in told.items())
     return f"{run.env_steps} steps: greedy {point['performance']:.2f} {numbers}"

@@ -8,6 +8,7 @@ import json
 import os
 import sys
 from pathlib import Path
+from typing import get_args
 
 IS_FUNCTION = 0x1  # CO_OPTIMIZED: class bodies and modules, which run when imported, lack it
 
@@ -15,9 +16,10 @@ IS_FUNCTION = 0x1  # CO_OPTIMIZED: class bodies and modules, which run when impo
 def begin(stage: str, out: Path) -> None:
     from rmiov2 import config
 
-    sections = {"Config": ""} | {
-        field.annotation.__name__: f"{name}." for name, field in config.Config.model_fields.items()
-    }
+    sections = {"Config": ""}
+    for name, field in config.Config.model_fields.items():
+        for kind in get_args(field.annotation) or (field.annotation,):  # the agent's section is one of several
+            sections[kind.__name__] = f"{name}."
     settings: set[str] = set()
     code: set[str] = set()
     get, parse = config.Section.__getattribute__, config.parse

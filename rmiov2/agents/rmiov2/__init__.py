@@ -8,10 +8,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
-from rmiov2.agents.tensors import Averages, to_torch
+from rmiov2.agents.tensors import Averages, gradient_step, to_torch
 from rmiov2.config import Config
 from rmiov2.execution.completion import History, complete, reconstruct
 from rmiov2.policy.actor import Actor, playable
@@ -65,13 +65,9 @@ class RMIOv2(Agent):
         normalised = self.model.normalise(torch.from_numpy(obs).to(self.device))
         out, after = self.actor.unroll(normalised[:, None], before)
         mask = None if avail is None else torch.from_numpy(avail).to(self.device)
-        noise = None if greedy else self._noise(out[:, 0].shape, rng)
+        noise = None if greedy else self.actor.noise_from(rng, out[:, 0].shape).to(self.device)
         act = self.actor.draw(out[:, 0], mask, noise)
         return playable(act, self.spec.discrete).cpu().numpy(), Memory(after[:, 0])
-
-    def _noise(self, shape: torch.Size, rng: np.random.Generator) -> Tensor:
-        drawn = rng.gumbel(size=shape) if self.spec.discrete else rng.standard_normal(shape)
-        return torch.from_numpy(drawn.astype(np.float32)).to(self.device)
 
     @torch.no_grad()
     def reconstruction_error(self, batch: Batch, seen: Bools) -> float:
@@ -121,7 +117,7 @@ class RMIOv2(Agent):
         latent = observe(self.model, batch["obs"], seen.to(self.device), batch["act"], batch["start"], rngs.torch)
         losses, kl = model_losses(self.model, latent, batch)
         loss = total_loss(losses, w.kl_scale)
-        norm = _step(self.model_optimiser, self.model, loss, w.grad_clip, scale * lr)
+        norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, scale * lr)
         self.updates += 1
         named = {f"loss_{name}": value for name, value in losses.items()}
         return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
@@ -183,9 +179,9 @@ class RMIOv2(Agent):
     def _ppo_step(self, pseudo: Pseudo, scale: float) -> dict[str, Tensor]:
         p = self.config.policy
         loss, metrics = actor_loss(self.actor, pseudo, p.clip, scale * p.entropy)
-        _step(self.actor_optimiser, self.actor, loss, p.grad_clip, scale * p.lr_actor)
+        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, scale * p.lr_actor)
         value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
-        _step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, scale * p.lr_critic)
+        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, scale * p.lr_critic)
         return metrics | {"policy_loss": loss, "value_loss": value_loss}
 
     # Keeping.
@@ -204,12 +200,3 @@ class RMIOv2(Agent):
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         load_parts(self._parts(), state)
         self.updates = int(state["updates"])
-
-
-def _step(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, clip: float, lr: float) -> Tensor:
-    optimiser.param_groups[0]["lr"] = lr
-    optimiser.zero_grad(set_to_none=True)
-    loss.backward()  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(module.parameters(), clip)
-    optimiser.step()
-    return norm
