@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 import yaml
 
 from pipelines.params import compose_values
@@ -16,6 +17,7 @@ from rmiov2.training.collect import Sweep, random_policy
 from rmiov2.types import Trajectory
 
 ROOT = Path(__file__).resolve().parent.parent
+SEEDS = (0, *(pytest.param(seed, marks=pytest.mark.long) for seed in (1, 2)))  # that a method has to learn a toy with
 
 
 def settings(env: str, **changes: Any) -> Config:

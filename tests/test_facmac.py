@@ -3,6 +3,7 @@
 import numpy as np
 import pytest
 import torch
+from learning_cases import SEEDS
 from off_policy_cases import agent_and_replay, greedy, settings, some_windows, trained
 
 from rmiov2.agents.facmac.losses import actor_loss, critic_loss, td_target
@@ -135,13 +136,13 @@ CONTINUOUS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_learns_the_discrete_toy_game_to_its_optimum(seed: int) -> None:
     columns = greedy(trained(settings("facmac_discrete", "toy/lights", *DISCRETE, f"seed={seed}")))
     assert columns["won"].mean() == 1 and columns["return"].mean() == pytest.approx(12)
 
 
-@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("seed", SEEDS)
 def test_learns_the_continuous_toy_game_to_its_optimum(seed: int) -> None:
     columns = greedy(trained(settings("facmac", "toy/dials", *CONTINUOUS, f"seed={seed}")))
     assert (columns["return"] / columns["length"]).mean() > 0.99

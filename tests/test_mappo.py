@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from learning_cases import composed, random_games
+from learning_cases import SEEDS, composed, random_games
 
 import rmiov2
 from rmiov2.agents.mappo import MAPPO
@@ -180,12 +180,12 @@ def learned(game: str, seed: int, *overrides: str) -> float:
 FAST = ("policy.lr_actor=3e-3", "policy.lr_critic=1e-3", "policy.e_sample=10", "pretrain.anneal=0.1")
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_it_finds_the_optimum_of_the_toy_game(seed: int) -> None:
     assert learned("lights", seed, "pretrain.env_steps=10000", *FAST) == 1.0
 
 
-@pytest.mark.parametrize("seed", [0, 1, 2])
+@pytest.mark.parametrize("seed", SEEDS)
 def test_it_finds_the_optimum_of_the_continuous_toy_game(seed: int) -> None:
     better = ("agent.recurrent=false", "policy.entropy=0", "policy.minibatches=2", "pretrain.env_steps=16000")
     assert learned("dials", seed, *better, *FAST) > 0.98
