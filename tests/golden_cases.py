@@ -1,4 +1,4 @@
-"""What the recorded updates of QMIX and FACMAC have in common: their shapes, their batches, their networks' names."""
+"""What the recorded updates have in common: shapes, gradients; of QMIX and FACMAC also batches and networks' names."""
 
 from collections.abc import Mapping
 

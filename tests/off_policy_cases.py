@@ -3,10 +3,8 @@
 from typing import Any
 
 import numpy as np
-from learning_cases import random_games
+from learning_cases import composed, random_games
 
-from pipelines.params import compose_values
-from rmiov2 import config as configuration
 from rmiov2.agents.off_policy import Windows, draw
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import Config
@@ -28,8 +26,7 @@ CASES = [
 
 def settings(agent: str, env: str, *overrides: str) -> Config:
     """conf/agent/AGENT.yaml on a toy, with small networks."""
-    composed = compose_values(["preset=toy", "env=toy_lights", f"agent={agent}", *SMALL, f"env.name={env}", *overrides])
-    return configuration.parse(composed, "test")
+    return composed("preset=toy", "env=toy_lights", f"agent={agent}", *SMALL, f"env.name={env}", *overrides)
 
 
 def agent_and_replay(agent: str, env: str, *overrides: str) -> tuple[Any, Replay]:

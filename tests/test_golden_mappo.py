@@ -5,6 +5,7 @@ from typing import Any
 import pytest
 import torch
 from golden import Golden, renamed
+from golden_cases import gradients, spec_of
 from torch import Tensor
 
 from rmiov2 import config as configuration
@@ -38,14 +39,7 @@ class StateCritic(MAPPOCritic):
 
 def networks(golden: Golden, recurrent: bool) -> tuple[MAPPOActor, StateCritic]:
     """Ours, with the reference's weights."""
-    hidden = golden["actor/base.mlp.fc1.0.weight"].shape[0]
-    _, _, n, width = golden["obs"].shape
-    actions = golden["avail"].shape[-1]
-    spec = EnvSpec(
-        name="golden", num_agents=n, obs_dim=width, obs_widths=(width,) * n, act_dim=actions,
-        act_widths=(actions,) * n, discrete=True, state_dim=golden["state"].shape[-1], episode_limit=20,
-        measure="win_rate",
-    )  # fmt: skip
+    hidden, spec = golden["actor/base.mlp.fc1.0.weight"].shape[0], spec_of(golden)
     policy = golden.policy(hidden=hidden, critic_hidden=hidden, agent_ids=False)
     settings = configuration.MAPPO(
         name="mappo", recurrent=recurrent, layers=1, gain=0.01, chunk=CHUNK, own_obs=True, value_clip=True,
@@ -148,10 +142,10 @@ def test_one_update(case: str) -> None:
 
 def same_gradients(module: Any, loss: Tensor, golden: Golden, name: str) -> None:
     expected = renamed(golden.under(f"grad/{name}"), NAMES)
-    parameters = dict(module.named_parameters())
-    assert expected.keys() == parameters.keys()
-    for found, key in zip(torch.autograd.grad(loss, list(parameters.values())), parameters, strict=True):
-        close(found, expected[key])
+    found = gradients(loss, module)
+    assert expected.keys() == found.keys()
+    for key, gradient in found.items():
+        close(gradient, expected[key])
 
 
 def close(found: Tensor, expected: Tensor) -> None:

@@ -1,13 +1,12 @@
 """MAPPO: its data are cut right, its losses see what they should, it finds known optima, and it resumes exactly."""
 
-import hashlib
-from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
 import pytest
 import torch
 from learning_cases import SEEDS, composed, random_games
+from test_training import digests, run
 
 import rmiov2
 from rmiov2.agents.mappo import MAPPO
@@ -21,8 +20,7 @@ from rmiov2.evaluation.episodes import play
 from rmiov2.policy.critic import ValueNorm
 from rmiov2.policy.returns import gae
 from rmiov2.training.collect import Rollout, random_policy
-from rmiov2.training.finetune import finetune
-from rmiov2.training.pretrain import Pretraining, pretrain, replay_of, warmup
+from rmiov2.training.pretrain import Pretraining, replay_of
 from rmiov2.types import Trajectory, UserError
 
 TOY = ("agent=mappo", "preset=toy", "collect.num_envs=16", "collect.warmup_steps=96", "pretrain.segment=36")
@@ -191,22 +189,9 @@ def test_it_finds_the_optimum_of_the_continuous_toy_game(seed: int) -> None:
     assert learned("dials", seed, *better, *FAST) > 0.98
 
 
-def stages(config: Config, folder: Path, stop: Callable[[str, float], None]) -> None:
-    """Both trainings, saving at every chance; `stop` may raise."""
-    if not (folder / "collect").is_dir():
-        warmup(config, folder / "collect", lambda text, share: None)
-    pretrain(config, folder / "collect", folder / "pre", folder / "replay", folder, folder / "r1", stop, 0.0)
-    finetune(config, folder / "pre", folder / "replay", folder / "fine", folder, folder / "r2", stop, 0.0)
-
-
-def digests(folder: Path) -> dict[str, str]:
-    made = [*folder.glob("*.csv"), *folder.glob("pre/*"), *folder.glob("fine/*"), *folder.glob("replay/*")]
-    return {str(path.relative_to(folder)): hashlib.sha256(path.read_bytes()).hexdigest() for path in sorted(made)}
-
-
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     config = toy("lights", "pretrain.env_steps=4000", "finetune.updates=60", "policy.e_sample=3")
-    stages(config, tmp_path / "straight", lambda text, share: None)
+    run(config, tmp_path / "straight")
     left = [2, 3, 1]
 
     def stop(text: str, share: float) -> None:
@@ -218,10 +203,10 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
 
     while left:
         try:
-            stages(config, tmp_path / "stopped", stop)
+            run(config, tmp_path / "stopped", stop)
         except KeyboardInterrupt:
             continue
-    stages(config, tmp_path / "stopped", lambda text, share: None)
+    run(config, tmp_path / "stopped")
     assert len(digests(tmp_path / "straight")) > 5
     assert digests(tmp_path / "stopped") == digests(tmp_path / "straight")
 
@@ -229,8 +214,8 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
 def test_masked_fine_tuning_plays_blind_and_makes_it_better_at_playing_blind(tmp_path: Path) -> None:
     """The light moves on as it did, so a memory is as good as an eye, for a team that has learned to use it."""
     config = toy("lights", "pretrain.env_steps=10000", "finetune.updates=400", "finetune.p_mask=0.5", *FAST)
-    stages(config, tmp_path, lambda text, share: None)
-    before, after = (blind_performance(tmp_path / name, config) for name in ("pre", "fine"))
+    run(config, tmp_path)
+    before, after = (blind_performance(tmp_path / name, config) for name in ("pretrain", "finetune"))
     assert after > before + 0.1
 
 

@@ -20,7 +20,7 @@ from rmiov2.replay import shards
 from rmiov2.training import checkpoint
 from rmiov2.training.collect import Sweep, random_policy
 from rmiov2.training.finetune import finetune
-from rmiov2.training.pretrain import kept, pretrain, warmup
+from rmiov2.training.pretrain import Say, kept, pretrain, warmup
 from rmiov2.types import UserError
 
 
@@ -40,16 +40,16 @@ def quiet(text: str, share: float) -> None:
     assert text and 0 <= share
 
 
-def run(config: Config, folder: Path) -> None:
+def run(config: Config, folder: Path, say: Say = quiet) -> None:
     """Every training stage, saving at every chance; whatever an earlier, killed run left is taken up."""
     if not (folder / "collect" / "manifest.json").is_file():
         warmup(config, folder / "collect", quiet)
     if not (folder / "pretrain" / "checkpoint.safetensors").is_file():
         pretrain(
-            config, folder / "collect", folder / "pretrain", folder / "replay", folder, folder / "r1", quiet, 0.0
+            config, folder / "collect", folder / "pretrain", folder / "replay", folder, folder / "r1", say, 0.0
         )  # fmt: skip
     finetune(
-        config, folder / "pretrain", folder / "replay", folder / "finetune", folder, folder / "r2", quiet, 0.0
+        config, folder / "pretrain", folder / "replay", folder / "finetune", folder, folder / "r2", say, 0.0
     )  # fmt: skip
 
 

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 
 from rmiov2 import config
 from rmiov2.policy.actor import Choices, initial_log_std
+from rmiov2.policy.recurrent import with_ids
 from rmiov2.types import EnvSpec
 
 
@@ -88,8 +89,7 @@ class MAPPOCritic(nn.Module):
         m, t, n, _ = obs.shape
         x = (state if state.shape[-1] else obs.flatten(-2))[:, :, None]
         if self.own_obs:
-            seen = torch.cat([x.expand(m, t, n, -1), obs], -1) * active[..., None]
-            x = torch.cat([seen, torch.eye(n, device=obs.device).expand(m, t, n, n)], -1)
+            x = with_ids(torch.cat([x.expand(m, t, n, -1), obs], -1) * active[..., None], True)
         features, after = self.body(x, memory)
         return self.value(features).squeeze(-1), after
 
