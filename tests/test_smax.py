@@ -68,6 +68,23 @@ def test_time_running_out_truncates_unless_the_battle_is_decided(env, time, alli
     assert (bool(row.terminated[0]), bool(row.truncated[0]), bool(row.won[0])) == expected
 
 
+def test_the_state_is_every_living_unit_in_numbers_of_order_one(env):
+    step, game, cooling = env.reset(3), env._battles.game, 0.0
+    for _ in range(60):
+        step = env.step(fight(step))
+        rows = step.state[:, : 6 * len(game.own_features)].reshape(ROWS, 6, -1)
+        cooldown = np.asarray(env._states.state.unit_weapon_cooldowns) / game.unit_type_weapon_cooldowns[0]
+        for b in range(ROWS):
+            units = env.units(b)
+            expected = np.zeros_like(rows[b])
+            expected[:, :4] = np.column_stack([units.health, units.positions / 32, np.maximum(cooldown[b], 0)])
+            expected[:, 4] = 1  # a marine
+            assert rows[b] == pytest.approx(expected * units.alive[:, None], abs=1e-6)
+        assert (step.state[:, -12:] == [0, 0, 0, 1, 1, 1] + [0] * 6).all()  # sides and kinds
+        cooling = max(cooling, rows[..., 3].max())
+    assert 0.5 < cooling < 1.5
+
+
 def decoded_equals_truth(env, step):
     """Compare what the observations decode to with the units; gives how many units were seen by others."""
     decoded, others = env.decode_units(step.obs), 0

@@ -112,12 +112,22 @@ class Battles:
         return Row(
             obs=jnp.stack([obs[agent] for agent in self.game.agents], axis=1),
             avail=jnp.stack([avail[agent] for agent in self.game.agents], axis=1).astype(bool),
-            state=jax.vmap(self.game.get_world_state)(states),
+            state=jax.vmap(self._state)(states),
             rew=rew,
             terminated=decided & ~first,
             truncated=(states.state.step >= self.limit) & ~decided & ~first,
             won=beaten & ~lost & ~first,
         )
+
+    def _state(self, battle: Any) -> jax.Array:
+        """JaxMARL's world_state in SMAC's units: its positions reach 32, and its cooldowns fall without end."""
+        game, kinds = self.game, battle.state.unit_types
+        units, rest = jnp.split(game.get_world_state(battle), [len(kinds) * len(game.own_features)])
+        units = units.reshape(len(kinds), -1)
+        size = jnp.array([game.map_width, game.map_height])
+        cooldown = units[:, 3] / game.unit_type_weapon_cooldowns[kinds]
+        units = units.at[:, 1:3].divide(size).at[:, 3].set(jnp.maximum(cooldown, 0))
+        return jnp.concatenate([units.reshape(-1), rest])
 
 
 @cache
@@ -130,9 +140,10 @@ def battles(map_name: str) -> Battles:
 class Smax(Adapter):
     """num_envs battles on one map; the state is JaxMARL's world_state, the reward the allies' team reward.
 
-    Reward: the share of enemy health taken in the step, and 1 for the victory. Time running out is a truncation
-    unless the battle was decided in that very step; when the last of both sides fall together it is not won. A dead
-    agent sees zeros and can only stop. Raises UserError for an unknown map.
+    In the state, positions are shares of the map and cooldowns of the unit's own, never below zero. Reward: the
+    share of enemy health taken in the step, and 1 for the victory. Time running out is a truncation unless the battle
+    was decided in that very step; when the last of both sides fall together it is not won. A dead agent sees zeros and
+    can only stop. Raises UserError for an unknown map.
     """
 
     def __init__(self, map_name: str, num_envs: int, seed: int = 0) -> None:
