@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -27,9 +27,19 @@ GATES = ("collect", "replay", "results")  # in the order in which data pass them
 
 
 @dataclass(frozen=True)
+class Method:
+    """A method whose seeds were kept: the evaluation of each, and the environment steps of its pre-training."""
+
+    agent: str
+    evaluations: tuple[Mapping[str, Any], ...]
+    env_steps: tuple[int, ...]
+
+
+@dataclass(frozen=True)
 class Results:
     """Everything that one run has left in files; collect is None where that stage was not run.
 
+    methods: those whose seeds were kept on this run's task and grid of p_loss, this run's own among them.
     ablate: a record per cell, of another p_mask each.
     gates: what was checked of the data between stages, by gate; those not passed are left out.
     """
@@ -45,6 +55,7 @@ class Results:
     scene: Mapping[str, Any]
     ablate: tuple[Mapping[str, Any], ...]
     gates: Mapping[str, Mapping[str, Any]]
+    methods: tuple[Method, ...]
 
 
 def read_results(root: Path, cells: Sequence[str]) -> Results:
@@ -70,7 +81,18 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
             read_json(root / f"metrics/ablate/{cell}.json", "ablate", (*ABLATE_KEYS, *errs)) for cell in cells
         ),
         gates={name: read_json(path, f"gate_{name}", GATE_KEYS) for name, path in receipts.items() if path.is_file()},
+        methods=tuple(read_methods(root / "docs/seeds", evaluate)),
     )
+
+
+def read_methods(kept: Path, evaluate: Mapping[str, Any]) -> Iterator[Method]:
+    """The studies in the folder kept that played the task of evaluate over its grid; none where there is no folder."""
+    for study in sorted(kept.glob("*")):
+        seeds = sorted(study.glob("seed-*"))
+        played = [read_json(seed / "evaluate.json", "evaluate", EVALUATE_KEYS) for seed in seeds]
+        if played and all(other[key] == evaluate[key] for other in played for key in ("env", "p_loss")):
+            trained = [read_json(seed / "pretrain.json", "pretrain", RUN_KEYS) for seed in seeds]
+            yield Method(played[0]["agent"], tuple(played), tuple(metrics["env_steps"] for metrics in trained))
 
 
 def read_json(path: Path, stage: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -14,6 +14,7 @@ from markupsafe import Markup, escape
 from rmiov2.reporting import result_figures, scene_figures, training_figures
 from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.files import Results, read_results, write_bytes
+from rmiov2.reporting.methods_figure import methods_picture
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.words import headline, measure_name
@@ -33,7 +34,7 @@ def build(root: Path, out: Path, cells: Sequence[str] = ()) -> Path:
 
     cells: those of the ablation, metrics/ablate/CELL.json. The page links to the data docs that the gates draw into
     out/data_docs, there or not. The same files give the same bytes. Raises UserError that names the stage whose file is
-    missing or incomplete.
+    missing or incomplete. Methods whose seeds lie in docs/seeds are drawn beside the run.
     """
     results = read_results(root, cells)
     with styled():
@@ -52,6 +53,7 @@ def draw_chapters(results: Results) -> list[Chapter]:
         result_figures.performance_picture(evaluate),
         result_figures.true_availability_picture(evaluate),
         result_figures.auc_picture(evaluate),
+        methods_picture(evaluate, results.pretrain, results.methods),
         result_figures.cost_picture(results.episodes, wide=not evaluate.get("true_availability")),
     ]
     learning = [
