@@ -87,6 +87,23 @@ def test_cut_keeps_whole_shards_and_refuses_to_cut_inside_one(folder: Path) -> N
     assert len(shards.read(folder)) == 1
 
 
+def test_the_oldest_shards_are_forgotten_and_what_is_left_counts_on(folder: Path) -> None:
+    shards.append(folder, episodes(DISCRETE, 5, [4]), DISCRETE)  # 8, 10 and 4 steps
+    shards.forget(folder, 15)
+    assert len(shards.read(folder)) == 6, "without the first 14 would be left"
+    shards.forget(folder, 14)
+    assert [len(trajectory) for trajectory in shards.read(folder)] == [1, 7, 2, 4]
+    with pytest.raises(UserError, match=r"shards end after \[2, 5, 6\]"):
+        shards.cut(folder, 2)
+    shards.cut(folder, 5)
+    shards.append(folder, episodes(DISCRETE, 5, [9]), DISCRETE)
+    shards.forget(folder, 0)
+    assert names(folder) == ["manifest.json", "shard-000003.safetensors"]
+    assert same(shards.read(folder), episodes(DISCRETE, 5, [9]))
+    shards.cut(folder, 6)
+    assert len(shards.read(folder)) == 1
+
+
 def test_cutting_to_nothing_before_anything_was_written_is_fine(tmp_path: Path) -> None:
     shards.cut(tmp_path / "replay", 0)
     with pytest.raises(UserError, match="no trajectories in"):
@@ -159,8 +176,10 @@ def test_a_manifest_of_another_format_or_an_altered_one_is_refused(folder: Path)
     manifest = json.loads((folder / "manifest.json").read_text())
     lines, spec = manifest["shards"], manifest["spec"]
     mistakes = {
-        "format 99, expected 1": {"format": 99},
-        "not numbered from 1": {"shards": lines[::-1]},
+        "format 99, expected 2": {"format": 99},
+        "not numbered one by one": {"shards": lines[::-1]},
+        "0 trajectories lie before it": {"shards": lines[1:]},
+        "2 trajectories lie before it": {"forgotten": 2},
         "trajectories end": {"shards": [lines[0], lines[1] | {"steps": lines[1]["steps"] + 1}]},
         "cannot be read": {"shards": [{"file": FIRST}]},
         "environment of": {"spec": {"name": "toy/x"}},
@@ -227,6 +246,21 @@ def test_killed_at_any_line_of_cut_the_folder_holds_what_was_there_or_what_was_k
 
     assert killed_at_every_line(lambda: shards.cut(folder, 2), check) > 20
     assert found == {2, 5}
+
+
+def test_killed_at_any_line_of_forget_the_folder_holds_all_or_what_is_left(folder: Path) -> None:
+    clean = folder.with_name("clean")
+    shutil.copytree(folder, clean)
+    found = set()
+
+    def check(_: int) -> None:
+        found.add(len(shards.read(folder)))
+        shards.cut(folder, 5)
+        shutil.rmtree(folder)
+        shutil.copytree(clean, folder)
+
+    assert killed_at_every_line(lambda: shards.forget(folder, 10), check) > 20
+    assert found == {5, 3}
 
 
 def test_a_leftover_of_an_append_that_was_killed_is_ignored_and_overwritten(tmp_path: Path) -> None:

@@ -107,6 +107,27 @@ def test_killed_at_a_random_moment_and_started_again_it_is_the_straight_run(
     assert digests(tmp_path) == digests(straight)
 
 
+def test_a_run_that_forgot_what_its_replay_no_longer_needs_goes_on_as_the_straight_run(tmp_path: Path) -> None:
+    config = tiny(collect__capacity=60, reward_trend__mode="conserving", reward_trend__normalise=True)
+    run(config, tmp_path / "straight")
+
+    def stop(text: str, share: float) -> None:
+        if share > 0.7:
+            raise KeyboardInterrupt
+
+    with pytest.raises(KeyboardInterrupt):
+        run(config, tmp_path / "stopped", stop)
+    left = shards.read(tmp_path / "stopped/r1/replay")
+    assert 120 <= sum(map(len, left)) < 250, "of some 340 steps"
+    run(config, tmp_path / "stopped")
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "straight")
+
+
+def test_data_that_the_checkpoint_counts_and_that_are_gone_are_missed(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="no trajectories in"):
+        kept(tmp_path, make_env("toy/lights", 2, 0).spec, 3)
+
+
 def test_masked_fine_tuning_improves_what_is_said_of_lost_agents_and_leaves_the_policy(straight: Path) -> None:
     before, after = (
         checkpoint.load(straight / stage / "checkpoint.safetensors").state["agent"]

@@ -24,7 +24,6 @@ class Replay:
             raise UserError(f"replay capacity: got {capacity} steps, expected at least 1; raise collect.capacity")
         self.spec = spec
         self.capacity = capacity
-        self.added = 0
         self.steps = 0
         self._rows = _Ring({name: (shape, dtype) for name, (_, shape, dtype) in layout(spec).items()} | _TREND)
         self._trajectories = _Ring(_TRAJECTORY)
@@ -46,7 +45,6 @@ class Replay:
             self._forget_oldest()
         self._append(trajectory, trend)
         self.steps += len(trajectory)
-        self.added += 1
 
     def reward_variance(self) -> float:
         """The variance of the raw rewards held, 0 while empty; combined from trajectories (Chan et al. 1979)."""

@@ -2,6 +2,7 @@
 
 A shard is on disk before the manifest names it, and is dropped from the manifest before it is deleted. So whatever is
 killed when, the folder can be read; a shard that the manifest does not name is a leftover, ignored and overwritten.
+The oldest can be forgotten: shards keep their numbers, and the manifest counts the trajectories that are gone.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from rmiov2.files import parse_spec, read_bytes, replace_file, sync_folder, writ
 from rmiov2.replay.buffer import layout, refuse_malformed
 from rmiov2.types import EnvSpec, Trajectory, UserError
 
-FORMAT = 1
+FORMAT = 2
 MANIFEST = "manifest.json"
 STEPS_PER_SHARD = 200_000
 
@@ -40,6 +41,19 @@ class Shard:
     steps: int
 
 
+@dataclasses.dataclass(frozen=True)
+class Manifest:
+    """The environment, how many trajectories were there before the first shard, and the shards."""
+
+    spec: EnvSpec
+    forgotten: int
+    shards: tuple[Shard, ...] = ()
+
+    def ends(self) -> list[int]:
+        """Trajectories ever appended, before the first shard and up to the end of each."""
+        return np.cumsum([self.forgotten, *(shard.trajectories for shard in self.shards)]).tolist()  # type: ignore[no-any-return]
+
+
 def append(folder: Path, trajectories: Sequence[Trajectory], spec: EnvSpec) -> None:
     """Add one shard; none if there are no trajectories.
 
@@ -49,17 +63,17 @@ def append(folder: Path, trajectories: Sequence[Trajectory], spec: EnvSpec) -> N
         return
     for trajectory in trajectories:
         refuse_malformed(trajectory, spec)
-    shards = _read_manifest(folder, spec)[1] if (folder / MANIFEST).exists() else []
+    manifest = _read_manifest(folder, spec) if (folder / MANIFEST).exists() else Manifest(spec, 0)
     data = safetensors.numpy.save(_join(trajectories, spec))
     shard = Shard(
-        file=_file_name(len(shards) + 1),
+        file=_file_name(_number(manifest.shards[-1]) + 1 if manifest.shards else 1),
         sha256=hashlib.sha256(data).hexdigest(),
         trajectories=len(trajectories),
         steps=sum(map(len, trajectories)),
     )
     with replace_file(folder / shard.file) as handle:
         handle.write(data)
-    _write_manifest(folder, spec, [*shards, shard])
+    _write_manifest(folder, dataclasses.replace(manifest, shards=(*manifest.shards, shard)))
 
 
 def read(folder: Path, spec: EnvSpec | None = None) -> list[Trajectory]:
@@ -73,16 +87,16 @@ def read(folder: Path, spec: EnvSpec | None = None) -> list[Trajectory]:
 
 def spec_of(folder: Path) -> EnvSpec:
     """The environment the trajectories come from; raises UserError if nothing was ever written here."""
-    return _read_manifest(folder, None)[0]
+    return _read_manifest(folder, None).spec
 
 
 def cut(folder: Path, trajectories: int) -> None:
-    """Keep the first `trajectories` only; raises UserError if these do not end where a shard ends."""
+    """Keep the first `trajectories` only, the forgotten ones counted; raises UserError if no shard ends there."""
     if trajectories == 0 and not (folder / MANIFEST).exists():
         return
-    spec, shards = _read_manifest(folder, None)
-    ends = np.cumsum([0, *(shard.trajectories for shard in shards)]).tolist()
-    if trajectories not in ends:
+    manifest = _read_manifest(folder, None)
+    ends, shards = manifest.ends(), manifest.shards
+    if trajectories not in ends[1 if manifest.forgotten else 0 :]:
         raise UserError(
             f"{folder} cannot be cut after {trajectories} trajectories: its shards end after {ends};"
             " the checkpoint is of another run, so start this one anew"
@@ -90,9 +104,21 @@ def cut(folder: Path, trajectories: int) -> None:
     keep = ends.index(trajectories)
     if keep == len(shards):
         return
-    _write_manifest(folder, spec, shards[:keep])
+    _write_manifest(folder, dataclasses.replace(manifest, shards=shards[:keep]))
     for shard in shards[keep:]:
         (folder / shard.file).unlink(missing_ok=True)
+
+
+def forget(folder: Path, steps: int) -> None:
+    """Drop the oldest shards, as many as leave at least `steps` steps in the others; the last one stays."""
+    manifest = _read_manifest(folder, None)
+    newer = np.cumsum([shard.steps for shard in manifest.shards[::-1]])[::-1]  # from each shard to the end
+    gone = int((newer[1:] >= steps).sum())
+    if gone:
+        kept = dataclasses.replace(manifest, forgotten=manifest.ends()[gone], shards=manifest.shards[gone:])
+        _write_manifest(folder, kept)
+        for shard in manifest.shards[:gone]:
+            (folder / shard.file).unlink(missing_ok=True)
 
 
 def replace(
@@ -134,9 +160,9 @@ def _groups(trajectories: Iterable[Trajectory], steps_per_shard: int) -> Iterato
 
 
 def _iterate(folder: Path, spec: EnvSpec | None) -> Iterator[Trajectory]:
-    found, shards = _read_manifest(folder, spec)
-    for shard in shards:
-        yield from _read_shard(folder / shard.file, shard, found)
+    manifest = _read_manifest(folder, spec)
+    for shard in manifest.shards:
+        yield from _read_shard(folder / shard.file, shard, manifest.spec)
 
 
 def _read_shard(path: Path, shard: Shard, spec: EnvSpec) -> list[Trajectory]:
@@ -188,27 +214,36 @@ def _file_name(number: int) -> str:
     return f"shard-{number:06d}.safetensors"
 
 
-def _write_manifest(folder: Path, spec: EnvSpec, shards: Sequence[Shard]) -> None:
-    lines = [dataclasses.asdict(shard) for shard in shards]
-    write_json(folder / MANIFEST, {"format": FORMAT, "spec": dataclasses.asdict(spec), "shards": lines})
+def _number(shard: Shard) -> int:
+    return int(shard.file.removeprefix("shard-").removesuffix(".safetensors"))
 
 
-def _read_manifest(folder: Path, spec: EnvSpec | None) -> tuple[EnvSpec, list[Shard]]:
+def _write_manifest(folder: Path, manifest: Manifest) -> None:
+    write_json(folder / MANIFEST, {"format": FORMAT, **dataclasses.asdict(manifest)})
+
+
+def _read_manifest(folder: Path, spec: EnvSpec | None) -> Manifest:
     path = folder / MANIFEST
     try:
-        manifest = json.loads(read_bytes(path, f"no trajectories in {folder}; collect first"))
-        version = manifest["format"]
+        said = json.loads(read_bytes(path, f"no trajectories in {folder}; collect first"))
+        version = said["format"]
         if version != FORMAT:
             raise UserError(f"{path} has replay format {version}, expected {FORMAT}; collect again")
-        shards = [Shard(**line) for line in manifest["shards"]]
-        found = parse_spec(manifest["spec"], path)
+        shards = tuple(Shard(**line) for line in said["shards"])
+        manifest = Manifest(parse_spec(said["spec"], path), int(said["forgotten"]), shards)
+        first = _number(shards[0]) if shards else 1
     except (ValueError, KeyError, TypeError) as error:
         raise UserError(f"{path} was altered and cannot be read ({error!r}); restore it or collect again") from error
-    if [shard.file for shard in shards] != [_file_name(number + 1) for number in range(len(shards))]:
-        raise UserError(f"{path} was altered: its shards are not numbered from 1; restore it or collect again")
-    if spec is not None and spec != found:
-        raise UserError(f"{folder} holds {_difference(found, spec)}; collect again for this environment")
-    return found, shards
+    if [shard.file for shard in shards] != [_file_name(first + k) for k in range(len(shards))]:
+        raise UserError(f"{path} was altered: its shards are not numbered one by one; restore it or collect again")
+    if (first == 1) != (manifest.forgotten == 0):
+        raise UserError(
+            f"{path} was altered: its first shard is {first}, {manifest.forgotten} trajectories lie before it;"
+            " restore it or collect again"
+        )
+    if spec is not None and spec != manifest.spec:
+        raise UserError(f"{folder} holds {_difference(manifest.spec, spec)}; collect again for this environment")
+    return manifest
 
 
 def _difference(found: EnvSpec, expected: EnvSpec) -> str:

@@ -94,6 +94,7 @@ class Pretraining:
         self.play = player_of(self.agent, config.pretrain.segment)
         self.replay = Replay(env.spec, config.collect.capacity)
         self.sweeps, self.env_steps, self.owed = 0, 0, {"model": 0.0, "policy": 0.0}
+        self.trajectories = 0
         self.curve: list[Row] = []
         self.learning: list[Row] = []
         self.wall_s = 0.0
@@ -105,6 +106,7 @@ class Pretraining:
             trend, _ = reward_trend(piece.rew, self.config.reward_trend, self.replay.reward_variance())
             self.replay.add(piece, trend)
             self.env_steps += len(piece)
+        self.trajectories += len(pieces)
         self.agent.env_steps = self.env_steps
 
     def sweep(self) -> list[Trajectory]:
@@ -162,28 +164,24 @@ class Pretraining:
         return not self.learning or self.env_steps // every > int(self.learning[-1]["env_steps"]) // every
 
     def state_dict(self) -> dict[str, Any]:
-        """Everything but the replay, which is cut at `trajectories`."""
+        """Everything but the replay, which ends after `trajectories`."""
         return {
             "agent": dict(self.agent.state_dict()),
             "generators": self.rngs.state_dict(),
             "counters": {"sweeps": self.sweeps, "env_steps": self.env_steps, "owed": self.owed, "wall_s": self.wall_s},
-            "trajectories": self.replay.added,
+            "trajectories": self.trajectories,
             "curve": [dict(row) for row in self.curve],
             "learning": [dict(row) for row in self.learning],
         }
 
     def load_state_dict(self, state: dict[str, Any]) -> None:
-        """Go on where state_dict was taken; the replay must already hold its trajectories."""
-        if state["trajectories"] != self.replay.added:
-            raise UserError(
-                f"resumable state counts {state['trajectories']} trajectories, its replay holds {self.replay.added};"
-                " remove state/resume and run the stage again"
-            )
+        """Go on where state_dict was taken; the replay must already hold what it held then."""
         self.agent.load_state_dict(state["agent"])
         self.rngs.load_state_dict(state["generators"])
         counters = state["counters"]
         self.sweeps, self.env_steps, self.owed = counters["sweeps"], counters["env_steps"], counters["owed"]
         self.wall_s, self.curve, self.learning = counters["wall_s"], state["curve"], state["learning"]
+        self.trajectories = state["trajectories"]
 
 
 def pretrain(
@@ -222,10 +220,15 @@ class Resumable(Protocol):
 
 
 def save(run: Resumable, pending: list[Trajectory], resume: Path) -> None:
-    """First the data, then the state that counts them: killed in between, the data's surplus is cut off again."""
+    """First the data, then the state that counts them: killed in between, the data's surplus is cut off again.
+
+    What is older than two replays goes: the trend of what the replay holds was made by the rewards of that before it.
+    """
     if pending:
         shards.append(resume / "replay", pending, run.env.spec)
     checkpoint.save(resume / "checkpoint.safetensors", run.state_dict(), config=run.config, spec=run.env.spec)
+    if pending:
+        shards.forget(resume / "replay", 2 * run.config.collect.capacity)
 
 
 def _begin(config: Config, env: Env, collected: Path, resume: Path) -> Pretraining:
@@ -245,9 +248,12 @@ def resumed(resume: Path) -> dict[str, Any]:
 
 
 def kept(resume: Path, spec: EnvSpec, trajectories: int) -> list[Trajectory]:
-    """The first `trajectories` that a stopped stage had collected; what came after its last checkpoint is cut off."""
+    """Of the first `trajectories` that a stopped stage had collected those that are still of use.
+
+    What came after its last checkpoint is cut off. Raises UserError if the data that the checkpoint counts are gone.
+    """
     folder = resume / "replay"
-    if not folder.is_dir():
+    if not folder.is_dir() and not trajectories:
         return []
     shards.cut(folder, trajectories)
     return shards.read(folder, spec) if trajectories else []  # stopped in its first save, it has no manifest yet
