@@ -43,6 +43,7 @@ class MAPPO(Section):
     recurrent: bool = Field(description="actor and critic remember; false: perceptrons")
     layers: Count = Field(description="hidden layers after the first")
     gain: Annotated[float, Field(gt=0)] = Field(description="of the orthogonal weights that give logits or means")
+    std: Annotated[float, Field(gt=0)] = Field(description="of continuous actions, to begin with")
     chunk: Positive = Field(description="rows through which gradients flow back")
     own_obs: bool = Field(description="the critic sees each agent's observation beside the state; zeros when dead")
     value_clip: bool = Field(description="the clipped value loss, at policy.clip")

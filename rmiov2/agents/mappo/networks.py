@@ -50,6 +50,8 @@ class MAPPOActor(Choices):
         self.body = Body(spec.obs_dim + (spec.num_agents if policy.agent_ids else 0), policy.hidden, settings)
         self.head = head(policy.hidden, spec.act_dim, settings.gain)
         self.log_std = initial_log_std(spec)
+        if self.log_std is not None:
+            nn.init.constant_(self.log_std, math.log(settings.std))
 
     def unroll(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Logits or means (M, T, N, A) and the memory after every step (M, T, N, hidden), of obs (M, T, N, O)."""
