@@ -209,7 +209,7 @@ class Evaluate(Section):
 
 class Ablate(Section):
     p_mask: tuple[Probability, ...] = Field(min_length=1, description="masking rates that are compared, table 2")
-    updates: Positive = Field(description="masked world-model updates of each")
+    updates: Positive = Field(description="masked updates of each")
     episodes: Positive = Field(description="per value of p_loss")
 
 

@@ -14,10 +14,10 @@ from learning_cases import ROOT, agent_and_replay, of_agent, random_games, setti
 from windows import opinionated, record
 
 from pipelines.params import compose_values, flat
+from rmiov2.agents.base import Agent
 from rmiov2.agents.gawm import GAWM
 from rmiov2.agents.registry import agent_class, make_agent
 from rmiov2.agents.rmio import RMIO
-from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.config import parse
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import play
@@ -28,13 +28,13 @@ from rmiov2.seeding import Generators
 from rmiov2.types import UserError
 from rmiov2.world_model.reward_trend import reward_trend
 
-# How each differs from RMIOv2: settings, parts, and its answer to a lost observation.
+# How each differs from RMIOv2: settings, parts added, parts lacking, and its answer to a lost observation.
 FIXED = {"reward_trend.mode": "fixed", "reward_trend.h_max": 3}
-FAMILY: dict[str, tuple[dict[str, Any], set[str], str]] = {
-    "rmiov2": ({}, set(), "completion"),
-    "gawm": (FIXED | {"finetune.p_mask": 0.0, "execution.completion": False}, set(), "zeros"),
+FAMILY: dict[str, tuple[dict[str, Any], set[str], set[str], str]] = {
+    "rmiov2": ({}, set(), set(), "completion"),
+    "gawm": (FIXED | {"finetune.p_mask": 0.0, "execution.completion": False}, set(), set(), "zeros"),
     "rmio": (
-        FIXED | {"world_model.observation_fusion": False}, {"correction", "correction_optimiser"}, "completion"
+        FIXED | {"world_model.observation_fusion": False}, {"correction", "correction_optimiser"}, set(), "completion",
     ),
 }  # fmt: skip
 
@@ -47,23 +47,21 @@ def changed(before: dict[str, Any], after: dict[str, Any]) -> dict[str, Any]:
     return {key: after[key] for key in after if key != "agent.name" and before[key] != after[key]}
 
 
-def built(name: str) -> RMIOv2:
+def built(name: str) -> Agent:
     values = compose_values([f"agent={name}", "env=toy_lights"])
-    agent = make_agent(parse(values, name), make_env("toy/lights", 1).spec)
-    assert isinstance(agent, RMIOv2)
-    return agent
+    return make_agent(parse(values, name), make_env("toy/lights", 1).spec)
 
 
 def test_each_adds_and_lacks_what_it_says() -> None:
-    ours = built("rmiov2")
-    for name, (settings_, parts, mode) in FAMILY.items():
+    ours = built("rmiov2").state_dict().keys()
+    for name, expected in FAMILY.items():
         agent = built(name)
-        differs = changed(composed(), composed(f"agent={name}"))
-        added, lacking = agent._parts().keys() - ours._parts().keys(), ours._parts().keys() - agent._parts().keys()
+        differs, theirs = changed(composed(), composed(f"agent={name}")), agent.state_dict().keys()
+        added, lacking = set(theirs - ours), set(ours - theirs)
         print(f"\n{name}: settings {differs or 'the defaults'}; adds {sorted(added) or 'nothing'}; "
               f"lacks {sorted(lacking) or 'nothing'}; lost observations become {agent.own_mode}; "
               f"plays {', '.join(modes_played(agent.own_mode))}")  # fmt: skip
-        assert (differs, set(added), set(lacking), agent.own_mode) == (settings_, parts, set(), mode)
+        assert (differs, added, lacking, agent.own_mode) == expected
 
 
 def test_gawm_becomes_rmiov2_in_three_steps_of_one_thing_each() -> None:
