@@ -6,6 +6,7 @@
   evaluation    episodes with completion, all p_loss in one wide batch
   latency       one decision of one team, with and without completion
   fusion        parameters and compute of the two fusion modules (Appendix D), on models built and trained
+  team_size     parameters, memory and time of a fine-tuning update of 2 to 64 agents, RMIO beside RMIOv2; and a picture
   orchestration  what DVC and Prefect add to the stages, as a share of the main job; two minutes, on the newest commit
 
 Threads, preset and number of environments are those of params.yaml; small and paper are those of conf/preset.
@@ -25,13 +26,13 @@ from typing import TYPE_CHECKING, Any
 from pipelines import paths, stage
 from rmiov2 import config
 from rmiov2.config import Config
-from rmiov2.files import write_json
+from rmiov2.files import replace_file, write_json
 from rmiov2.types import UserError
 
 if TYPE_CHECKING:
     from benchmarks.table import Row
 
-NAMES = ("world_model", "imagination", "collection", "evaluation", "latency", "fusion", "orchestration")
+NAMES = ("world_model", "imagination", "collection", "evaluation", "latency", "fusion", "team_size", "orchestration")
 PRESETS = ("small", "paper")
 DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
 
@@ -85,6 +86,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
     """Run the chosen benches, print the table and write the JSON."""
     import torch
 
+    from benchmarks import team_size
     from benchmarks.table import render, verdict
 
     torch.set_num_threads(params.threads)
@@ -96,11 +98,14 @@ def measure(options: argparse.Namespace, params: Config) -> None:
     print(f"{verdict(every)}; {', '.join(f'{name} {value}' for name, value in machine.items())}")
     records = {name: [row.record() for row in found] for name, found in rows.items()}
     write_json(options.out, {"machine": machine, "benches": records})
+    if "team_size" in rows:
+        with replace_file(options.out.with_name("team_size.png")) as handle:
+            handle.write(team_size.picture(rows["team_size"]))
 
 
 def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
     """The rows of one of NAMES."""
-    from benchmarks import fusion, learning, orchestration, playing
+    from benchmarks import fusion, learning, orchestration, playing, team_size
     from benchmarks.clock import Effort
 
     effort = Effort(options.repeats, options.seconds)
@@ -112,6 +117,7 @@ def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
         "evaluation": lambda: playing.evaluation(params, effort),
         "latency": lambda: playing.latency(options.presets),
         "fusion": lambda: fusion.fusion(envs, options.presets),
+        "team_size": lambda: team_size.team_size(effort),
         "orchestration": orchestration.orchestration,
     }
     return runs[name]()

@@ -5,11 +5,12 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.params import compose_values
+from rmiov2.agents.registry import make_agent
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.config import Config, parse
 from rmiov2.envs.registry import make_env
 from rmiov2.replay.buffer import Replay
-from rmiov2.types import Actions, EnvSpec, Trajectory
+from rmiov2.types import Actions, EnvSpec, Trajectory, UserError
 
 SMAX, CHEETAH = "smax/3m", "mamujoco/HalfCheetah-2x3"
 TRAJECTORIES = 32
@@ -17,7 +18,11 @@ TRAJECTORIES = 32
 
 def settings(preset: str, env: str) -> Config:
     """A preset on an environment, as conf/ has them; raises UserError if there is no such file."""
-    overrides = [f"preset={preset}", f"env={env.replace('/', '_')}"]
+    return composed(f"preset={preset}", f"env={env.replace('/', '_')}")
+
+
+def composed(*overrides: str) -> Config:
+    """What conf/ makes of the overrides; raises UserError where they do not fit."""
     return parse(compose_values(overrides), " ".join(overrides))
 
 
@@ -35,7 +40,12 @@ def spec_of(env: str) -> EnvSpec:
 
 def untrained(config: Config, spec: EnvSpec) -> RMIOv2:
     """A new agent: what it costs does not depend on what it has learned."""
-    return RMIOv2(config, spec, config.seed)
+    agent = make_agent(config, spec)
+    if not isinstance(agent, RMIOv2):
+        raise UserError(
+            f"agent: got {config.agent.name}, expected rmiov2, gawm or rmio, which is what is measured here"
+        )
+    return agent
 
 
 def synthetic_replay(spec: EnvSpec, length: int) -> Replay:

@@ -33,7 +33,9 @@ class Env(Section):
 
 
 class RMIOv2(Section):
-    name: Literal["rmiov2"]
+    """And its forerunners GAWM and RMIO: what tells them apart stands in the other sections, see conf/agent."""
+
+    name: Literal["rmiov2", "gawm", "rmio"]
 
 
 class MAPPO(Section):
@@ -97,7 +99,7 @@ class WorldModel(Section):
     fusion_heads: Positive
     fusion_ffn: Count = Field(description="width of the feed-forward part of a fusion layer; 0 as in eq. (5)")
     agent_ids: bool = Field(description="a learned embedding of the agent's index; false: equal under permutation")
-    mask_bit: bool = Field(description="tell the fusion which observations arrived")
+    mask_bit: bool = Field(description="tell the fusion, and RMIO's correction, which observations arrived")
     start_bit: bool = Field(description="a learned first h where a sequence begins an episode; false: zeros always")
     unimix: Probability = Field(description="share of a uniform mixed into prior and posterior")
     kl_scale: NonNegative = Field(description="lambda of eq. (7)")
@@ -176,7 +178,7 @@ class Finetune(Section):
     p_mask: Probability
     vary_p_mask: bool = Field(description="draw each sequence's rate from U(0, 2 p_mask) capped at 1")
     pattern: Pattern
-    updates: Positive = Field(description="masked world-model updates")
+    updates: Positive = Field(description="masked updates: of the world model, or of RMIO's correction")
     env_steps: Count = Field(description="environment steps that go on being collected with the frozen policy")
     lr: Rate
     anneal: Rate = Field(description="share of lr left at the end; it falls over the second half")
@@ -184,6 +186,7 @@ class Finetune(Section):
 
 
 class Execution(Section):
+    completion: bool = Field(description="blind agents act on what theirs reconstructs, if it can; false: on zeros")
     history: Positive = Field(description="l, steps that the world model is unrolled over")
     availability: Annotated[float, Field(gt=0, lt=1)] = Field(
         description="a blind agent may try what is likelier than this"
@@ -207,7 +210,7 @@ class Evaluate(Section):
 
 class Ablate(Section):
     p_mask: tuple[Probability, ...] = Field(min_length=1, description="masking rates that are compared, table 2")
-    updates: Positive = Field(description="masked world-model updates of each")
+    updates: Positive = Field(description="masked updates of each")
     episodes: Positive = Field(description="per value of p_loss")
 
 

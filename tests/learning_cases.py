@@ -7,8 +7,9 @@ import numpy as np
 import pytest
 import yaml
 
-from pipelines.params import compose_values
+from pipelines.params import compose_values, flat
 from rmiov2 import config as configuration
+from rmiov2.agents.registry import make_agent
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.config import Config
 from rmiov2.envs.registry import make_env
@@ -36,6 +37,12 @@ def settings(env: str, **changes: Any) -> Config:
     return configuration.parse(values, "test")
 
 
+def of_agent(name: str) -> dict[str, Any]:
+    """What conf/agent/NAME.yaml changes, for settings."""
+    defaults, others = flat(compose_values()), flat(compose_values([f"agent={name}"]))
+    return {key.replace(".", "__"): value for key, value in others.items() if defaults[key] != value}
+
+
 def random_games(env_name: str, sweeps: int, num_envs: int = 4) -> list[Trajectory]:
     """Whole episodes of random play."""
     env = make_env(env_name, num_envs)
@@ -49,7 +56,9 @@ def agent_and_replay(config: Config, sweeps: int = 8) -> tuple[RMIOv2, Replay]:
     replay = Replay(env.spec, 100_000)
     for game in random_games(config.env.name, sweeps):
         replay.add(game, game.rew)
-    return RMIOv2(config, env.spec, config.seed), replay
+    agent = make_agent(config, env.spec)
+    assert isinstance(agent, RMIOv2)
+    return agent, replay
 
 
 def composed(*overrides: str) -> Config:

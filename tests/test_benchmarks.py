@@ -7,10 +7,12 @@ import torch
 from learning_cases import agent_and_replay, settings
 from torch import nn
 
+from benchmarks.cases import composed, untrained
 from benchmarks.clock import count_flops
 from benchmarks.fusion import costs
 from benchmarks.orchestration import main_job, row
 from benchmarks.table import Row, in_flop, render, verdict
+from benchmarks.team_size import SIZES, exponent, picture, saved_bytes, spec_of, trained
 from pipelines import paths
 from rmiov2.seeding import Generators
 
@@ -46,6 +48,44 @@ def test_an_update_without_the_fusions_is_cheaper_by_what_they_are_said_to_cost(
     bare.model.observation_fusion = bare.model.action_fusion = nn.Identity()
     whole, rest = (count_flops(lambda who=who: who.update(replay, Generators(0), 1, 0)) for who in (agent, bare))
     assert whole - rest == sum(cost.update_flop for cost in costs(agent.model).values())
+
+
+def test_rmios_block_grows_with_the_square_of_the_team_and_rmiov2_with_the_team():
+    def weights(name, n):
+        agent = untrained(composed(f"agent={name}", "preset=toy"), spec_of(n))
+        return sum(w.numel() for w in trained(agent).parameters())
+
+    hidden = composed("preset=toy").world_model.hidden
+    for name, square in (("rmiov2", 0), ("rmio", 10 * hidden)):  # 10 numbers of each of N agents that each of N sees
+        one, two, three = (weights(name, n) for n in (4, 8, 12))
+        assert one - 2 * two + three == 2 * square * 4**2
+
+
+def test_an_exponent_is_that_of_a_power_and_of_a_sum_the_largest_at_last():
+    assert exponent(SIZES, [3.0 * n**1.5 for n in SIZES]) == pytest.approx(1.5)
+    assert (
+        1
+        < exponent((2, 4, 8), [n + n**2 for n in (2, 4, 8)])
+        < exponent((32, 64, 128), [n + n**2 for n in (32, 64, 128)])
+        < 2
+    )
+
+
+def test_a_backward_pass_is_said_to_keep_its_inputs_once_and_no_weight():
+    layer, x = nn.Linear(7, 5, bias=False), torch.ones(3, 7, requires_grad=True)
+    assert saved_bytes(layer, lambda: layer(x).square().sum().backward()) == 4 * (3 * 7 + 3 * 5)
+    assert saved_bytes(layer, lambda: (layer(x) + layer(x)).sum().backward()) == 4 * 3 * 7
+
+
+def test_the_growth_is_drawn_for_both_and_the_same_numbers_give_the_same_bytes():
+    rows = []
+    for name, power in (("rmiov2", 1), ("rmio", 2)):
+        for n in SIZES:
+            numbers = {"agents": n, "parameters": n**power, "memory": n**power, "seconds": n**power}
+            rows.append(Row(f"masked update, {name}, {n} agents", "", "", numbers=numbers))
+        growth = dict.fromkeys(("parameters", "memory", "seconds"), float(power))
+        rows.append(Row(f"growth, {name}", "", "", numbers=growth))
+    assert picture(rows) == picture(rows) and picture(rows).startswith(b"\x89PNG")
 
 
 def test_the_table_states_every_aim_and_whether_it_was_met():

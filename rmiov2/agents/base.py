@@ -84,7 +84,7 @@ class Agent(ABC):
     @property
     def own_mode(self) -> str:
         """Its own answer to a lost observation: the mode of its teams, and the headline of its evaluation."""
-        return "completion" if self.capabilities.reconstructs else "zeros"
+        return "completion" if self.capabilities.reconstructs and self.config.execution.completion else "zeros"
 
     def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Team:
         """num_envs teams that act under observation loss; mode None: the agent's own."""

@@ -10,6 +10,8 @@ from rmiov2.types import EnvSpec
 
 AGENTS = {
     "rmiov2": "rmiov2.agents.rmiov2:RMIOv2",
+    "gawm": "rmiov2.agents.gawm:GAWM",
+    "rmio": "rmiov2.agents.rmio:RMIO",
     "mappo": "rmiov2.agents.mappo:MAPPO",
     "qmix": "rmiov2.agents.qmix:QMIX",
     "facmac": "rmiov2.agents.facmac:FACMAC",

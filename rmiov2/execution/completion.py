@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+from typing import Protocol
+
 import numpy as np
 import torch
 from torch import Tensor
@@ -44,41 +47,73 @@ class History:
         self.act[np.arange(len(self.rows)), self.rows - 1] = act
 
 
+@dataclass(frozen=True)
+class Unrolled:
+    """What M makes of windows: features (..., N, D+Z), and the observations (..., N, O) that a method says by other
+    means than M's decoder; None where the decoder says them."""
+
+    features: Tensor
+    obs: Tensor | None = None
+
+    def said(self, model: WorldModel) -> Tensor:
+        """Every agent's observation, (..., N, O), normalised."""
+        return model.predict.obs(self.features) if self.obs is None else self.obs
+
+
+class Unroll(Protocol):
+    """obs (B, T, N, O) normalised, seen (B, T, N) 0 or 1, act (B, T, ...), start (B,) to what M makes of them.
+
+    Nothing of an observation that was not seen may reach it, and no row may know of a later one.
+    """
+
+    def __call__(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled: ...
+
+
 @torch.no_grad()
-def complete(model: WorldModel, history: History, teams: Bools, threshold: float) -> tuple[Floats, Bools | None]:
+def complete(
+    model: WorldModel, unroll: Unroll, history: History, teams: Bools, threshold: float
+) -> tuple[Floats, Bools | None]:
     """The present observations and availability as M has them, (M, N, O) and (M, N, A), of the chosen teams (B,).
 
     An action counts as available if M gives it more than `threshold`.
     """
-    features = _unroll(model, history, teams)
-    last = torch.from_numpy(history.rows[teams] - 1).to(features.device)
-    return _said(model, features[torch.arange(len(last), device=features.device), last], threshold)
+    whole = _unrolled(model, unroll, history, teams)
+    device = whole.features.device
+    last = torch.from_numpy(history.rows[teams] - 1).to(device)
+    present = torch.arange(len(last), device=device), last
+    at_present = Unrolled(whole.features[present], None if whole.obs is None else whole.obs[present])
+    return _said(model, at_present, threshold)
 
 
 @torch.no_grad()
-def reconstruct(model: WorldModel, history: History, threshold: float) -> tuple[Floats, Bools | None]:
+def reconstruct(model: WorldModel, unroll: Unroll, history: History, threshold: float) -> tuple[Floats, Bools | None]:
     """The same at every row up to the longest window's present, (B, T, N, O) and (B, T, N, A).
 
     No row knows of a later one, so each is what `complete` said when it was the present, if the window begins there.
     """
-    return _said(model, _unroll(model, history, np.ones_like(history.start)), threshold)
+    return _said(model, _unrolled(model, unroll, history, np.ones_like(history.start)), threshold)
 
 
-def _unroll(model: WorldModel, history: History, teams: Bools) -> Tensor:
-    """Features (M, T, N, D+Z): M over the window from h_0, its posterior fed with what arrived and zeros elsewhere.
+def semi_posterior(model: WorldModel, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
+    """M's posterior fed with what arrived and zeros elsewhere, z its mode: line 34; see Unroll.
 
-    That is the semi-posterior of line 34; z is the mode. What M said is never fed back as if it had been observed.
+    What M said is never fed back as if it had been observed.
     """
+    return Unrolled(observe(model, obs, seen, act, start, None).features)
+
+
+def _unrolled(model: WorldModel, unroll: Unroll, history: History, teams: Bools) -> Unrolled:
+    """(M, T, N, .): M over the window from h_0."""
     device = model.obs_mean.device
     longest = int(history.rows[teams].max())
     obs, seen, act, start = (
         torch.from_numpy(x[teams]).to(device)
         for x in (history.obs[:, :longest], history.seen[:, :longest], history.act[:, :longest], history.start)
     )
-    return observe(model, model.normalise(obs), seen.float(), act, start.float(), None).features
+    return unroll(model.normalise(obs), seen.float(), act, start.float())
 
 
-def _said(model: WorldModel, features: Tensor, threshold: float) -> tuple[Floats, Bools | None]:
-    avail = model.predict.available(features, threshold)
-    completed = model.denormalise(model.predict.obs(features)) * model.width_mask
+def _said(model: WorldModel, unrolled: Unrolled, threshold: float) -> tuple[Floats, Bools | None]:
+    avail = model.predict.available(unrolled.features, threshold)
+    completed = model.denormalise(unrolled.said(model)) * model.width_mask
     return completed.cpu().numpy(), None if avail is None else avail.cpu().numpy()

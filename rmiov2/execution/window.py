@@ -39,7 +39,10 @@ class Decider(Protocol):
 
     config: Config
     spec: EnvSpec
-    capabilities: Any
+
+    @property
+    def own_mode(self) -> str:
+        """completion, or zeros."""
 
     def start(self, num_envs: int) -> Any:
         """An empty memory."""
@@ -66,7 +69,7 @@ def decide(agent: Decider, window: Window) -> tuple[Actions, Floats]:
     """The greedy joint action (B, N) or (B, N, A), and the present observations (B, N, O), own or reconstructed.
 
     A blind agent's choice may be illegal, since its mask was lost too: the caller turns it into what the game does with
-    it (rmiov2.envs.base.legalise). An agent that does not reconstruct acts on zeros where an observation was lost; it
+    it (rmiov2.envs.base.legalise). An agent whose own mode is zeros acts on zeros where an observation was lost; it
     claims nothing by that, so the observation stays NaN. Raises UserError for a window that cannot be one.
     """
     refuse_impossible(window, agent.spec, agent.config.execution.history)
@@ -82,7 +85,7 @@ def decide(agent: Decider, window: Window) -> tuple[Actions, Floats]:
         act, memory = agent.act(memory, completed[:, t], mask, first, rng, greedy=True)
         chosen = act if chosen is None else np.where(last.reshape(-1, *[1] * (act.ndim - 1)), act, chosen)
     assert chosen is not None
-    if not agent.capabilities.reconstructs:
+    if agent.own_mode != "completion":
         completed = np.where(history.seen[..., None], completed, np.float32(np.nan))
     return chosen, completed[present]
 
@@ -102,7 +105,7 @@ def _history(window: Window, spec: EnvSpec) -> History:
 
 def _stand_in(agent: Decider, history: History) -> tuple[Floats, Bools | None]:
     """For every row and agent: its observation and what it may do, where its own did not arrive."""
-    if not agent.capabilities.reconstructs:
+    if agent.own_mode != "completion":
         return np.zeros_like(history.obs), None
     said = np.zeros_like(history.obs)
     longest = int(history.rows.max())

@@ -118,7 +118,7 @@ def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Pictu
     axes.set_xlim(0, max(float(finetuning["update"].max()), 1))
     axes.set_ylim(0, 1.12 * max(before, after, measured["l_rec"].max() if len(measured) else 0.0, 1e-6))
     axes.xaxis.set_major_formatter(FuncFormatter(thousands))
-    axes.set_xlabel("masked world-model updates")
+    axes.set_xlabel("masked updates")
     axes.set_title("$L_{rec}$ on lost agents, held-out episodes")
     first = reference_line(axes, before, f"before {significant(before)}")
     label_ends(axes, [first, (after, f"after {significant(after)}", CYCLE[0])])

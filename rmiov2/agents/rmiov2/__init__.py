@@ -13,7 +13,7 @@ from torch import Tensor
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.tensors import Averages, gradient_step, to_torch
 from rmiov2.config import Config
-from rmiov2.execution.completion import History, complete, reconstruct
+from rmiov2.execution.completion import History, Unrolled, complete, reconstruct, semi_posterior
 from rmiov2.policy.actor import Actor, playable
 from rmiov2.policy.critic import Critic, ReturnScale, ValueNorm
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss, standardise
@@ -73,15 +73,19 @@ class RMIOv2(Agent):
     def reconstruction_error(self, batch: Batch, seen: Bools) -> float:
         tensors = to_torch(batch, self.device)
         obs, arrived = self.model.normalise(tensors["obs"]), torch.from_numpy(seen).to(self.device)
-        latent = observe(self.model, obs, arrived.float(), tensors["act"], tensors["start"], None)
-        error = reconstruction_error(self.model.predict.obs(latent.features), obs, self.model.width_mask)
+        said = self.unroll(obs, arrived.float(), tensors["act"], tensors["start"]).said(self.model)
+        error = reconstruction_error(said, obs, self.model.width_mask)
         return float(masked_mean(error, (~arrived) * tensors["row"][..., None]))
 
     def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
-        return complete(self.model, history, teams, self.config.execution.availability)
+        return complete(self.model, self.unroll, history, teams, self.config.execution.availability)
 
     def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
-        return reconstruct(self.model, history, self.config.execution.availability)
+        return reconstruct(self.model, self.unroll, history, self.config.execution.availability)
+
+    def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
+        """What M makes of windows in which observations are missing; see rmiov2.execution.completion.Unroll."""
+        return semi_posterior(self.model, obs, seen, act, start)
 
     # Learning.
 

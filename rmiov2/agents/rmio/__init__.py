@@ -1,0 +1,56 @@
+"""RMIO, arXiv 2411.19639: RMIOv2 without observation fusion, and with a correction block in place of masked training.
+
+Lost observations are predicted by the world model's prior and corrected by what the other agents saw. The block is
+trained alone, in the fine-tuning stage, with the world model and the policy as they are. What its text leaves open is
+chosen in conf/agent/rmio.yaml and in correction.py, and said there.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rmiov2.agents.base import Mask
+from rmiov2.agents.rmio.correction import Correction, correction_loss, unroll
+from rmiov2.agents.rmiov2 import RMIOv2
+from rmiov2.agents.tensors import gradient_step
+from rmiov2.config import Config
+from rmiov2.execution.completion import Unrolled
+from rmiov2.seeding import Generators, derive
+from rmiov2.types import EnvSpec
+
+
+class RMIO(RMIOv2):
+    """What RMIOv2 has, the correction block, its optimiser."""
+
+    def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
+        super().__init__(config, spec, seed)
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(seed, "correction"))
+            self.correction = Correction(config.world_model, spec)
+        self.correction_optimiser = torch.optim.Adam(self.correction.parameters())
+
+    def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
+        """Predicted, corrected, and taken for an observation; see rmiov2.execution.completion.Unroll."""
+        said = unroll(self.model, self.correction, obs, seen, act, start)
+        return Unrolled(said.features, said.obs)
+
+    def _update_model(
+        self, batch: dict[str, Tensor], rngs: Generators, mask: Mask | None, scale: float
+    ) -> dict[str, Tensor]:
+        """Of the world model; with a mask, of the correction in its place."""
+        if mask is None:
+            return super()._update_model(batch, rngs, mask, scale)
+        obs, shape = self.model.normalise(batch["obs"]), batch["obs"].shape[:3]
+        seen = torch.from_numpy(mask(*shape[:2])).float().to(self.device)
+        given = unroll(self.model, self.correction, obs, seen, batch["act"], batch["start"]).given
+        loss = correction_loss(self.correction, given, obs, (1 - seen) * batch["row"][..., None])
+        lr, clip = scale * self.config.finetune.lr, self.config.world_model.grad_clip
+        norm = gradient_step(self.correction_optimiser, self.correction, loss, clip, lr)
+        self.updates += 1
+        return {"loss_correction": loss, "grad_norm_correction": norm}
+
+    def _parts(self) -> dict[str, Any]:
+        return super()._parts() | {"correction": self.correction, "correction_optimiser": self.correction_optimiser}
