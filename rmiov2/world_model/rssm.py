@@ -109,7 +109,7 @@ class WorldModel(nn.Module):
         """The part of the action token that needs no z: act (..., N) int64, or (..., N, A), one-hot if discrete."""
         one_hot = self.spec.discrete and act.is_floating_point()
         token: Tensor = act @ self.act_in.weight if one_hot else self.act_in(act)
-        return token if self.id_in is None else token + self.id_in.weight  # type: ignore[no-any-return]
+        return token if self.id_in is None else token + self.id_in.weight
 
     def posterior_probs(self, token: Tensor, h: Tensor) -> Tensor:
         """p_post(z | f_of(o, h)), (M, N, C, K), from the encoded token and h (M, N, .); eqs. (2a), (2d)."""
