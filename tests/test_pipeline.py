@@ -156,6 +156,7 @@ def undeclared(project, name, declared):
 AGENTS = {
     "mappo": ("toy_lights", "pretrain.segment=24"), "mappo_mamujoco": ("toy_dials", "pretrain.segment=24"),
     "qmix": ("toy_lights",), "facmac_discrete": ("toy_lights",), "facmac": ("toy_dials", "finetune.updates=30"),
+    "mamba": ("toy_lights",), "mag": ("toy_dials",),
 }  # fmt: skip
 SHORT = ("collect.num_envs=4", "collect.warmup_steps=200", "pretrain.env_steps=600", "pretrain.eval_every=200")
 
