@@ -41,4 +41,7 @@ class Layout:
 
 def mamba(action_head: bool, dropout: float) -> Layout:
     """MAMBA's layout."""
-    return Layout(nn.ReLU, nn.ELU, False, 1, True, True, action_head, dropout)
+    return Layout(
+        activation=nn.ReLU, head_activation=nn.ELU, norm=False, deeper=1, joint_inputs=True, each=True,
+        action_head=action_head, dropout=dropout,
+    )  # fmt: skip

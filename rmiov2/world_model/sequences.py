@@ -1,10 +1,14 @@
 """Windows of the replay as MAMBA learns from them: the action that led to the first row, and absorbing states.
 
-row      0          1        ...   L            L+1
-obs    o_0        o_1        ...   0            0        a game that ended goes on in an absorbing state: nothing is
-act    a_0        a_1        ...   at random    -        seen, nothing is earned, everything may be done, and it ends
-rew    r_0        r_1        ...   0            -        again and again; github.com/jbr-ai-labs/mamba at 2c97258,
-con    1          1          ...   0            -        agent/workers/DreamerWorker.py
+row      0          1        ...   L-1          L            L+1
+obs    o_0        o_1        ...   o_{L-1}      0            0
+act    a_0        a_1        ...   a_{L-1}      at random    -
+rew    r_0        r_1        ...   r_{L-1}      0            -
+con    1          1          ...   0            0            -
+
+A game that ended goes on in an absorbing state: nothing is seen, nothing is earned, everything may be done, and it ends
+once more. So its last observation is not learned. github.com/jbr-ai-labs/mamba at 2c97258, workers/DreamerWorker.py;
+there windows run on from one episode into the next, here none does, and a game that time cut has its last observation.
 """
 
 from __future__ import annotations
@@ -40,9 +44,8 @@ def sequences(batch: Batch, spec: EnvSpec, rng: np.random.Generator) -> dict[str
     step = F.pad(row[:, 1:], (0, 1))
     before = as_vectors(torch.from_numpy(batch.act[:, 0]), spec) * torch.from_numpy(~batch.start)[:, None, None]
     floats = {name: tensors[name].float() for name in ("real", "avail") if name in tensors}
-    return (
-        tensors | floats | {"row": step, "step": step, "before": before, "start": torch.from_numpy(batch.start).float()}
-    )
+    start = torch.from_numpy(batch.start).float()
+    return tensors | floats | {"row": step, "step": step, "before": before, "start": start}
 
 
 def absorbing(batch: Batch, spec: EnvSpec, rng: np.random.Generator) -> dict[str, Array]:
