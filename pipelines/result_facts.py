@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.suites import Table, cell_rules, curve_rules, episode_rules, file_rules
+from rmiov2.agents.registry import agent_class
 from rmiov2.config import Config
 from rmiov2.evaluation.modes import modes_played, own_mode
 from rmiov2.evaluation.sweep import AVAILABILITIES, COLUMNS, RANDOM
@@ -18,7 +19,8 @@ from rmiov2.types import EnvSpec
 CELL = ("seed", "mode", "availability", "p_loss")
 CURVE = CELL[:-1]
 NUMBERS = ("seed", "p_loss", "episode", "won", "return", "length", "messages", "bytes")
-COMPLETED = ("completion", "completion_untuned")  # the modes that talk
+COMPLETED = ("completion", "completion_untuned")  # the modes that talk where something is lost
+NOBODY = ("open_loop", RANDOM)  # modes without the agent, which may be one that always talks
 SAME = 1e-9  # relative, of two ways to add up the same numbers
 
 
@@ -29,7 +31,7 @@ def result_tables(path: Path, summary: Mapping[str, Any], config: Config, spec: 
     """
     import pandas as pd
 
-    about, rows = _file_facts(path)
+    about, rows = _file_facts(path, agent_class(config.agent.name).capabilities.talks)
     file = Table("file", pd.DataFrame([about]), ("file",), file_rules())
     if rows is None:
         return [file]
@@ -49,8 +51,8 @@ def result_tables(path: Path, summary: Mapping[str, Any], config: Config, spec: 
     ]
 
 
-def _file_facts(path: Path) -> tuple[dict[str, str], Any]:
-    """What is wrong with the file, in words, and its rows with the facts of each, or None."""
+def _file_facts(path: Path, talks: bool) -> tuple[dict[str, str], Any]:
+    """What is wrong with the file, in words, and its rows with the facts of each, or None; talks: the agent does."""
     import pandas as pd
 
     facts = {"file": path.name, "unreadable": "", "columns_missing": ""}
@@ -61,10 +63,10 @@ def _file_facts(path: Path) -> tuple[dict[str, str], Any]:
     missing = [name for name in COLUMNS if name not in rows]
     if missing or rows.empty:
         return facts | {"unreadable": "" if missing else "no rows", "columns_missing": ", ".join(missing)}, None
-    return facts, _with_facts(rows)
+    return facts, _with_facts(rows, talks)
 
 
-def _with_facts(rows: Any) -> Any:
+def _with_facts(rows: Any, talks: bool) -> Any:
     """What is no number becomes NaN, and is counted as such."""
     import pandas as pd
 
@@ -73,7 +75,7 @@ def _with_facts(rows: Any) -> Any:
     for name in NUMBERS:
         rows[name] = pd.to_numeric(rows[name], errors="coerce").astype(float)
     rows["not_finite"] = (~np.isfinite(rows[list(NUMBERS)])).sum(axis=1) + rows[names].isna().sum(axis=1)
-    silent = (rows["p_loss"] == 0) | ~rows["mode"].isin(COMPLETED)
+    silent = rows["mode"].isin(NOBODY) if talks else (rows["p_loss"] == 0) | ~rows["mode"].isin(COMPLETED)
     rows["cost_for_nothing"] = np.where(silent, rows["messages"].abs() + rows["bytes"].abs(), 0.0)
     return rows
 

@@ -152,7 +152,7 @@ def episode_rules(labels: dict[str, Sequence[Any]], episodes: int, limit: int | 
         Rule("no_episode_is_doubled", "once", "episode", "ExpectCompoundColumnsToBeUnique", {"column_list": key}),
         Rule("messages_are_counts", "no negative number", "messages", arguments={"min_value": 0}),
         Rule("bytes_are_counts", "no negative number", "bytes", arguments={"min_value": 0}),
-        Rule("nothing_lost_costs_nothing", "at p_loss = 0, and without completion, nobody talks", "cost_for_nothing"),
+        Rule("nothing_lost_costs_nothing", "who has nothing to say is silent", "cost_for_nothing"),
     )
 
 

@@ -84,7 +84,36 @@ class FACMAC(Section):
     epsilon_steps: Positive = Field(description="environment steps in which epsilon falls")
 
 
-Agent = Annotated[RMIOv2 | MAPPO | QMIX | FACMAC, Field(discriminator="name")]
+class LatentPolicy(Section):
+    """What MAMBA and MAG have in common; the rest of it stands in world_model and policy."""
+
+    action_information: NonNegative = Field(description="weight of saying the last action from the decoded observation")
+    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="of the action fusion, while M learns")
+    actor_layers: Positive = Field(description="hidden layers of the actor")
+    weight_decay: NonNegative = Field(description="of the actor")
+    entropy_decay: Rate = Field(description="share of policy.entropy that is left after every minibatch")
+    masked_rounds: NonNegative = Field(
+        description="policy rounds per masked update, which changes what the policy reads"
+    )
+
+
+class MAMBA(LatentPolicy):
+    """Egorov & Shpilman 2022."""
+
+    name: Literal["mamba"]
+
+
+class MAG(LatentPolicy):
+    """Wu et al. 2023: MAMBA that goes where its model is least wrong."""
+
+    name: Literal["mag"]
+    candidates: Annotated[int, Field(gt=1)] = Field(description="next states of which one is chosen")
+    look_ahead: Positive = Field(description="steps over which their predicted errors are added up, their own included")
+    chosen_by: Literal["sample", "batch"] = Field(description="one winner for every imagined team, or one for all")
+    lr_predictor: Rate
+
+
+Agent = Annotated[RMIOv2 | MAPPO | QMIX | FACMAC | MAMBA | MAG, Field(discriminator="name")]
 
 
 class WorldModel(Section):

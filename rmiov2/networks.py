@@ -1,25 +1,61 @@
-"""The two building blocks that world model and policy share: a perceptron, and attention over agents."""
+"""The building blocks that world model and policy share: a perceptron, attention over agents, agents' positions."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
+Activation = type[nn.SiLU] | type[nn.ReLU] | type[nn.ELU]
 
-def mlp(inputs: int, hidden: int, layers: int, outputs: int) -> nn.Sequential:
-    """`layers` hidden layers of Linear, LayerNorm, SiLU, then a Linear."""
+
+def mlp(
+    inputs: int, hidden: int, layers: int, outputs: int, activation: Activation = nn.SiLU, norm: bool = True
+) -> nn.Sequential:
+    """`layers` hidden layers of Linear, LayerNorm if norm, activation, then a Linear."""
     parts: list[nn.Module] = []
     for layer in range(layers):
-        parts += [nn.Linear(inputs if layer == 0 else hidden, hidden), nn.LayerNorm(hidden), nn.SiLU()]
+        parts += [nn.Linear(inputs if layer == 0 else hidden, hidden)]
+        parts += [nn.LayerNorm(hidden), activation()] if norm else [activation()]
     return nn.Sequential(*parts, nn.Linear(hidden, outputs))
 
 
-class FusionLayer(nn.Module):
-    """One layer of eq. (5): LayerNorm(x + attention(x)), then, if ffn > 0, LayerNorm(x + MLP(x))."""
+def sinusoids(agents: int, width: int) -> Tensor:
+    """Fixed positions of the agents, (N, width), sine on even columns; Vaswani et al. 2017, section 3.5."""
+    rate = 10000.0 ** (-(torch.arange(width) // 2 * 2).double() / width)
+    angle = torch.arange(agents).double()[:, None] * rate
+    return torch.where(torch.arange(width) % 2 == 0, angle.sin(), angle.cos()).float()
 
-    def __init__(self, width: int, heads: int, ffn: int) -> None:
+
+def xavier(module: nn.Module, joined: Sequence[tuple[Tensor, Tensor]] = ()) -> None:
+    """Glorot's uniform weights in every matrix; in each pair of `joined` as in one matrix of both inputs."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.xavier_uniform_(parameter)
+    for left, right in joined:
+        bound = math.sqrt(6 / (left.shape[0] + left.shape[1] + right.shape[1]))
+        for part in (left, right):
+            nn.init.uniform_(part, -bound, bound)
+
+
+def orthogonal(module: nn.Module) -> None:
+    """Orthogonal weights in every matrix."""
+    for parameter in module.parameters():
+        if parameter.dim() > 1:
+            nn.init.orthogonal_(parameter)
+
+
+class FusionLayer(nn.Module):
+    """One layer of eq. (5): LayerNorm(x + attention(x)), then, if ffn > 0, LayerNorm(x + MLP(x)).
+
+    Dropout falls on attention, on both summands and inside the MLP; Vaswani et al. 2017, as torch has it.
+    """
+
+    def __init__(
+        self, width: int, heads: int, ffn: int, activation: Activation = nn.SiLU, dropout: float = 0.0
+    ) -> None:
         super().__init__()
         if width % heads:
             raise ValueError(f"{heads} fusion heads do not divide the width {width}")
@@ -28,8 +64,11 @@ class FusionLayer(nn.Module):
         self.out = nn.Linear(width, width)
         self.norm = nn.LayerNorm(width)
         self.mlp = (
-            nn.Sequential(nn.Linear(width, ffn), nn.SiLU(), nn.Linear(ffn, width), nn.LayerNorm(width)) if ffn else None
+            nn.Sequential(nn.Linear(width, ffn), activation(), nn.Linear(ffn, width), nn.LayerNorm(width))
+            if ffn
+            else None
         )
+        self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
     def attention(self, x: Tensor) -> tuple[Tensor, Tensor]:
         """Weights (M, heads, N, N), whose rows sum to one, and values (M, heads, N, d_k), of x (M, N, width)."""
@@ -40,5 +79,10 @@ class FusionLayer(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         weights, v = self.attention(x)
-        x = self.norm(x + self.out((weights @ v).transpose(1, 2).reshape(x.shape)))  # eq. (5)
-        return x if self.mlp is None else self.mlp[3](x + self.mlp[2](self.mlp[1](self.mlp[0](x))))
+        x = self.norm(
+            x + self.dropout(self.out((self.dropout(weights) @ v).transpose(1, 2).reshape(x.shape)))
+        )  # eq. (5)
+        if self.mlp is None:
+            return x
+        inner = self.dropout(self.mlp[1](self.mlp[0](x)))
+        return self.mlp[3](x + self.dropout(self.mlp[2](inner)))  # type: ignore[no-any-return]

@@ -158,7 +158,7 @@ AGENTS = {
     "mappo": ("toy_lights", "pretrain.segment=24"), "mappo_smax": ("toy_lights", "pretrain.segment=24"),
     "mappo_mamujoco": ("toy_dials", "pretrain.segment=24"),
     "qmix": ("toy_lights",), "facmac_discrete": ("toy_lights",), "facmac": ("toy_dials", "finetune.updates=30"),
-    "gawm": ("toy_dials",), "rmio": ("toy_lights",),
+    "gawm": ("toy_dials",), "rmio": ("toy_lights",), "mamba": ("toy_lights",), "mag": ("toy_dials",),
 }  # fmt: skip
 COMPLETES = {"rmio"}
 SHORT = ("collect.num_envs=4", "collect.warmup_steps=200", "pretrain.env_steps=600", "pretrain.eval_every=200")

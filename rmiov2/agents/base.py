@@ -29,6 +29,7 @@ class Capabilities:
     needs_state: bool  # trains on the environment's global state
     on_policy: bool  # learns only from what its present policy collected
     reconstructs: bool  # can say what a blind agent would have seen
+    talks: bool = False  # its agents tell each other something at every step, whoever sees
 
 
 class Agent(ABC):
@@ -80,6 +81,10 @@ class Agent(ABC):
     def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
         """The same of every team at every row up to the longest window's present, (B, T, N, O) and (B, T, N, A)."""
         raise UserError(f"{type(self).__name__} does not reconstruct observations")
+
+    def talk(self) -> tuple[int, int]:
+        """Messages and bytes of a team between one step and the next; of methods that talk."""
+        return 0, 0
 
     @property
     def own_mode(self) -> str:

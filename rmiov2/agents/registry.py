@@ -15,6 +15,8 @@ AGENTS = {
     "mappo": "rmiov2.agents.mappo:MAPPO",
     "qmix": "rmiov2.agents.qmix:QMIX",
     "facmac": "rmiov2.agents.facmac:FACMAC",
+    "mamba": "rmiov2.agents.mamba:MAMBA",
+    "mag": "rmiov2.agents.mag:MAG",
 }
 
 

@@ -30,7 +30,7 @@ def exchange(seen: Bools, history_seen: Bools, history_rows: Ints, spec: EnvSpec
     """
     blind = (~seen).sum(1)
     needed = (blind > 0) & (blind < spec.num_agents)
-    act_bytes = np.asarray([INDEX_BYTES if spec.discrete else FLOAT_BYTES * width for width in spec.act_widths])
+    act_bytes = bytes_of_actions(spec)
     obs_bytes = FLOAT_BYTES * np.asarray(spec.obs_widths)
     share = history_seen.sum(1) * obs_bytes + (history_rows[:, None] - 1) * act_bytes  # (B, N)
     coordinator = seen.argmax(1)
@@ -39,3 +39,14 @@ def exchange(seen: Bools, history_seen: Bools, history_rows: Ints, spec: EnvSpec
     down = blind * total - (share * ~seen).sum(1)
     messages = (spec.num_agents - 1) + blind
     return Exchange(np.where(needed, messages, 0).astype(np.int64), np.where(needed, up + down, 0).astype(np.int64))
+
+
+def everybody_to_everybody(spec: EnvSpec, indices: int) -> tuple[int, int]:
+    """Messages and bytes of one step in which every agent tells every other its action and `indices` class indices."""
+    others = spec.num_agents - 1
+    return spec.num_agents * others, others * int((INDEX_BYTES * indices + bytes_of_actions(spec)).sum())
+
+
+def bytes_of_actions(spec: EnvSpec) -> Ints:
+    """(N,) of each agent's action."""
+    return np.asarray([INDEX_BYTES if spec.discrete else FLOAT_BYTES * width for width in spec.act_widths])

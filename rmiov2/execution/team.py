@@ -31,12 +31,16 @@ class Player(Protocol):
     def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
         """Observations and masks of the chosen teams."""
 
+    def talk(self) -> tuple[int, int]:
+        """Messages and bytes between two steps, whoever sees."""
+
 
 class Team:
     """num_envs teams of one agent, with the memory that each needs; greedy.
 
     mode says what stands in for a lost observation: the world model's reconstruction, zeros, or the last one seen.
-    messages, bytes (B,) count what completion cost since each episode began; completed (B, N, O) is what was acted on.
+    messages, bytes (B,) count what completion, or an agent that talks, cost since each episode began; completed
+    (B, N, O) is what was acted on.
     """
 
     def __init__(self, agent: Player, num_envs: int, seed: int, mode: str, true_availability: bool = False) -> None:
@@ -69,6 +73,7 @@ class Team:
         self._check(obs, seen, avail, first)
         self._begun = True
         self._forget(first)
+        self._count_talk(first)
         obs = np.where(seen[..., None], obs, np.float32(0))
         if self._history is not None:
             self._history.saw(obs, seen, first)
@@ -104,6 +109,11 @@ class Team:
         cost = exchange(seen, self._history.seen, self._history.rows, self.spec)
         self.messages, self.bytes = self.messages + cost.messages, self.bytes + cost.bytes
         return said, said_avail
+
+    def _count_talk(self, first: Bools) -> None:
+        """What was said on the way to this row; nothing leads to the first."""
+        messages, size = self.agent.talk()
+        self.messages, self.bytes = self.messages + messages * ~first, self.bytes + size * ~first
 
     def _remember(self, obs: Floats, seen: Bools, avail: Bools | None) -> None:
         self._last_obs = np.where(seen[..., None], obs, self._last_obs)

@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmiov2 import config
+from rmiov2.networks import mlp
 from rmiov2.policy.exploration import gumbel
 from rmiov2.types import EnvSpec
 
@@ -124,6 +125,19 @@ class Actor(Choices):
         out, _ = self.memory(x, memory.reshape(1, m * n, -1))
         out = out.view(m, n, t, -1).transpose(1, 2)
         return self.head(self.norm(out)), out
+
+
+class FeatureActor(Choices):
+    """pi(a^i | h^i, z^i) on a world model's features, as MAMBA has it: a perceptron without memory."""
+
+    def __init__(self, settings: config.Policy, spec: EnvSpec, features: int, layers: int) -> None:
+        super().__init__(settings, spec)
+        self.body = mlp(features, settings.hidden, layers, spec.act_dim, nn.ReLU, norm=False)
+        self.log_std = initial_log_std(spec)
+
+    def unroll(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
+        """Logits or means (M, T, N, A) of features (M, T, N, F), and the memory as it was."""
+        return self.body(features), memory
 
 
 def playable(act: Tensor, discrete: bool) -> Tensor:

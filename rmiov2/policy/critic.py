@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from rmiov2.networks import FusionLayer, mlp
+from rmiov2.networks import FusionLayer, mlp, sinusoids
 
 
 class Critic(nn.Module):
@@ -20,6 +20,24 @@ class Critic(nn.Module):
     def forward(self, features: Tensor) -> Tensor:
         """features (M, N, F) to (M,)."""
         return self.value(self.fuse(self.each(features)).mean(-2)).squeeze(-1)  # type: ignore[no-any-return]
+
+
+class AttentionCritic(nn.Module):
+    """A value for every agent, after attention over the agents; MAMBA, networks/dreamer/critic.py."""
+
+    positions: Tensor
+
+    def __init__(self, features: int, agents: int, hidden: int, heads: int) -> None:
+        super().__init__()
+        self.each = nn.Linear(features, hidden)
+        self.fuse = FusionLayer(hidden, heads, hidden, nn.ReLU)
+        self.value = mlp(hidden, hidden, 1, 1, nn.ReLU, norm=False)
+        self.register_buffer("positions", sinusoids(agents, hidden), persistent=False)  # (N, hidden)
+
+    def forward(self, features: Tensor) -> Tensor:
+        """features (M, N, F) to (M, N)."""
+        fused = self.fuse(torch.relu(self.each(features)) + self.positions)
+        return self.value(torch.relu(fused)).squeeze(-1)  # type: ignore[no-any-return]
 
 
 class ValueNorm(nn.Module):

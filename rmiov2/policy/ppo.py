@@ -8,16 +8,17 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmiov2.policy.actor import Actor
-from rmiov2.policy.critic import Critic, ValueNorm
+from rmiov2.policy.actor import Actor, FeatureActor
+from rmiov2.policy.critic import AttentionCritic, Critic, ValueNorm
 
 
 @dataclass
 class Pseudo:
     """The pseudo buffer B_p: M rollouts of H steps.
 
-    obs (M, H, N, O) · avail (M, H, N, A) or None · act (M, H, N, .) · logp (M, H, N) · memory (M, N, hidden)
-    before step 0 · features (M, H, N, F) · advantage, returns, weight (M, H); weight: the step's chance to be played.
+    obs (M, H, N, O), or whatever the actor reads · avail (M, H, N, A) or None · act (M, H, N, .) · logp (M, H, N) ·
+    memory (M, N, hidden) before step 0 · features (M, H, N, F) · advantage, returns, weight (M, H), or of every agent
+    (M, H, N); weight: the step's chance to be played.
     """
 
     obs: Tensor
@@ -42,21 +43,29 @@ def standardise(advantage: Tensor, weight: Tensor) -> Tensor:
     return (advantage - mean) / (((advantage - mean) ** 2 * weight).sum() / total).sqrt().clamp(min=1e-3)
 
 
-def actor_loss(actor: Actor, p: Pseudo, clip: float, entropy_scale: float) -> tuple[Tensor, dict[str, Tensor]]:
+def actor_loss(
+    actor: Actor | FeatureActor, p: Pseudo, clip: float, entropy_scale: float
+) -> tuple[Tensor, dict[str, Tensor]]:
     """Clipped surrogate and entropy bonus, eq. (13); a dead agent has one action left, so its ratio is one."""
     out, _ = actor.unroll(p.obs, p.memory)
     logp = actor.log_prob(out, p.act, p.avail)
     ratio = (logp - p.logp).exp()
-    advantage = p.advantage[..., None]
+    advantage = _of_each(p.advantage, ratio)
     clipped = ratio.clamp(1 - clip, 1 + clip)
     surrogate = torch.min(ratio * advantage, clipped * advantage)
-    weight = p.weight[..., None].expand_as(ratio) / p.weight.sum() / ratio.shape[-1]
+    weight = _of_each(p.weight, ratio)
+    weight = weight / p.weight.sum() / (weight.numel() / p.weight.numel())
     entropy = (actor.entropy(out, p.avail) * weight).sum()
     loss = -(surrogate * weight).sum() - entropy_scale * entropy
     return loss, {"entropy": entropy.detach(), "approx_kl": ((ratio - 1 - (logp - p.logp)) * weight).sum().detach()}
 
 
-def critic_loss(critic: Critic, norm: ValueNorm, p: Pseudo, huber: float) -> Tensor:
+def _of_each(values: Tensor, ratio: Tensor) -> Tensor:
+    """values (M, H) for every agent of ratio (M, H, N), or as they are."""
+    return values if values.dim() == ratio.dim() else values[..., None].expand_as(ratio)
+
+
+def critic_loss(critic: Critic | AttentionCritic, norm: ValueNorm, p: Pseudo, huber: float) -> Tensor:
     """Huber loss of the normalised return, eq. (14)."""
     value = critic(p.features.flatten(0, 1)).view(p.returns.shape)
     error = F.huber_loss(value, norm.normalise(p.returns), reduction="none", delta=huber)

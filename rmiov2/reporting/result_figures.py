@@ -165,18 +165,20 @@ def _auc_marks(axes: Axes, block: Mapping[str, Any], modes: list[str], offset: f
 
 
 def cost_picture(episodes: DataFrame, wide: bool) -> Picture | None:
-    """Messages and bytes per step over p_loss, from the episodes played with completion; None if there are none."""
-    played = episodes[episodes["mode"] == "completion"]
+    """Messages and bytes per step over p_loss, of the team's own answer to what is lost; None if nobody talks."""
+    completes = bool((episodes["mode"] == "completion").any())
+    played = episodes[episodes["mode"] == ("completion" if completes else "zeros")]
     if "availability" in played:  # the leaking variant is played too, and costs the same
         played = played[played["availability"] == "lost"]
-    if played.empty:
+    if not completes and not played["messages"].any():
         return None
     played = played.assign(messages=played["messages"] / played["length"], bytes=played["bytes"] / played["length"])
     stacked, rows = _cost(played, columns=1)
     top = {row[0]: row for row in sorted(rows, key=lambda row: row[3])}
     free = all(row[3] == 0 for row in rows if row[2] == 0)
     caption = (
-        "Messages and bytes per environment step with completion, mean over episodes; the band holds the middle 90 % "
+        f"Messages and bytes per environment step {'with completion' if completes else 'of agents that always talk'}, "
+        "mean over episodes; the band holds the middle 90 % "
         f"of them. At most {significant(top['messages'][3])} messages (at p_loss {probability(top['messages'][2])}) "
         f"and {significant(top['bytes'][3])} bytes (at {probability(top['bytes'][2])}) per step"
         + ("; none when nothing is lost." if free else ".")

@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rmiov2.networks import FusionLayer
+from rmiov2.world_model.layout import Layout
 
 
 class Alone(nn.Module):
@@ -19,8 +20,12 @@ class Alone(nn.Module):
         return self.norm(x + self.mlp(x))  # type: ignore[no-any-return]
 
 
-def fusion(width: int, layers: int, heads: int, ffn: int, across_agents: bool) -> nn.Sequential:
+def fusion(width: int, layers: int, heads: int, ffn: int, across_agents: bool, layout: Layout) -> nn.Sequential:
     """Layers that map (M, N, width) to the same shape, attending over N if across_agents."""
-    return nn.Sequential(
-        *[FusionLayer(width, heads, ffn) if across_agents else Alone(width, ffn) for _ in range(layers)]
-    )
+
+    def layer() -> nn.Module:
+        if across_agents:
+            return FusionLayer(width, heads, ffn, layout.activation, layout.dropout)
+        return Alone(width, ffn)
+
+    return nn.Sequential(*[layer() for _ in range(layers)])

@@ -36,35 +36,58 @@ def model_losses(model: WorldModel, latent: Latent, batch: dict[str, Tensor]) ->
     """The terms of L_M, by name, and the KL before balance and free nats.
 
     batch: obs (B, T, N, O) normalised and true, avail (B, T, N, A) if discrete, trend and con (B, T),
-    row and step (B, T) as rmiov2.types.Batch says. A step's reward is read off the row it led to.
+    row and step (B, T) as rmiov2.types.Batch says; real (B, T), if it is there: the row's observation is to be learned.
+    A step's reward is read off the row it led to, or off both.
+    """
+    errors, prior = model_errors(model, latent, batch)
+    row, arrived = batch["row"], batch["step"][:, :-1]
+    counts = {"obs": row, "rew": arrived, "con": arrived, "kl": row, "avail": row, "act": row[:, 1:]}
+    losses = {name: masked_mean(error, _like(counts[name], error)) for name, error in errors.items()}
+    kl = kl_divergence(latent.probs.detach(), prior.detach(), model.settings.kl_reduction)
+    return losses, masked_mean(kl, _like(row, kl))
+
+
+def model_errors(model: WorldModel, latent: Latent, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+    """The terms of L_M before they are averaged, by name, and the prior (B, T, N, C, K).
+
+    obs, avail, kl (B, T, N) of the rows · rew, con (B, T-1) or (B, T-1, N) of the steps · act (B, T-1, N) of the rows
+    but the first, to which no action of the window led.
     """
     s, features = model.settings, latent.features
-    row, arrived = batch["row"], batch["step"][:, :-1]
-    agents = row[..., None].expand(*row.shape, model.spec.num_agents)
     prior = model.prior_probs(latent.h)
-    predicted = model.predict.obs(features)
-    after = features[:, 1:]
-    losses = {
-        "obs": masked_mean(reconstruction_error(predicted, batch["obs"], model.width_mask), agents),  # eq. (8)
-        "rew": masked_mean(
-            F.smooth_l1_loss(model.predict.reward(after), batch["trend"][:, :-1], reduction="none"), arrived
-        ),
-        "con": masked_mean(
-            F.binary_cross_entropy_with_logits(model.predict.con(after), batch["con"][:, :-1], reduction="none"),
-            arrived,
-        ),
-        "kl": masked_mean(
-            balanced_kl(latent.probs, prior, s.kl_balance, s.free_nats, s.kl_reduction), agents
-        ),  # eq. (9)
-    }
+    decoding = model.predict.obs[:-1](features)
+    predicted = model.predict.obs[-1](decoding)
+    after = features[:, 1:] if not model.layout.each else model.between(latent.h, latent.z)
+    obs = reconstruction_error(predicted, batch["obs"], model.width_mask)  # eq. (8)
+    errors = {"obs": obs if "real" not in batch else obs * batch["real"][..., None]}
+    rew = model.predict.rew(after)
+    errors["rew"] = F.smooth_l1_loss(rew, _like(batch["trend"][:, :-1], rew), reduction="none")
+    con = model.predict.con(after)
+    target = _like(batch["con"][:, :-1], con)
+    errors["con"] = F.binary_cross_entropy_with_logits(con, target, reduction="none")
+    errors["kl"] = balanced_kl(latent.probs, prior, s.kl_balance, s.free_nats, s.kl_reduction)  # eq. (9)
     if model.predict.avail is not None:
         nll = F.binary_cross_entropy_with_logits(model.predict.avail(features), batch["avail"], reduction="none")
-        losses["avail"] = masked_mean(nll.sum(-1), agents)
-    kl = masked_mean(kl_divergence(latent.probs.detach(), prior.detach(), s.kl_reduction), agents)
-    return losses, kl
+        errors["avail"] = nll.sum(-1)
+    if model.predict.act is not None:
+        act = action_error(model.predict.act(decoding[:, 1:]), batch["act"][:, :-1], model.spec.discrete)
+        errors["act"] = act if "real" not in batch else act * batch["real"][:, 1:, None]
+    return errors, prior
 
 
-def total_loss(losses: dict[str, Tensor], kl_scale: float) -> Tensor:
-    """L_M = L_rec + lambda KL; eq. (7)."""
-    scales = {"obs": 1.0, "rew": 1.0, "con": 1.0, "avail": 1.0, "kl": kl_scale}
+def action_error(predicted: Tensor, act: Tensor, discrete: bool) -> Tensor:
+    """(..., N): cross-entropy of logits (..., N, A) and act (..., N), or half the squared error of means."""
+    if discrete:
+        return F.cross_entropy(predicted.flatten(0, -2), act.flatten(), reduction="none").view(act.shape)
+    return 0.5 * ((predicted - act) ** 2).sum(-1)
+
+
+def _like(values: Tensor, error: Tensor) -> Tensor:
+    """values (B, T) as they are, or for every agent of error (B, T, N)."""
+    return values if values.dim() == error.dim() else values[..., None].expand_as(error)
+
+
+def total_loss(losses: dict[str, Tensor], kl_scale: float, act_scale: float = 0.0) -> Tensor:
+    """L_M = L_rec + lambda KL; eq. (7); with MAMBA's action information."""
+    scales = {"obs": 1.0, "rew": 1.0, "con": 1.0, "avail": 1.0, "kl": kl_scale, "act": act_scale}
     return torch.stack([scales[name] * loss for name, loss in losses.items()]).sum()

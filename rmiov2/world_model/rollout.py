@@ -18,17 +18,26 @@ from rmiov2.world_model.rssm import Latent, WorldModel, gumbel_noise
 
 
 def observe(
-    model: WorldModel, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor, generator: torch.Generator | None
+    model: WorldModel,
+    obs: Tensor,
+    seen: Tensor,
+    act: Tensor,
+    start: Tensor,
+    generator: torch.Generator | None,
+    before: Tensor | None = None,
 ) -> Latent:
     """Posterior latents (B, T, N, .) of obs (B, T, N, O) normalised, seen (B, T, N), act (B, T, ...), start (B,).
 
-    Without a generator z is the mode.
+    Without a generator z is the mode. With before (B, N, A), the action that led to row 0 or zeros where none did, h of
+    row 0 comes of it and of an empty z.
     """
     b, t_len, n = seen.shape
     tokens, act_tokens = model.encode(obs, seen).unbind(1), model.embed_action(act).unbind(1)
     s = model.settings
     noise = None if generator is None else gumbel_noise((t_len, b, n, s.categoricals, s.classes), generator, obs.device)
     h = model.initial(start)
+    if before is not None:
+        h = model.advance(h, h.new_zeros(b, n, s.categoricals * s.classes), model.embed_action(before))
     hs, zs, ps = [], [], []
     for t in range(t_len):
         probs = model.posterior_probs(tokens[t], h)
@@ -43,8 +52,8 @@ def observe(
 
 @dataclass
 class Imagined:
-    """H imagined steps from M states. obs (M, H, N, O) and avail (M, H, N, A) are what the policy was shown;
-    act (M, H, N, ...) and logp (M, H, N) what it did; features (M, H+1, N, D+Z); rew, con (M, H)."""
+    """H imagined steps from M states. obs (M, H, N, ...) and avail (M, H, N, A) are what the policy was shown;
+    act (M, H, N, ...) and logp (M, H, N) what it did; features (M, H+1, N, D+Z); rew (M, H); con (M, H), (M, H, N)."""
 
     obs: Tensor
     avail: Tensor | None
@@ -55,41 +64,80 @@ class Imagined:
     con: Tensor
 
 
-class Chooser(Protocol):
-    """A policy with a memory of its own: obs (M, N, O), avail (M, N, A) to act, the action as M sees it, and logp."""
+class Show(Protocol):
+    """What a policy is shown of features (M, N, D+Z): observations or whatever it reads, and avail (M, N, A)."""
 
-    def __call__(self, obs: Tensor, avail: Tensor | None) -> tuple[Tensor, Tensor, Tensor]: ...
+    def __call__(self, features: Tensor) -> tuple[Tensor, Tensor | None]: ...
+
+
+class Chooser(Protocol):
+    """A policy with a memory of its own: shown (M, N, .), avail (M, N, A) to act, the action as M sees it, and logp."""
+
+    def __call__(self, shown: Tensor, avail: Tensor | None, /) -> tuple[Tensor, Tensor, Tensor]: ...
+
+
+class Forward(Protocol):
+    """From h (M, N, D), z (M, N, Z) and the action that was played to the next h and z."""
+
+    def __call__(self, h: Tensor, z: Tensor, played: Tensor) -> tuple[Tensor, Tensor]: ...
+
+
+def decoded(model: WorldModel) -> Show:
+    """The observations and masks that M predicts."""
+
+    def show(features: Tensor) -> tuple[Tensor, Tensor | None]:
+        obs = model.predict.obs(features) * model.width_mask  # padding is zero, as the environment has it
+        return obs, model.predict.available(features)
+
+    return show
+
+
+def by_the_prior(model: WorldModel, rollouts: int, horizon: int, generator: torch.Generator) -> Forward:
+    """z drawn from the prior, with noise that is drawn at once for `horizon` steps."""
+    s, device = model.settings, model.width_mask.device
+    shape = (horizon, rollouts, model.spec.num_agents, s.categoricals, s.classes)
+    noise = iter(gumbel_noise(shape, generator, device))
+
+    def forward(h: Tensor, z: Tensor, played: Tensor) -> tuple[Tensor, Tensor]:
+        h = model.advance(h, z, model.embed_action(played))
+        return h, model.sample(model.prior_probs(h), next(noise))
+
+    return forward
 
 
 @torch.no_grad()
 def imagine(
-    model: WorldModel, h: Tensor, z: Tensor, choose: Chooser, horizon: int, generator: torch.Generator
-) -> Imagined:
-    """Play `horizon` steps of `choose` inside M from h (M, N, D), z (M, N, Z): prior only, no real observation."""
-    m, n, _ = h.shape
-    s = model.settings
-    noise = gumbel_noise((horizon, m, n, s.categoricals, s.classes), generator, h.device)
-    features = [torch.cat([h, z], -1)]
-    shown, masks, acts, logps = [], [], [], []
-    for k in range(horizon):
-        obs = model.predict.obs(features[-1]) * model.width_mask  # padding is zero, as the environment has it
-        avail = model.predict.available(features[-1])
-        act, played, logp = choose(obs, avail)
-        h = model.advance(h, z, model.embed_action(played))
-        z = model.sample(model.prior_probs(h), noise[k])
-        features.append(torch.cat([h, z], -1))
-        shown.append(obs)
+    model: WorldModel, h: Tensor, z: Tensor, choose: Chooser, horizon: int, generator: torch.Generator,
+    show: Show | None = None, forward: Forward | None = None,
+) -> Imagined:  # fmt: skip
+    """Play `horizon` steps of `choose` inside M from h (M, N, D), z (M, N, Z): prior only, no real observation.
+
+    show says what the policy is shown, by default what M decodes; forward goes a step, by default the prior's.
+    """
+    show = show or decoded(model)
+    forward = forward or by_the_prior(model, len(h), horizon, generator)
+    hs, zs = [h], [z]
+    seen, masks, acts, logps = [], [], [], []
+    for _ in range(horizon):
+        shown, avail = show(torch.cat([hs[-1], zs[-1]], -1))
+        act, played, logp = choose(shown, avail)
+        h, z = forward(hs[-1], zs[-1], played)
+        hs.append(h)
+        zs.append(z)
+        seen.append(shown)
         acts.append(act)
         logps.append(logp)
         if avail is not None:
             masks.append(avail)
-    stacked = torch.stack(features, 1)
+    stacked_h, stacked_z = torch.stack(hs, 1), torch.stack(zs, 1)
+    features = torch.cat([stacked_h, stacked_z], -1)
+    after = model.between(stacked_h, stacked_z) if model.layout.each else features[:, 1:]
     return Imagined(
-        torch.stack(shown, 1),
+        torch.stack(seen, 1),
         torch.stack(masks, 1) if masks else None,
         torch.stack(acts, 1),
         torch.stack(logps, 1),
-        stacked,
-        model.predict.reward(stacked[:, 1:]),
-        model.predict.continuation(stacked[:, 1:]),
+        features,
+        model.predict.reward(after),
+        model.predict.continuation(after),
     )

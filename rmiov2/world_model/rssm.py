@@ -8,10 +8,11 @@ import torch
 from torch import Tensor, nn
 
 from rmiov2 import config
-from rmiov2.networks import mlp
+from rmiov2.networks import sinusoids
 from rmiov2.types import EnvSpec
 from rmiov2.world_model.fusion import fusion
 from rmiov2.world_model.heads import Predictors
+from rmiov2.world_model.layout import Layout
 
 
 @dataclass
@@ -35,27 +36,40 @@ class WorldModel(nn.Module):
     obs_std: Tensor
     obs_count: Tensor
     width_mask: Tensor
+    positions: Tensor
 
-    def __init__(self, settings: config.WorldModel, spec: EnvSpec) -> None:
+    def __init__(self, settings: config.WorldModel, spec: EnvSpec, layout: Layout | None = None) -> None:
         super().__init__()
-        self.settings, self.spec = settings, spec
-        s, hidden = settings, settings.hidden
-        stoch, layers = s.categoricals * s.classes, s.layers
-        self.encoder = mlp(spec.obs_dim, hidden, layers, hidden)
+        self.settings, self.spec, self.layout = settings, spec, layout or Layout()
+        s, hidden, joint = settings, settings.hidden, self.layout.joint_inputs
+        stoch, layers, fusions = s.categoricals * s.classes, s.layers, (s.fusion_layers, s.fusion_heads, s.fusion_ffn)
+        self.encoder = self.layout.perceptron(spec.obs_dim, hidden, layers + self.layout.deeper, hidden)
+        self.token_in = nn.Linear(hidden, hidden, bias=False) if joint else nn.Identity()
         self.obs_in = nn.Linear(s.deter, hidden)
         self.mask_in = nn.Embedding(2, hidden) if s.mask_bit else None
-        self.id_in = nn.Embedding(spec.num_agents, hidden) if s.agent_ids else None
-        self.observation_fusion = fusion(hidden, s.fusion_layers, s.fusion_heads, s.fusion_ffn, s.observation_fusion)
-        self.posterior = mlp(hidden, hidden, 1, stoch)
+        self.id_in = nn.Embedding(spec.num_agents, hidden) if s.agent_ids and not joint else None
+        self.observation_fusion = (
+            nn.Identity() if joint and not s.observation_fusion
+            else fusion(hidden, *fusions, s.observation_fusion, self.layout)
+        )  # fmt: skip
+        self.posterior = (
+            nn.Sequential(self.layout.activation(), nn.Linear(hidden, stoch))
+            if joint
+            else self.layout.perceptron(hidden, hidden, 1, stoch)
+        )
         self.act_in = nn.Embedding(spec.act_dim, hidden) if spec.discrete else nn.Linear(spec.act_dim, hidden)
         self.z_in = nn.Linear(stoch, hidden)
-        self.action_fusion = fusion(hidden, s.fusion_layers, s.fusion_heads, s.fusion_ffn, s.action_fusion)
+        self.action_fusion = fusion(hidden, *fusions, s.action_fusion, self.layout)
         self.gru = nn.GRUCell(hidden, s.deter)
-        self.prior = mlp(s.deter, hidden, 1, stoch)
+        self.prior = self.layout.perceptron(s.deter, hidden, 1, stoch)
         self.h_start = nn.Parameter(torch.zeros(s.deter)) if s.start_bit else None
-        self.predict = Predictors(s.deter + stoch, hidden, layers, spec.obs_dim, spec.act_dim if spec.discrete else 0)
+        self.predict = Predictors(
+            s.deter + stoch, hidden, layers, spec.obs_dim, spec.act_dim, spec.discrete, self.layout
+        )  # fmt: skip
         widths = torch.tensor(spec.obs_widths)[:, None] > torch.arange(spec.obs_dim)
         self.register_buffer("width_mask", widths.float(), persistent=False)  # (N, O)
+        positions = sinusoids(spec.num_agents, hidden) * s.agent_ids
+        self.register_buffer("positions", positions, persistent=False)  # (N, hidden), of joint inputs
         self.register_buffer("obs_mean", torch.zeros(spec.num_agents, spec.obs_dim))
         self.register_buffer("obs_std", torch.ones(spec.num_agents, spec.obs_dim))
         self.register_buffer("obs_count", torch.zeros(()))
@@ -86,15 +100,16 @@ class WorldModel(nn.Module):
 
     def encode(self, obs: Tensor, seen: Tensor) -> Tensor:
         """The part of the observation token that needs no h: obs (..., N, O) normalised, seen (..., N); eq. (4)."""
-        token = self.encoder(obs * seen[..., None])
+        token = self.token_in(self.encoder(obs * seen[..., None]))
         if self.mask_in is not None:
             token = token + self.mask_in(seen.long())
         return token if self.id_in is None else token + self.id_in.weight  # type: ignore[no-any-return]
 
     def embed_action(self, act: Tensor) -> Tensor:
-        """The part of the action token that needs no z: act (..., N) int64 or (..., N, A)."""
-        token = self.act_in(act)
-        return token if self.id_in is None else token + self.id_in.weight  # type: ignore[no-any-return]
+        """The part of the action token that needs no z: act (..., N) int64, or (..., N, A), one-hot if discrete."""
+        one_hot = self.spec.discrete and act.is_floating_point()
+        token: Tensor = act @ self.act_in.weight if one_hot else self.act_in(act)
+        return token if self.id_in is None else token + self.id_in.weight
 
     def posterior_probs(self, token: Tensor, h: Tensor) -> Tensor:
         """p_post(z | f_of(o, h)), (M, N, C, K), from the encoded token and h (M, N, .); eqs. (2a), (2d)."""
@@ -106,8 +121,16 @@ class WorldModel(nn.Module):
 
     def advance(self, h: Tensor, z: Tensor, act_token: Tensor) -> Tensor:
         """h of the next step, (M, N, D); eqs. (2b), (2c)."""
-        e = self.action_fusion(act_token + self.z_in(z))
+        token = act_token + self.z_in(z)
+        if self.layout.joint_inputs:
+            token = self.layout.activation()(token) + self.positions
+        e = self.action_fusion(token)
         return self.gru(e.flatten(0, 1), h.flatten(0, 1)).view_as(h)  # type: ignore[no-any-return]
+
+    @staticmethod
+    def between(h: Tensor, z: Tensor) -> Tensor:
+        """Features (B, T-1, N, D+Z) of every step as MAMBA has them: h after it, z before it."""
+        return torch.cat([h[:, 1:], z[:, :-1]], -1)
 
     def probs(self, logits: Tensor) -> Tensor:
         """C categoricals of K classes, (..., C, K), with a share `unimix` of the uniform in each."""

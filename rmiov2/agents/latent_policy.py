@@ -1,0 +1,269 @@
+"""What MAMBA and MAG share: a world model with action fusion, and a policy on its features, learned in imagination.
+
+The policy reads (h, z), into which the action fusion brings what the others did and know: execution is centralised, or
+its agents talk at every step. Egorov & Shpilman 2022, arXiv 2205.15023; github.com/jbr-ai-labs/mamba at 2c97258.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from rmiov2 import config as configuration
+from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.tensors import Averages, gradient_step
+from rmiov2.config import Config
+from rmiov2.execution.communication import everybody_to_everybody
+from rmiov2.networks import orthogonal, xavier
+from rmiov2.policy.actor import FeatureActor, playable
+from rmiov2.policy.critic import AttentionCritic, ValueNorm
+from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
+from rmiov2.policy.returns import gae
+from rmiov2.seeding import Generators, derive
+from rmiov2.types import Actions, Bools, EnvSpec, Floats, Sampler
+from rmiov2.world_model.layout import mamba
+from rmiov2.world_model.losses import model_losses, total_loss
+from rmiov2.world_model.rollout import Forward, Imagined, by_the_prior, imagine, observe
+from rmiov2.world_model.rssm import Latent, WorldModel
+from rmiov2.world_model.sequences import as_vectors, sequences
+
+
+@dataclass
+class Memory:
+    """What B teams know: h (B, N, D), z (B, N, Z) of the last row and act (B, N, A), one-hot where discrete."""
+
+    h: Tensor
+    z: Tensor
+    act: Tensor
+
+    def begin(self, first: Bools) -> Memory:
+        """Nothing in the rows of first (B,), which begin an episode."""
+        goes_on = torch.from_numpy(~first)[:, None, None]
+        return Memory(self.h * goes_on, self.z * goes_on, self.act * goes_on)
+
+
+class LatentPolicy(Agent):
+    """World model, actor on its features, attention critic, their optimisers, and what they count."""
+
+    capabilities = Capabilities(
+        discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=False, talks=True
+    )
+    settings: configuration.MAMBA | configuration.MAG
+
+    def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
+        assert isinstance(config.agent, configuration.LatentPolicy)
+        self.config, self.spec, self.settings = config, spec, config.agent
+        self.updates = self.policy_updates = 0
+        with torch.random.fork_rng():
+            torch.manual_seed(derive(seed, "weights"))
+            self._build()
+
+    def _build(self) -> None:
+        w, p, a = self.config.world_model, self.config.policy, self.settings
+        self.features = w.deter + w.categoricals * w.classes
+        self.model = WorldModel(w, self.spec, mamba(a.action_information > 0, a.dropout)).eval()
+        self.actor = FeatureActor(p, self.spec, self.features, a.actor_layers)
+        self.critic = AttentionCritic(self.features, self.spec.num_agents, p.critic_hidden, w.fusion_heads)
+        m = self.model
+        act_in = m.act_in.weight.T if self.spec.discrete else m.act_in.weight
+        xavier(m, [(act_in, m.z_in.weight), (m.token_in.get_parameter("weight"), m.obs_in.weight)])
+        orthogonal(self.actor.body)
+        xavier(self.critic)
+        self.value_norm = ValueNorm(p.value_norm)
+        self.model_optimiser = torch.optim.Adam(m.parameters(), w.lr)
+        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), p.lr_actor, weight_decay=a.weight_decay)
+        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), p.lr_critic)
+
+    # Acting: a step of the world model with what arrived, then the actor on its features.
+
+    def start(self, num_envs: int) -> Memory:
+        w, teams = self.config.world_model, (num_envs, self.spec.num_agents)
+        widths = (w.deter, w.categoricals * w.classes, self.spec.act_dim)
+        return Memory(*(torch.zeros(*teams, width) for width in widths))
+
+    @torch.no_grad()
+    def act(
+        self, memory: Memory, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
+    ) -> tuple[Actions, Memory]:
+        """See Agent.act; greedy takes the likeliest z too. A lost observation is zeros, and is not told from them."""
+        before = memory.begin(first)
+        h = self.model.advance(before.h, before.z, self.model.embed_action(before.act))
+        seen = torch.ones(obs.shape[:2])
+        probs = self.model.posterior_probs(self.model.encode(self.model.normalise(torch.from_numpy(obs)), seen), h)
+        gumbel = None if greedy else torch.from_numpy(rng.gumbel(size=probs.shape).astype(np.float32))
+        z = self.model.sample(probs, gumbel)
+        out = self.actor.body(torch.cat([h, z], -1))
+        noise = None if greedy else self.actor.noise_from(rng, out.shape)
+        act = self.actor.draw(out, None if avail is None else torch.from_numpy(avail), noise)
+        act = playable(act, self.spec.discrete)
+        return act.numpy(), Memory(h, z, as_vectors(act, self.spec))
+
+    def talk(self) -> tuple[int, int]:
+        return everybody_to_everybody(self.spec, self.config.world_model.categoricals)
+
+    # Learning.
+
+    def update(
+        self,
+        replay: Sampler,
+        rngs: Generators,
+        model_updates: int,
+        policy_rounds: int,
+        mask: Mask | None = None,
+        scale: float = 1.0,
+    ) -> Metrics:
+        """See Agent.update. Masked updates change the features that the policy reads, so it learns on between them."""
+        averages = Averages()
+        if mask is not None:
+            rate = self.settings.masked_rounds
+            policy_rounds += int(rate * (self.updates + model_updates)) - int(rate * self.updates)
+        for _ in range(model_updates):
+            averages.add(self._update_model(self._sequences(replay, rngs, mask), rngs, mask, scale))
+        self._after_the_model(replay, rngs, model_updates, mask, scale, averages)
+        for _ in range(policy_rounds):
+            averages.add(self._policy_round(self._sequences(replay, rngs, mask), rngs, scale))
+        return averages.result()
+
+    def _after_the_model(
+        self, replay: Sampler, rngs: Generators, updates: int, mask: Mask | None, scale: float, averages: Averages
+    ) -> None:
+        """What else learns as often as the model, and after it."""
+
+    def _sequences(self, replay: Sampler, rngs: Generators, mask: Mask | None) -> dict[str, Tensor]:
+        """A batch as the losses read it; shown (B, T, N, O) is obs without what the mask hides."""
+        w, rng = self.config.world_model, rngs.numpy["replay"]
+        batch = sequences(replay.sample(w.batch, w.length, rng), self.spec, rng)
+        shown = batch["obs"]
+        if mask is not None:
+            shown = shown * torch.from_numpy(mask(*shown.shape[:2]))[..., None]
+        elif w.normalise_obs:
+            self.model.measure(batch["obs"][batch["real"].bool()])
+        return batch | {"obs": self.model.normalise(batch["obs"]), "shown": self.model.normalise(shown)}
+
+    def observe(self, batch: dict[str, Tensor], generator: torch.Generator) -> Latent:
+        """Posterior latents of a batch of _sequences."""
+        seen = torch.ones(batch["shown"].shape[:3])
+        return observe(
+            self.model, batch["shown"], seen, batch["act"], batch["start"], generator, batch["before"]
+        )  # fmt: skip
+
+    def _update_model(
+        self, batch: dict[str, Tensor], rngs: Generators, mask: Mask | None, scale: float
+    ) -> dict[str, Tensor]:
+        w = self.config.world_model
+        lr = w.lr if mask is None else self.config.finetune.lr
+        with torch.random.fork_rng():  # dropout draws from torch's own generator, which no checkpoint holds
+            torch.manual_seed(int(torch.randint(2**62, (), generator=rngs.torch)))
+            self.model.train()
+            losses, kl = model_losses(self.model, self.observe(batch, rngs.torch), batch)
+            self.model.eval()
+        loss = total_loss(losses, w.kl_scale, self.settings.action_information)
+        norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, scale * lr)
+        self.updates += 1
+        named = {f"loss_{name}": value for name, value in losses.items()}
+        return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
+
+    def _policy_round(self, batch: dict[str, Tensor], rngs: Generators, scale: float) -> dict[str, Tensor]:
+        p, averages = self.config.policy, Averages()
+        imagined = self.imagine(*self._branches(batch, rngs), rngs.torch)
+        pseudo = self.pseudo(imagined)
+        for _ in range(p.e_sample):
+            order = torch.randperm(len(pseudo.returns), generator=rngs.torch)
+            for index in order.chunk(p.minibatches):
+                averages.add(self._ppo_step(pseudo.rows(index), scale))
+        means = {name: torch.tensor(value) for name, value in averages.result().items()}
+        first = pseudo.returns.view(len(imagined.rew), p.horizon, -1)[:, 0]
+        return means | {"imagined_return": first.mean(), "imagined_reward": imagined.rew.mean()}
+
+    @torch.no_grad()
+    def _branches(self, batch: dict[str, Tensor], rngs: Generators) -> tuple[Tensor, Tensor]:
+        """Posterior (h, z) to imagine from: `starts` rows at random, absorbing ones among them."""
+        latent = self.observe(batch, rngs.torch)
+        playing = batch["step"].flatten().nonzero().squeeze(-1)
+        chosen = playing[torch.randperm(len(playing), generator=rngs.torch)[: self.config.policy.starts]]
+        return latent.h.flatten(0, 1)[chosen], latent.z.flatten(0, 1)[chosen]
+
+    @torch.no_grad()
+    def imagine(self, h: Tensor, z: Tensor, generator: torch.Generator) -> Imagined:
+        """Rollouts of the policy from h (M, N, D), z (M, N, Z)."""
+
+        def choose(features: Tensor, avail: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+            act, logp = self.actor.choose(self.actor.body(features), avail, generator)
+            return act, playable(act, self.spec.discrete), logp
+
+        def show(features: Tensor) -> tuple[Tensor, Tensor | None]:
+            return features, self.drawn_masks(features, generator)
+
+        horizon = self.config.policy.horizon
+        return imagine(
+            self.model, h, z, choose, horizon, generator, show, self.forward(len(h), horizon, generator)
+        )  # fmt: skip
+
+    def forward(self, rollouts: int, horizon: int, generator: torch.Generator) -> Forward:
+        """How imagination goes a step."""
+        return by_the_prior(self.model, rollouts, horizon, generator)
+
+    def drawn_masks(self, features: Tensor, generator: torch.Generator) -> Tensor | None:
+        """Masks (..., N, A) as likely as M says."""
+        if not self.spec.discrete:
+            return None
+        shape = (*features.shape[:-1], self.spec.act_dim)
+        return self.model.predict.drawn(features, torch.rand(shape, generator=generator))
+
+    @torch.no_grad()
+    def pseudo(self, imagined: Imagined) -> Pseudo:
+        """All imagined steps (M*H, 1, N, .), with lambda-returns and standardised advantages of every agent."""
+        p = self.config.policy
+        value = self.value_norm.denormalise(self.critic(imagined.features.flatten(0, 1)))
+        value = value.view(*imagined.features.shape[:3])
+        rew = imagined.rew[..., None].expand_as(imagined.con)
+        advantage = gae(rew, imagined.con, value, p.gamma, p.lam)
+        returns = advantage + value[:, :-1]
+        self.value_norm.update(returns)
+
+        def steps(values: Tensor) -> Tensor:
+            return values.flatten(0, 1)[:, None]
+
+        features = steps(imagined.obs)
+        return Pseudo(
+            features, None if imagined.avail is None else steps(imagined.avail), steps(imagined.act),
+            steps(imagined.logp), features[:, 0, :, :0], features, steps(standardised(advantage)), steps(returns),
+            steps(torch.ones_like(returns)),
+        )  # fmt: skip
+
+    def _ppo_step(self, pseudo: Pseudo, scale: float) -> dict[str, Tensor]:
+        p = self.config.policy
+        entropy = p.entropy * self.settings.entropy_decay**self.policy_updates
+        loss, metrics = actor_loss(self.actor, pseudo, p.clip, scale * entropy)
+        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, scale * p.lr_actor)
+        value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
+        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, scale * p.lr_critic)
+        self.policy_updates += 1
+        return metrics | {"policy_loss": loss, "value_loss": value_loss}
+
+    # Keeping.
+
+    def _parts(self) -> dict[str, Any]:
+        return {
+            "model": self.model, "actor": self.actor, "critic": self.critic, "value_norm": self.value_norm,
+            "model_optimiser": self.model_optimiser, "actor_optimiser": self.actor_optimiser,
+            "critic_optimiser": self.critic_optimiser,
+        }  # fmt: skip
+
+    def state_dict(self) -> Mapping[str, Any]:
+        parts = {name: part.state_dict() for name, part in self._parts().items()}
+        return parts | {"updates": self.updates, "policy_updates": self.policy_updates}
+
+    def load_state_dict(self, state: Mapping[str, Any]) -> None:
+        load_parts(self._parts(), state)
+        self.updates, self.policy_updates = int(state["updates"]), int(state["policy_updates"])
+
+
+def standardised(advantage: Tensor) -> Tensor:
+    """Zero mean and unit deviation over all steps and agents; MAMBA, agent/optim/utils.py."""
+    return (advantage - advantage.mean()) / (advantage.std() + 1e-4)
