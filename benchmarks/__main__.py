@@ -7,6 +7,7 @@
   latency       one decision of one team, with and without completion
   fusion        parameters and compute of the two fusion modules (Appendix D), on models built and trained
   team_size     parameters, memory and time of a fine-tuning update of 2 to 64 agents, RMIO beside RMIOv2; and a picture
+  model_free    MAPPO's environment steps beside the bare environment's, FACMAC's update beside its floor
   orchestration  what DVC and Prefect add to the stages, as a share of the main job; two minutes, on the newest commit
 
 Threads, preset and number of environments are those of params.yaml; small and paper are those of conf/preset.
@@ -32,7 +33,10 @@ from rmiov2.types import UserError
 if TYPE_CHECKING:
     from benchmarks.table import Row
 
-NAMES = ("world_model", "imagination", "collection", "evaluation", "latency", "fusion", "team_size", "orchestration")
+NAMES = (
+    "world_model", "imagination", "collection", "evaluation", "latency", "fusion", "team_size", "model_free",
+    "orchestration",
+)  # fmt: skip
 PRESETS = ("small", "paper")
 DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
 
@@ -105,7 +109,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
 
 def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
     """The rows of one of NAMES."""
-    from benchmarks import fusion, learning, orchestration, playing, team_size
+    from benchmarks import fusion, learning, model_free, orchestration, playing, team_size
     from benchmarks.clock import Effort
 
     effort = Effort(options.repeats, options.seconds)
@@ -118,6 +122,7 @@ def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
         "latency": lambda: playing.latency(options.presets),
         "fusion": lambda: fusion.fusion(envs, options.presets),
         "team_size": lambda: team_size.team_size(effort),
+        "model_free": lambda: model_free.model_free(effort),
         "orchestration": orchestration.orchestration,
     }
     return runs[name]()

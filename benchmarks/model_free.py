@@ -1,0 +1,79 @@
+"""What model-free training costs: MAPPO's steps beside those of the bare environment, FACMAC's update beside its floor."""
+
+from __future__ import annotations
+
+from itertools import count
+
+import numpy as np
+
+from benchmarks.cases import CHEETAH, SMAX, composed, spec_of, synthetic_replay
+from benchmarks.clock import Effort, Work, against_floor, rates
+from benchmarks.table import Row
+from rmiov2.agents.registry import make_agent
+from rmiov2.config import Config
+from rmiov2.envs.base import Env
+from rmiov2.envs.registry import make_env
+from rmiov2.seeding import Generators
+from rmiov2.training.collect import Rollout, random_policy
+from rmiov2.training.pretrain import Pretraining
+
+SHARE = 0.4  # of the bare environment's speed
+UPDATES = 10
+
+
+def model_free(effort: Effort) -> list[Row]:
+    """Both, with the settings that conf/agent has for the task."""
+    return [_mappo(effort), _facmac(effort)]
+
+
+def _mappo(effort: Effort) -> Row:
+    config = composed(f"env={SMAX.replace('/', '_')}", "agent=mappo_smax")
+    envs = [make_env(SMAX, config.collect.num_envs, config.seed) for _ in range(2)]
+    label = f"MAPPO's training, {SMAX}, {config.collect.num_envs} envs"
+    works = [_rollouts_learned_from(config, envs[0]), _random_rollouts(config, envs[1])]
+    try:
+        for warm_up in works:
+            warm_up()
+        measured, bare = rates(label, works, effort)
+    finally:
+        for env in envs:
+            env.close()
+    rate, alone, share = (float(np.median(x)) for x in (measured, bare, measured / bare))
+    return Row(
+        label, f"{rate:,.0f} env steps/s", f"{share:.0%} of the bare environment's {alone:,.0f}",
+        f"at least {SHARE:.0%}", share >= SHARE, {"per_second": rate, "bare_per_second": alone, "share": share},
+    )  # fmt: skip
+
+
+def _rollouts_learned_from(config: Config, env: Env) -> Work:
+    run = Pretraining(config, env, [])
+
+    def work() -> float:
+        before = run.env_steps
+        run.sweep()
+        return float(run.env_steps - before)
+
+    return work
+
+
+def _random_rollouts(config: Config, env: Env) -> Work:
+    policy, seeds = random_policy(env.spec, np.random.default_rng(config.seed)), count()
+
+    def work() -> float:
+        game = Rollout(env, policy, next(seeds), config.pretrain.segment)
+        for _ in game.pieces():
+            pass
+        return float(game.steps())
+
+    return work
+
+
+def _facmac(effort: Effort) -> Row:
+    config, spec = composed(f"env={CHEETAH.replace('/', '_')}", "agent=facmac"), spec_of(CHEETAH)
+    agent, replay, rngs = make_agent(config, spec), synthetic_replay(spec, 100), Generators(config.seed)
+
+    def work() -> float:
+        agent.update(replay, rngs, UPDATES, 0)
+        return float(UPDATES)
+
+    return against_floor(f"FACMAC's update, {CHEETAH}", "updates", work, None, effort)
