@@ -1,4 +1,4 @@
-"""What model-free training costs: MAPPO's steps beside those of the bare environment, FACMAC's update beside its floor."""
+"""What model-free training costs: MAPPO's steps beside the bare environment's, FACMAC's update beside its floor."""
 
 from __future__ import annotations
 
