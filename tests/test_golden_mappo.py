@@ -42,8 +42,8 @@ def networks(golden: Golden, recurrent: bool) -> tuple[MAPPOActor, StateCritic]:
     hidden, spec = golden["actor/base.mlp.fc1.0.weight"].shape[0], spec_of(golden)
     policy = golden.policy(hidden=hidden, critic_hidden=hidden, agent_ids=False)
     settings = configuration.MAPPO(
-        name="mappo", recurrent=recurrent, layers=1, gain=0.01, chunk=CHUNK, own_obs=True, value_clip=True,
-        value_norm_decay=0.99999,
+        name="mappo", recurrent=recurrent, layers=1, gain=0.01, std=0.6, chunk=CHUNK, own_obs=True,
+        value_clip=True, value_norm_decay=0.99999,
     )  # fmt: skip
     actor, critic = MAPPOActor(policy, settings, spec), StateCritic(policy, settings, spec)
     actor.load_state_dict(renamed(golden.under("actor"), NAMES))
