@@ -7,7 +7,8 @@ from itertools import count
 import numpy as np
 
 from benchmarks.cases import CHEETAH, SMAX, composed, spec_of, synthetic_replay
-from benchmarks.clock import Effort, Work, against_floor, rates
+from benchmarks.clock import Effort, Work, against_floor
+from benchmarks.playing import beside_bare
 from benchmarks.table import Row
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import Config
@@ -30,19 +31,8 @@ def _mappo(effort: Effort) -> Row:
     config = composed(f"env={SMAX.replace('/', '_')}", "agent=mappo_smax")
     envs = [make_env(SMAX, config.collect.num_envs, config.seed) for _ in range(2)]
     label = f"MAPPO's training, {SMAX}, {config.collect.num_envs} envs"
-    works = [_rollouts_learned_from(config, envs[0]), _random_rollouts(config, envs[1])]
-    try:
-        for warm_up in works:
-            warm_up()
-        measured, bare = rates(label, works, effort)
-    finally:
-        for env in envs:
-            env.close()
-    rate, alone, share = (float(np.median(x)) for x in (measured, bare, measured / bare))
-    return Row(
-        label, f"{rate:,.0f} env steps/s", f"{share:.0%} of the bare environment's {alone:,.0f}",
-        f"at least {SHARE:.0%}", share >= SHARE, {"per_second": rate, "bare_per_second": alone, "share": share},
-    )  # fmt: skip
+    works = _rollouts_learned_from(config, envs[0]), _random_rollouts(config, envs[1])
+    return beside_bare(label, works, envs, SHARE, effort)
 
 
 def _rollouts_learned_from(config: Config, env: Env) -> Work:
