@@ -64,6 +64,21 @@ def test_each_adds_and_lacks_what_it_says() -> None:
         assert (differs, added, lacking, agent.own_mode) == expected
 
 
+def test_mamba_and_mag_add_and_lack_what_they_say() -> None:
+    ours, theirs, theirs_and_more = (set(built(name).state_dict()) for name in ("rmiov2", "mamba", "mag"))
+    mamba, mag = composed("agent=mamba"), composed("agent=mag")
+    print(f"\nmamba: adds {sorted(theirs - ours)}; lacks {sorted(ours - theirs)}; mag: adds {theirs_and_more - theirs}")
+    assert (theirs - ours, ours - theirs) == ({"policy_updates"}, {"return_scale"})
+    assert (theirs_and_more - theirs, theirs - theirs_and_more) == ({"predictor", "predictor_optimiser"}, set())
+    assert not mamba["world_model.observation_fusion"] and mamba["world_model.action_fusion"]
+    assert mamba["reward_trend.mode"] == "off" and not mamba["world_model.mask_bit"]
+    assert changed(mamba, {key: mag[key] for key in mamba}) == {}, "all that MAG adds is its own"
+    assert {key for key in mag if key not in mamba} == {
+        "agent.candidates", "agent.look_ahead", "agent.chosen_by", "agent.lr_predictor",
+    }  # fmt: skip
+    assert all(built(name).own_mode == "zeros" and built(name).capabilities.talks for name in ("mamba", "mag"))
+
+
 def test_gawm_becomes_rmiov2_in_three_steps_of_one_thing_each() -> None:
     chain = ["agent=gawm", "ablation=gawm_adaptive", "ablation=no_completion", "ablation=none"]
     steps = [changed(composed(a), composed(b)) for a, b in zip(chain, chain[1:], strict=False)]
