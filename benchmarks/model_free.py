@@ -2,20 +2,16 @@
 
 from __future__ import annotations
 
-from itertools import count
-
-import numpy as np
-
 from benchmarks.cases import CHEETAH, SMAX, composed, spec_of, synthetic_replay
 from benchmarks.clock import Effort, Work, against_floor
-from benchmarks.playing import beside_bare
+from benchmarks.playing import beside_bare, random_play
 from benchmarks.table import Row
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import Config
 from rmiov2.envs.base import Env
 from rmiov2.envs.registry import make_env
 from rmiov2.seeding import Generators
-from rmiov2.training.collect import Rollout, random_policy
+from rmiov2.training.collect import Rollout
 from rmiov2.training.pretrain import Pretraining
 
 SHARE = 0.4  # of the bare environment's speed
@@ -31,7 +27,7 @@ def _mappo(effort: Effort) -> Row:
     config = composed(f"env={SMAX.replace('/', '_')}", "agent=mappo_smax")
     envs = [make_env(SMAX, config.collect.num_envs, config.seed) for _ in range(2)]
     label = f"MAPPO's training, {SMAX}, {config.collect.num_envs} envs"
-    works = _rollouts_learned_from(config, envs[0]), _random_rollouts(config, envs[1])
+    works = _rollouts_learned_from(config, envs[0]), random_play(config, envs[1], Rollout)
     return beside_bare(label, works, envs, SHARE, effort)
 
 
@@ -42,18 +38,6 @@ def _rollouts_learned_from(config: Config, env: Env) -> Work:
         before = run.env_steps
         run.sweep()
         return float(run.env_steps - before)
-
-    return work
-
-
-def _random_rollouts(config: Config, env: Env) -> Work:
-    policy, seeds = random_policy(env.spec, np.random.default_rng(config.seed)), count()
-
-    def work() -> float:
-        game = Rollout(env, policy, next(seeds), config.pretrain.segment)
-        for _ in game.pieces():
-            pass
-        return float(game.steps())
 
     return work
 

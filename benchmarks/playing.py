@@ -17,7 +17,7 @@ from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import play
 from rmiov2.evaluation.sweep import rows_of
 from rmiov2.progress import bar
-from rmiov2.training.collect import Sweep, random_policy
+from rmiov2.training.collect import Rollout, Sweep, random_policy
 from rmiov2.training.pretrain import Pretraining, policy_of
 from rmiov2.types import Bools, EnvSpec, Floats
 
@@ -35,7 +35,7 @@ def collection(params: Config, effort: Effort) -> list[Row]:
 def _collection(config: Config, effort: Effort) -> Row:
     envs = [make_env(config.env.name, config.collect.num_envs, config.seed) for _ in range(2)]
     label = f"collection, {config.env.name}, {config.preset}, {config.collect.num_envs} envs"
-    works = _agent_sweeps(config, envs[0]), _random_sweeps(config, envs[1])
+    works = _agent_sweeps(config, envs[0]), random_play(config, envs[1], Sweep)
     return beside_bare(label, works, envs, SHARE, effort)
 
 
@@ -68,11 +68,12 @@ def _agent_sweeps(config: Config, env: Env) -> Work:
     return work
 
 
-def _random_sweeps(config: Config, env: Env) -> Work:
+def random_play(config: Config, env: Env, kind: type[Sweep] | type[Rollout]) -> Work:
+    """The bare environment: sweeps or rollouts in which nobody thinks or learns."""
     policy, seeds = random_policy(env.spec, np.random.default_rng(config.seed)), count()
 
     def work() -> float:
-        game = Sweep(env, policy, next(seeds), config.pretrain.segment)
+        game = kind(env, policy, next(seeds), config.pretrain.segment)
         for _ in game.pieces():
             pass
         return float(game.steps())

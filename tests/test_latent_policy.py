@@ -8,7 +8,7 @@ import pytest
 import torch
 from learning_cases import composed, random_games
 from off_policy_cases import greedy, trained
-from test_training import digests, run
+from test_training import digests, run, run_with_stops
 
 import rmiov2
 from rmiov2.agents.mag import chosen
@@ -255,21 +255,7 @@ def test_a_stopped_run_goes_on_to_the_bit(name: str, tmp_path: Path) -> None:
     short = ("pretrain.env_steps=360", "pretrain.policy_after=250", "pretrain.e_m=0.03", "finetune.updates=20")
     config = toy(name, "lights", *short, "pretrain.segment=6", "pretrain.eval_episodes=4", "agent.masked_rounds=0.3")
     run(config, tmp_path / "straight")
-    left = [2, 3, 1]
-
-    def stop(text: str, share: float) -> None:
-        if left and left[0] == 0:
-            left.pop(0)
-            raise KeyboardInterrupt
-        if left:
-            left[0] -= 1
-
-    while left:
-        try:
-            run(config, tmp_path / "stopped", stop)
-        except KeyboardInterrupt:
-            continue
-    run(config, tmp_path / "stopped")
+    run_with_stops(config, tmp_path / "stopped")
     assert digests(tmp_path / "stopped") == digests(tmp_path / "straight")
     before, after = (
         checkpoint.load(tmp_path / "straight" / stage / "checkpoint.safetensors").state["agent"]

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from learning_cases import SEEDS, composed, random_games
-from test_training import digests, run
+from test_training import digests, run, run_with_stops
 
 import rmiov2
 from rmiov2.agents.mappo import MAPPO
@@ -199,21 +199,7 @@ def test_it_finds_the_optimum_of_the_continuous_toy_game(seed: int) -> None:
 def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     config = toy("lights", "pretrain.env_steps=4000", "finetune.updates=60", "policy.e_sample=3")
     run(config, tmp_path / "straight")
-    left = [2, 3, 1]
-
-    def stop(text: str, share: float) -> None:
-        if left and left[0] == 0:
-            left.pop(0)
-            raise KeyboardInterrupt
-        if left:
-            left[0] -= 1
-
-    while left:
-        try:
-            run(config, tmp_path / "stopped", stop)
-        except KeyboardInterrupt:
-            continue
-    run(config, tmp_path / "stopped")
+    run_with_stops(config, tmp_path / "stopped")
     assert len(digests(tmp_path / "straight")) > 5
     assert digests(tmp_path / "stopped") == digests(tmp_path / "straight")
 

@@ -53,6 +53,25 @@ def run(config: Config, folder: Path, say: Say = quiet) -> None:
     )  # fmt: skip
 
 
+def run_with_stops(config: Config, folder: Path) -> None:
+    """The same, stopped three times on the way and started again."""
+    left = [2, 3, 1]
+
+    def stop(text: str, share: float) -> None:
+        if left and left[0] == 0:
+            left.pop(0)
+            raise KeyboardInterrupt
+        if left:
+            left[0] -= 1
+
+    while left:
+        try:
+            run(config, folder, stop)
+        except KeyboardInterrupt:
+            continue
+    run(config, folder)
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Of all that a run made."""
     made = [folder / "pretrain.csv", folder / "learning.csv", folder / "finetune.csv"]
