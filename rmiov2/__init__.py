@@ -23,12 +23,14 @@ def make_env(name: str, num_envs: int, seed: int = 0) -> Env:
 def load(path: str | Path, config: Config | None = None) -> Agent:
     """A trained agent, from a checkpoint file, its folder, or the folder of a whole run (the fine-tuned one first).
 
+    It plays on the CPU, wherever it was trained, unless config says otherwise.
+
     config: settings to take instead of those that it was saved with; raises UserError if its weights do not fit them.
     """
     from rmiov2.agents.registry import make_agent
     from rmiov2.training import checkpoint
 
     saved = checkpoint.load(checkpoint.find(Path(path)))
-    agent = make_agent(config or saved.config, saved.spec)
+    agent = make_agent(config or saved.config.model_copy(update={"device": "cpu"}), saved.spec)
     agent.load_state_dict(saved.state["agent"])
     return agent

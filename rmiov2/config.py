@@ -254,6 +254,7 @@ class Config(Section):
     seed: Count
     preset: str
     threads: Positive = Field(description="torch threads; more than the idle cores destroys small products")
+    device: Literal["cpu", "cuda"] = Field(description="where networks live; environments stay on the CPU")
     env: Env
     agent: Agent
     world_model: WorldModel

@@ -20,10 +20,10 @@ def derive(seed: int, *names: str | int) -> int:
 class Generators:
     """The generators of one run: numpy for indices and masks, torch for what is drawn inside the networks."""
 
-    def __init__(self, seed: int) -> None:
+    def __init__(self, seed: int, device: str = "cpu") -> None:
         self.seed = seed
         self.numpy = {name: np.random.default_rng(derive(seed, name)) for name in PURPOSES}
-        self.torch = torch.Generator().manual_seed(derive(seed, "torch"))
+        self.torch = torch.Generator(device).manual_seed(derive(seed, "torch"))
 
     def env_seed(self, sweep: int) -> int:
         """The seed that the environments of one sweep are reset with; a pure function, so there is nothing to save."""

@@ -29,6 +29,7 @@ class Capabilities:
     needs_state: bool  # trains on the environment's global state
     on_policy: bool  # learns only from what its present policy collected
     reconstructs: bool  # can say what a blind agent would have seen
+    gpu: bool = False  # its updates run on a GPU too
     talks: bool = False  # its agents tell each other something at every step, whoever sees
 
 
@@ -119,6 +120,12 @@ def refuse_mismatch(name: str, capabilities: Capabilities, spec: EnvSpec) -> Non
         )
     if capabilities.needs_state and spec.state_dim == 0:
         raise UserError(f"{name} trains on a global state and {spec.name} has none; choose another agent or env")
+
+
+def refuse_device(name: str, capabilities: Capabilities, device: str) -> None:
+    """Raise UserError if the method learns on the CPU alone and another device is asked for."""
+    if device != "cpu" and not capabilities.gpu:
+        raise UserError(f"device: got {device}, but {name} learns on the CPU alone; set device=cpu")
 
 
 def load_parts(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:

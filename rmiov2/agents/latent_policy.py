@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -16,6 +17,7 @@ from torch import Tensor
 
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.captured import Adam, Inputs, Regions, device_of
 from rmiov2.agents.tensors import Averages, gradient_step
 from rmiov2.config import Config
 from rmiov2.execution.communication import everybody_to_everybody
@@ -43,7 +45,7 @@ class Memory:
 
     def begin(self, first: Bools) -> Memory:
         """Nothing in the rows of first (B,), which begin an episode."""
-        goes_on = torch.from_numpy(~first)[:, None, None]
+        goes_on = torch.from_numpy(~first).to(self.h.device)[:, None, None]
         return Memory(self.h * goes_on, self.z * goes_on, self.act * goes_on)
 
 
@@ -51,13 +53,15 @@ class LatentPolicy(Agent):
     """World model, actor on its features, attention critic, their optimisers, and what they count."""
 
     capabilities = Capabilities(
-        discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=False, talks=True
+        discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=False, gpu=True, talks=True
     )
     settings: configuration.MAMBA | configuration.MAG
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         assert isinstance(config.agent, configuration.LatentPolicy)
         self.config, self.spec, self.settings = config, spec, config.agent
+        self.device = device_of(config.device)
+        self.regions = Regions(self.device)
         self.updates = self.policy_updates = 0
         with torch.random.fork_rng():
             torch.manual_seed(derive(seed, "weights"))
@@ -75,16 +79,19 @@ class LatentPolicy(Agent):
         orthogonal(self.actor.body)
         xavier(self.critic)
         self.value_norm = ValueNorm(p.value_norm)
-        self.model_optimiser = torch.optim.Adam(m.parameters(), w.lr)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), p.lr_actor, weight_decay=a.weight_decay)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), p.lr_critic)
+        for part in (m, self.actor, self.critic, self.value_norm):
+            part.to(self.device)
+        decay = {"weight_decay": a.weight_decay}
+        self.model_optimiser = Adam(m.parameters(), w.lr, self.device)
+        self.actor_optimiser = Adam(self.actor.parameters(), p.lr_actor, self.device, **decay)
+        self.critic_optimiser = Adam(self.critic.parameters(), p.lr_critic, self.device)
 
     # Acting: a step of the world model with what arrived, then the actor on its features.
 
     def start(self, num_envs: int) -> Memory:
         w, teams = self.config.world_model, (num_envs, self.spec.num_agents)
         widths = (w.deter, w.categoricals * w.classes, self.spec.act_dim)
-        return Memory(*(torch.zeros(*teams, width) for width in widths))
+        return Memory(*(torch.zeros(*teams, width, device=self.device) for width in widths))
 
     @torch.no_grad()
     def act(
@@ -93,15 +100,17 @@ class LatentPolicy(Agent):
         """See Agent.act; greedy takes the likeliest z too. A lost observation is zeros, and is not told from them."""
         before = memory.begin(first)
         h = self.model.advance(before.h, before.z, self.model.embed_action(before.act))
-        seen = torch.ones(obs.shape[:2])
-        probs = self.model.posterior_probs(self.model.encode(self.model.normalise(torch.from_numpy(obs)), seen), h)
-        gumbel = None if greedy else torch.from_numpy(rng.gumbel(size=probs.shape).astype(np.float32))
+        seen, arrived = torch.ones(obs.shape[:2], device=self.device), torch.from_numpy(obs).to(self.device)
+        probs = self.model.posterior_probs(self.model.encode(self.model.normalise(arrived), seen), h)
+        gumbel = None
+        if not greedy:
+            gumbel = torch.from_numpy(rng.gumbel(size=probs.shape).astype(np.float32)).to(self.device)
         z = self.model.sample(probs, gumbel)
         out = self.actor.body(torch.cat([h, z], -1))
-        noise = None if greedy else self.actor.noise_from(rng, out.shape)
-        act = self.actor.draw(out, None if avail is None else torch.from_numpy(avail), noise)
-        act = playable(act, self.spec.discrete)
-        return act.numpy(), Memory(h, z, as_vectors(act, self.spec))
+        noise = None if greedy else self.actor.noise_from(rng, out.shape).to(self.device)
+        mask = None if avail is None else torch.from_numpy(avail).to(self.device)
+        act = playable(self.actor.draw(out, mask, noise), self.spec.discrete)
+        return act.cpu().numpy(), Memory(h, z, as_vectors(act, self.spec))
 
     def talk(self) -> tuple[int, int]:
         return everybody_to_everybody(self.spec, self.config.world_model.categoricals)
@@ -137,17 +146,18 @@ class LatentPolicy(Agent):
     def _sequences(self, replay: Sampler, rngs: Generators, mask: Mask | None) -> dict[str, Tensor]:
         """A batch as the losses read it; shown (B, T, N, O) is obs without what the mask hides."""
         w, rng = self.config.world_model, rngs.numpy["replay"]
-        batch = sequences(replay.sample(w.batch, w.length, rng), self.spec, rng)
+        drawn = sequences(replay.sample(w.batch, w.length, rng), self.spec, rng)
+        batch = {name: value.to(self.device) for name, value in drawn.items()}
         shown = batch["obs"]
         if mask is not None:
-            shown = shown * torch.from_numpy(mask(*shown.shape[:2]))[..., None]
+            shown = shown * torch.from_numpy(mask(*shown.shape[:2])).to(self.device)[..., None]
         elif w.normalise_obs:
             self.model.measure(batch["obs"][batch["real"].bool()])
         return batch | {"obs": self.model.normalise(batch["obs"]), "shown": self.model.normalise(shown)}
 
     def observe(self, batch: dict[str, Tensor], generator: torch.Generator) -> Latent:
         """Posterior latents of a batch of _sequences."""
-        seen = torch.ones(batch["shown"].shape[:3])
+        seen = torch.ones(batch["shown"].shape[:3], device=self.device)
         return observe(
             self.model, batch["shown"], seen, batch["act"], batch["start"], generator, batch["before"]
         )  # fmt: skip
@@ -155,27 +165,34 @@ class LatentPolicy(Agent):
     def _update_model(
         self, batch: dict[str, Tensor], rngs: Generators, mask: Mask | None, scale: float
     ) -> dict[str, Tensor]:
-        w = self.config.world_model
-        lr = w.lr if mask is None else self.config.finetune.lr
-        with torch.random.fork_rng():  # dropout draws from torch's own generator, which no checkpoint holds
-            torch.manual_seed(int(torch.randint(2**62, (), generator=rngs.torch)))
-            self.model.train()
-            losses, kl = model_losses(self.model, self.observe(batch, rngs.torch), batch)
-            self.model.eval()
-        loss = total_loss(losses, w.kl_scale, self.settings.action_information)
-        norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, scale * lr)
+        lr = self.config.world_model.lr if mask is None else self.config.finetune.lr
+        learn = partial(self._learn_model, rngs.torch)
         self.updates += 1
+        with torch.random.fork_rng():  # dropout draws from torch's own generator, which no checkpoint holds
+            torch.manual_seed(int(torch.randint(2**62, (), generator=rngs.torch, device=rngs.torch.device)))
+            return self.regions.run("model", learn, rngs.torch, batch, lr=scale * lr)
+
+    def _learn_model(self, generator: torch.Generator, batch: Inputs, lr: float | Tensor) -> dict[str, Tensor]:
+        w = self.config.world_model
+        self.model.train()
+        losses, kl = model_losses(self.model, self.observe(batch, generator), batch)
+        self.model.eval()
+        loss = total_loss(losses, w.kl_scale, self.settings.action_information)
+        norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, lr)
         named = {f"loss_{name}": value for name, value in losses.items()}
         return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
 
     def _policy_round(self, batch: dict[str, Tensor], rngs: Generators, scale: float) -> dict[str, Tensor]:
         p, averages = self.config.policy, Averages()
-        imagined = self.imagine(*self._branches(batch, rngs), rngs.torch)
-        pseudo = self.pseudo(imagined)
+        h, z = self._branches(batch, rngs)
+        filled = {name: self.regions.fill(x, p.starts) for name, x in (("h", h), ("z", z))}
+        imagined = self.regions.run("imagine", partial(self._play, rngs.torch), rngs.torch, filled).first(len(h))
+        pseudo, size = self.pseudo(imagined), -(-p.starts * p.horizon // p.minibatches)
         for _ in range(p.e_sample):
-            order = torch.randperm(len(pseudo.returns), generator=rngs.torch)
-            for index in order.chunk(p.minibatches):
-                averages.add(self._ppo_step(pseudo.rows(index), scale))
+            order = torch.randperm(len(pseudo.returns), generator=rngs.torch, device=rngs.torch.device)
+            for index in order.to(self.device).chunk(p.minibatches):
+                part = pseudo.rows(index)
+                averages.add(self._ppo_step(part.padded(size) if self.regions.fixed else part, rngs.torch, scale))
         means = {name: torch.tensor(value) for name, value in averages.result().items()}
         first = pseudo.returns.view(len(imagined.rew), p.horizon, -1)[:, 0]
         return means | {"imagined_return": first.mean(), "imagined_reward": imagined.rew.mean()}
@@ -183,10 +200,14 @@ class LatentPolicy(Agent):
     @torch.no_grad()
     def _branches(self, batch: dict[str, Tensor], rngs: Generators) -> tuple[Tensor, Tensor]:
         """Posterior (h, z) to imagine from: `starts` rows at random, absorbing ones among them."""
-        latent = self.observe(batch, rngs.torch)
+        latent = self.regions.run("states", lambda parts: self.observe(parts, rngs.torch), rngs.torch, batch)
         playing = batch["step"].flatten().nonzero().squeeze(-1)
-        chosen = playing[torch.randperm(len(playing), generator=rngs.torch)[: self.config.policy.starts]]
+        order = torch.randperm(len(playing), generator=rngs.torch, device=rngs.torch.device).to(self.device)
+        chosen = playing[order[: self.config.policy.starts]]
         return latent.h.flatten(0, 1)[chosen], latent.z.flatten(0, 1)[chosen]
+
+    def _play(self, generator: torch.Generator, start: Inputs) -> Imagined:
+        return self.imagine(start["h"], start["z"], generator)
 
     @torch.no_grad()
     def imagine(self, h: Tensor, z: Tensor, generator: torch.Generator) -> Imagined:
@@ -213,7 +234,9 @@ class LatentPolicy(Agent):
         if not self.spec.discrete:
             return None
         shape = (*features.shape[:-1], self.spec.act_dim)
-        return self.model.predict.drawn(features, torch.rand(shape, generator=generator))
+        return self.model.predict.drawn(
+            features, torch.rand(shape, generator=generator, device=generator.device).to(features.device)
+        )
 
     @torch.no_grad()
     def pseudo(self, imagined: Imagined) -> Pseudo:
@@ -236,14 +259,21 @@ class LatentPolicy(Agent):
             steps(torch.ones_like(returns)),
         )  # fmt: skip
 
-    def _ppo_step(self, pseudo: Pseudo, scale: float) -> dict[str, Tensor]:
+    def _ppo_step(self, pseudo: Pseudo, generator: torch.Generator, scale: float) -> dict[str, Tensor]:
         p = self.config.policy
         entropy = p.entropy * self.settings.entropy_decay**self.policy_updates
-        loss, metrics = actor_loss(self.actor, pseudo, p.clip, scale * entropy)
-        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, scale * p.lr_actor)
-        value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
-        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, scale * p.lr_critic)
+        rates = {"entropy": scale * entropy, "lr_actor": scale * p.lr_actor, "lr_critic": scale * p.lr_critic}
         self.policy_updates += 1
+        return self.regions.run("ppo", self._learn_policy, generator, pseudo.tensors(), **rates)
+
+    def _learn_policy(
+        self, parts: Inputs, entropy: float | Tensor, lr_actor: float | Tensor, lr_critic: float | Tensor
+    ) -> dict[str, Tensor]:
+        p, pseudo = self.config.policy, Pseudo.of(parts)
+        loss, metrics = actor_loss(self.actor, pseudo, p.clip, entropy)
+        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, lr_actor)
+        value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
+        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, lr_critic)
         return metrics | {"policy_loss": loss, "value_loss": value_loss}
 
     # Keeping.
@@ -261,6 +291,7 @@ class LatentPolicy(Agent):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         load_parts(self._parts(), state)
+        self.regions.forget()
         self.updates, self.policy_updates = int(state["updates"]), int(state["policy_updates"])
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import importlib
 
-from rmiov2.agents.base import Agent, refuse_mismatch
+from rmiov2.agents.base import Agent, refuse_device, refuse_mismatch
 from rmiov2.config import Config
 from rmiov2.types import EnvSpec
 
@@ -30,4 +30,5 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """A new agent for the environment; raises UserError where the two do not fit."""
     chosen = agent_class(config.agent.name)
     refuse_mismatch(config.agent.name, chosen.capabilities, spec)
+    refuse_device(config.agent.name, chosen.capabilities, config.device)
     return chosen(config, spec, config.seed)

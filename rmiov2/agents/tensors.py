@@ -8,6 +8,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor, nn
 
+from rmiov2.agents.captured import set_rate
 from rmiov2.types import Batch, UserError
 
 
@@ -20,9 +21,11 @@ def to_torch(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     return tensors
 
 
-def gradient_step(optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, clip: float, lr: float) -> Tensor:
+def gradient_step(
+    optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, clip: float, lr: float | Tensor
+) -> Tensor:
     """One step of this module alone down the loss at rate lr, the gradient's norm clipped; the norm before."""
-    optimiser.param_groups[0]["lr"] = lr
+    set_rate(optimiser, lr)
     optimiser.zero_grad(set_to_none=True)
     parameters = list(module.parameters())
     loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
@@ -35,13 +38,14 @@ class Averages:
     """Means of named scalars, kept on the device until they are asked for."""
 
     def __init__(self) -> None:
-        self._sums: dict[str, Tensor] = defaultdict(lambda: torch.zeros(()))
+        self._sums: dict[str, Tensor] = {}
         self._counts: dict[str, int] = defaultdict(int)
 
     def add(self, values: Mapping[str, Tensor]) -> None:
         """Take one scalar per name."""
         for name, value in values.items():
-            self._sums[name] = self._sums[name].to(value.device) + value.detach()
+            value = value.detach()  # and never the tensor itself: a captured region will write to it again
+            self._sums[name] = self._sums[name] + value if name in self._sums else value.clone()
             self._counts[name] += 1
 
     def result(self) -> dict[str, float]:

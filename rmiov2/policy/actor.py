@@ -57,7 +57,7 @@ class Choices(nn.Module):
     def noise(self, shape: torch.Size, generator: torch.Generator) -> Tensor:
         """What makes a draw of it: Gumbel noise for discrete actions, normal for continuous, of the shape of `out`."""
         if not self.spec.discrete:
-            return torch.randn(shape, generator=generator)
+            return torch.randn(shape, generator=generator, device=generator.device)
         return gumbel(shape, generator)
 
     def noise_from(self, rng: np.random.Generator, shape: torch.Size) -> Tensor:

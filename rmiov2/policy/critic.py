@@ -61,10 +61,14 @@ class ValueNorm(nn.Module):
 
     def moments(self) -> tuple[Tensor, Tensor]:
         """Mean and deviation, whose square is never below `least`."""
-        if not self.enabled or self.debias == 0:
-            return torch.zeros_like(self.mean), torch.ones_like(self.mean)
-        mean = self.mean / self.debias
-        return mean, (self.square / self.debias - mean**2).clamp(min=self.least).sqrt()
+        one = torch.ones_like(self.mean)
+        if not self.enabled:
+            return torch.zeros_like(self.mean), one
+        begun = self.debias > 0
+        debias = torch.where(begun, self.debias, one)
+        mean = self.mean / debias
+        std = (self.square / debias - mean**2).clamp(min=self.least).sqrt()
+        return mean, torch.where(begun, std, one)
 
     def normalise(self, returns: Tensor) -> Tensor:
         """Returns in the critic's units."""

@@ -34,7 +34,7 @@ def or_uniform(chosen: Ints, avail: Bools, share: float, rng: np.random.Generato
 
 def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Standard Gumbel noise: added to log-probabilities, its largest is a draw; Jang et al. 2017, eq. (1)."""
-    return -torch.log(-torch.log(torch.rand(shape, generator=generator).clamp(1e-7, 1 - 1e-7)))
+    return -torch.log(-torch.log(torch.rand(shape, generator=generator, device=generator.device).clamp(1e-7, 1 - 1e-7)))
 
 
 def straight_through(logits: Tensor, noise: Tensor) -> Tensor:

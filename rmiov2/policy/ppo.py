@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
 
 import torch
 import torch.nn.functional as F
@@ -35,6 +36,23 @@ class Pseudo:
         """The rollouts at index."""
         return Pseudo(*[None if v is None else v[index] for v in vars(self).values()])  # type: ignore[arg-type]
 
+    def padded(self, rows: int) -> Pseudo:
+        """With copies of the first rollout up to `rows`, of weight zero: no loss counts them."""
+        m = len(self.weight)
+        index = torch.arange(rows, device=self.weight.device)
+        longer = self.rows(index.where(index < m, 0))
+        counts = (index < m).view(-1, *[1] * (self.weight.dim() - 1))
+        return replace(longer, weight=longer.weight * counts)
+
+    def tensors(self) -> dict[str, Tensor]:
+        """Those that there are, by name."""
+        return {name: value for name, value in vars(self).items() if value is not None}
+
+    @classmethod
+    def of(cls, tensors: Mapping[str, Tensor]) -> Pseudo:
+        """The buffer whose tensors these are."""
+        return cls(**{"avail": None} | dict(tensors))  # type: ignore[arg-type]
+
 
 def standardise(advantage: Tensor, weight: Tensor) -> Tensor:
     """Zero mean, unit deviation under the weights."""
@@ -44,7 +62,7 @@ def standardise(advantage: Tensor, weight: Tensor) -> Tensor:
 
 
 def actor_loss(
-    actor: Actor | FeatureActor, p: Pseudo, clip: float, entropy_scale: float
+    actor: Actor | FeatureActor, p: Pseudo, clip: float, entropy_scale: float | Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Clipped surrogate and entropy bonus, eq. (13); a dead agent has one action left, so its ratio is one."""
     out, _ = actor.unroll(p.obs, p.memory)

@@ -89,7 +89,7 @@ class Pretraining:
     def __init__(self, config: Config, env: Env, warm: list[Trajectory]) -> None:
         torch.set_num_threads(config.threads)
         self.config, self.env = config, env
-        self.rngs = Generators(config.seed)
+        self.rngs = Generators(config.seed, config.device)
         self.agent = make_agent(config, env.spec)
         self.play = player_of(self.agent, config.pretrain.segment)
         self.replay = Replay(env.spec, config.collect.capacity)

@@ -63,6 +63,10 @@ class Imagined:
     rew: Tensor
     con: Tensor
 
+    def first(self, rollouts: int) -> Imagined:
+        """The first of the rollouts."""
+        return Imagined(*[None if v is None else v[:rollouts] for v in vars(self).values()])  # type: ignore[arg-type]
+
 
 class Show(Protocol):
     """What a policy is shown of features (M, N, D+Z): observations or whatever it reads, and avail (M, N, A)."""

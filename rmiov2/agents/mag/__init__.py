@@ -7,6 +7,7 @@ DreamerLearner.step appends to a list, `losses`, that it never makes. Here the l
 from __future__ import annotations
 
 import math
+from functools import partial
 from typing import Any
 
 import torch
@@ -15,6 +16,7 @@ from torch import Tensor, nn
 
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Mask
+from rmiov2.agents.captured import Adam, Inputs
 from rmiov2.agents.latent_policy import LatentPolicy
 from rmiov2.agents.tensors import Averages, gradient_step
 from rmiov2.networks import mlp
@@ -37,8 +39,8 @@ class MAG(LatentPolicy):
         super()._build()
         assert isinstance(self.settings, configuration.MAG)
         hidden = self.config.world_model.hidden
-        self.predictor = mlp(self.features, hidden, PREDICTOR_LAYERS, 1, nn.ELU, norm=False)
-        self.predictor_optimiser = torch.optim.Adam(self.predictor.parameters(), self.settings.lr_predictor)
+        self.predictor = mlp(self.features, hidden, PREDICTOR_LAYERS, 1, nn.ELU, norm=False).to(self.device)
+        self.predictor_optimiser = Adam(self.predictor.parameters(), self.settings.lr_predictor, self.device)
 
     def predicted_error(self, features: Tensor) -> Tensor:
         """L_M of each agent's step, (..., N), expected at features (..., N, D+Z) that the prior has drawn."""
@@ -50,10 +52,14 @@ class MAG(LatentPolicy):
         self, replay: Sampler, rngs: Generators, updates: int, mask: Mask | None, scale: float, averages: Averages
     ) -> None:
         for _ in range(updates):
-            loss = self.predictor_loss(self._sequences(replay, rngs, mask), rngs.torch)
+            batch, learn = self._sequences(replay, rngs, mask), partial(self._learn_predictor, rngs.torch)
             rate = scale * self.settings.lr_predictor
-            gradient_step(self.predictor_optimiser, self.predictor, loss, math.inf, rate)
-            averages.add({"loss_predictor": loss})
+            averages.add(self.regions.run("predictor", learn, rngs.torch, batch, lr=rate))
+
+    def _learn_predictor(self, generator: torch.Generator, batch: Inputs, lr: float | Tensor) -> dict[str, Tensor]:
+        loss = self.predictor_loss(batch, generator)
+        gradient_step(self.predictor_optimiser, self.predictor, loss, math.inf, lr)
+        return {"loss_predictor": loss}
 
     def predictor_loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:
         """SmoothL1 between what is predicted at a draw of the prior and what the model then got wrong."""
@@ -86,7 +92,7 @@ class MAG(LatentPolicy):
         def forward(h: Tensor, z: Tensor, played: Tensor) -> tuple[Tensor, Tensor]:
             after, drawn, errors = self.candidates(h, z, played, generator)
             best = chosen(errors, self.settings.chosen_by)
-            return after, drawn[best, torch.arange(rollouts)]
+            return after, drawn[best, torch.arange(rollouts, device=best.device)]
 
         return forward
 
@@ -101,7 +107,7 @@ class MAG(LatentPolicy):
         after = model.advance(h, z, model.embed_action(played))
         hs = after.expand(a.candidates, *after.shape).flatten(0, 1)
         zs = first = self._draw(hs, generator)
-        errors = torch.zeros(a.candidates, m)
+        errors = torch.zeros(a.candidates, m, device=h.device)
         for ahead in range(a.look_ahead):
             if ahead:
                 hs = model.advance(hs, zs, model.embed_action(self._act(torch.cat([hs, zs], -1), generator)))

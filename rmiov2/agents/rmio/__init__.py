@@ -13,6 +13,7 @@ import torch
 from torch import Tensor
 
 from rmiov2.agents.base import Mask
+from rmiov2.agents.captured import Adam, Inputs
 from rmiov2.agents.rmio.correction import Correction, correction_loss, unroll
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.agents.tensors import gradient_step
@@ -29,8 +30,8 @@ class RMIO(RMIOv2):
         super().__init__(config, spec, seed)
         with torch.random.fork_rng():
             torch.manual_seed(derive(seed, "correction"))
-            self.correction = Correction(config.world_model, spec)
-        self.correction_optimiser = torch.optim.Adam(self.correction.parameters())
+            self.correction = Correction(config.world_model, spec).to(self.device)
+        self.correction_optimiser = Adam(self.correction.parameters(), config.finetune.lr, self.device)
 
     def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
         """Predicted, corrected, and taken for an observation; see rmiov2.execution.completion.Unroll."""
@@ -43,13 +44,17 @@ class RMIO(RMIOv2):
         """Of the world model; with a mask, of the correction in its place."""
         if mask is None:
             return super()._update_model(batch, rngs, mask, scale)
-        obs, shape = self.model.normalise(batch["obs"]), batch["obs"].shape[:3]
-        seen = torch.from_numpy(mask(*shape[:2])).float().to(self.device)
+        seen = torch.from_numpy(mask(*batch["obs"].shape[:2])).float().to(self.device)
+        shown = batch | {"obs": self.model.normalise(batch["obs"]), "seen": seen}
+        self.updates += 1
+        lr = scale * self.config.finetune.lr
+        return self.regions.run("correction", self._learn_correction, rngs.torch, shown, lr=lr)
+
+    def _learn_correction(self, batch: Inputs, lr: float | Tensor) -> dict[str, Tensor]:
+        obs, seen = batch["obs"], batch["seen"]
         given = unroll(self.model, self.correction, obs, seen, batch["act"], batch["start"]).given
         loss = correction_loss(self.correction, given, obs, (1 - seen) * batch["row"][..., None])
-        lr, clip = scale * self.config.finetune.lr, self.config.world_model.grad_clip
-        norm = gradient_step(self.correction_optimiser, self.correction, loss, clip, lr)
-        self.updates += 1
+        norm = gradient_step(self.correction_optimiser, self.correction, loss, self.config.world_model.grad_clip, lr)
         return {"loss_correction": loss, "grad_norm_correction": norm}
 
     def _parts(self) -> dict[str, Any]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ import torch
 from torch import Tensor
 
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.captured import Adam, Inputs, Regions, device_of
 from rmiov2.agents.tensors import Averages, gradient_step, to_torch
 from rmiov2.config import Config
 from rmiov2.execution.completion import History, Unrolled, complete, reconstruct, semi_posterior
@@ -35,21 +37,25 @@ class Memory:
 class RMIOv2(Agent):
     """World model, actor, critic, their optimisers, and what they count."""
 
-    capabilities = Capabilities(discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=True)
+    capabilities = Capabilities(
+        discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=True, gpu=True
+    )
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         self.config, self.spec = config, spec
-        self.device = torch.device("cpu")
+        self.device = device_of(config.device)
+        self.regions = Regions(self.device)
         w, p = config.world_model, config.policy
         with torch.random.fork_rng():
             torch.manual_seed(derive(seed, "weights"))
-            self.model = WorldModel(w, spec)
-            self.actor = Actor(p, spec)
-            self.critic = Critic(w.deter + w.categoricals * w.classes, p.critic_hidden)
-        self.value_norm, self.return_scale = ValueNorm(p.value_norm), ReturnScale(p.return_floor)
-        self.model_optimiser = torch.optim.Adam(self.model.parameters(), w.lr)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), p.lr_actor, eps=1e-5)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), p.lr_critic, eps=1e-5)
+            self.model = WorldModel(w, spec).to(self.device)
+            self.actor = Actor(p, spec).to(self.device)
+            self.critic = Critic(w.deter + w.categoricals * w.classes, p.critic_hidden).to(self.device)
+        self.value_norm = ValueNorm(p.value_norm).to(self.device)
+        self.return_scale = ReturnScale(p.return_floor).to(self.device)
+        self.model_optimiser = Adam(self.model.parameters(), w.lr, self.device)
+        self.actor_optimiser = Adam(self.actor.parameters(), p.lr_actor, self.device, eps=1e-5)
+        self.critic_optimiser = Adam(self.critic.parameters(), p.lr_critic, self.device, eps=1e-5)
         self.updates = 0
 
     # Acting: the actor alone, on observations; the world model lends it nothing but the observations' scale.
@@ -117,12 +123,17 @@ class RMIOv2(Agent):
         seen = torch.ones(shape) if mask is None else torch.from_numpy(mask(*shape[:2])).float()
         if w.normalise_obs and mask is None:
             self.model.measure(batch["obs"][batch["row"].bool()])
-        batch["obs"] = self.model.normalise(batch["obs"])
-        latent = observe(self.model, batch["obs"], seen.to(self.device), batch["act"], batch["start"], rngs.torch)
+        shown = batch | {"obs": self.model.normalise(batch["obs"]), "seen": seen.to(self.device)}
+        self.updates += 1
+        learn = partial(self._learn_model, rngs.torch)
+        return self.regions.run("model", learn, rngs.torch, shown, lr=scale * lr)
+
+    def _learn_model(self, generator: torch.Generator, batch: Inputs, lr: float | Tensor) -> dict[str, Tensor]:
+        w = self.config.world_model
+        latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], batch["start"], generator)
         losses, kl = model_losses(self.model, latent, batch)
         loss = total_loss(losses, w.kl_scale)
-        norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, scale * lr)
-        self.updates += 1
+        norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, lr)
         named = {f"loss_{name}": value for name, value in losses.items()}
         return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
 
@@ -130,11 +141,12 @@ class RMIOv2(Agent):
         h, z, memory = self._branches(batch, rngs)
         imagined, pseudo = self._imagine(h, z, memory, rngs)
         p, averages = self.config.policy, Averages()
-        rollouts = pseudo.weight.shape[0]
+        rollouts, size = len(pseudo.weight), -(-p.starts // p.minibatches)
         for _ in range(p.e_sample):
-            order = torch.randperm(rollouts, generator=rngs.torch).to(self.device)
+            order = torch.randperm(rollouts, generator=rngs.torch, device=rngs.torch.device).to(self.device)
             for index in order.chunk(p.minibatches):
-                averages.add(self._ppo_step(pseudo.rows(index), scale))
+                part = pseudo.rows(index)
+                averages.add(self._ppo_step(part.padded(size) if self.regions.fixed else part, rngs.torch, scale))
         means = {name: torch.tensor(value) for name, value in averages.result().items()}
         value = self.value_norm.denormalise(self.critic(imagined.features[:, 0]).detach())
         return means | {
@@ -148,44 +160,62 @@ class RMIOv2(Agent):
         """States of B_r to imagine from: posterior (h, z) and the actor's memory there, `starts` of them at random."""
         obs = self.model.normalise(batch["obs"])
         seen = torch.ones(obs.shape[:3], device=self.device)
-        latent = observe(self.model, obs, seen, batch["act"], batch["start"], rngs.torch)
-        _, after = self.actor.unroll(obs, self.actor.initial(obs.shape[0]))
-        before = torch.cat([torch.zeros_like(after[:, :1]), after[:, :-1]], 1)
+        behind = partial(self._states, rngs.torch)
+        states = self.regions.run("states", behind, rngs.torch, batch | {"obs": obs, "seen": seen})
         playing = batch["step"].flatten().nonzero().squeeze(-1)
-        order = torch.randperm(len(playing), generator=rngs.torch).to(self.device)[: self.config.policy.starts]
-        chosen = playing[order]
-        h, z, memory = (x.flatten(0, 1)[chosen] for x in (latent.h, latent.z, before))
+        order = torch.randperm(len(playing), generator=rngs.torch, device=rngs.torch.device).to(self.device)
+        chosen = playing[order[: self.config.policy.starts]]
+        h, z, memory = (x.flatten(0, 1)[chosen] for x in states)
         return h, z, memory
+
+    def _states(self, generator: torch.Generator, batch: Inputs) -> tuple[Tensor, Tensor, Tensor]:
+        """h, z and the actor's memory before every row, (B, T, N, .)."""
+        latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], batch["start"], generator)
+        _, after = self.actor.unroll(batch["obs"], self.actor.initial(len(batch["obs"])))
+        return latent.h, latent.z, torch.cat([torch.zeros_like(after[:, :1]), after[:, :-1]], 1)
 
     @torch.no_grad()
     def _imagine(self, h: Tensor, z: Tensor, memory: Tensor, rngs: Generators) -> tuple[Imagined, Pseudo]:
-        p, remembered = self.config.policy, memory
-
-        def choose(obs: Tensor, avail: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
-            nonlocal memory
-            out, after = self.actor.unroll(obs[:, None], memory)
-            memory = after[:, 0]
-            act, logp = self.actor.choose(out[:, 0], avail, rngs.torch)
-            return act, playable(act, self.spec.discrete), logp
-
-        imagined = imagine(self.model, h, z, choose, p.horizon, rngs.torch)
+        p, starts = self.config.policy, {"h": h, "z": z, "memory": memory}
+        filled = {name: self.regions.fill(x, p.starts) for name, x in starts.items()}
+        imagined = self.regions.run("imagine", partial(self._play, rngs.torch), rngs.torch, filled).first(len(h))
         value = self.value_norm.denormalise(self.critic(imagined.features.flatten(0, 1)).view(len(h), p.horizon + 1))
         advantage = gae(imagined.rew, imagined.con, value, p.gamma, p.lam)
         returns, weight = advantage + value[:, :-1], still_playing(imagined.con)
         self.value_norm.update(returns)
         scaled = advantage / self.return_scale.update(returns) if p.return_norm else standardise(advantage, weight)
         pseudo = Pseudo(
-            imagined.obs, imagined.avail, imagined.act, imagined.logp, remembered, imagined.features[:, :-1],
+            imagined.obs, imagined.avail, imagined.act, imagined.logp, memory, imagined.features[:, :-1],
             scaled, returns, weight,
         )  # fmt: skip
         return imagined, pseudo
 
-    def _ppo_step(self, pseudo: Pseudo, scale: float) -> dict[str, Tensor]:
+    def _play(self, generator: torch.Generator, start: Inputs) -> Imagined:
+        """Rollouts of the policy from h, z and its memory."""
+        memory = start["memory"]
+
+        def choose(obs: Tensor, avail: Tensor | None) -> tuple[Tensor, Tensor, Tensor]:
+            nonlocal memory
+            out, after = self.actor.unroll(obs[:, None], memory)
+            memory = after[:, 0]
+            act, logp = self.actor.choose(out[:, 0], avail, generator)
+            return act, playable(act, self.spec.discrete), logp
+
+        return imagine(self.model, start["h"], start["z"], choose, self.config.policy.horizon, generator)
+
+    def _ppo_step(self, pseudo: Pseudo, generator: torch.Generator, scale: float) -> dict[str, Tensor]:
         p = self.config.policy
-        loss, metrics = actor_loss(self.actor, pseudo, p.clip, scale * p.entropy)
-        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, scale * p.lr_actor)
+        rates = {"entropy": scale * p.entropy, "lr_actor": scale * p.lr_actor, "lr_critic": scale * p.lr_critic}
+        return self.regions.run("ppo", self._learn_policy, generator, pseudo.tensors(), **rates)
+
+    def _learn_policy(
+        self, parts: Inputs, entropy: float | Tensor, lr_actor: float | Tensor, lr_critic: float | Tensor
+    ) -> dict[str, Tensor]:
+        p, pseudo = self.config.policy, Pseudo.of(parts)
+        loss, metrics = actor_loss(self.actor, pseudo, p.clip, entropy)
+        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, lr_actor)
         value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
-        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, scale * p.lr_critic)
+        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, lr_critic)
         return metrics | {"policy_loss": loss, "value_loss": value_loss}
 
     # Keeping.
@@ -203,4 +233,5 @@ class RMIOv2(Agent):
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         load_parts(self._parts(), state)
+        self.regions.forget()
         self.updates = int(state["updates"])

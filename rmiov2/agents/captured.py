@@ -1,0 +1,143 @@
+"""Parts of an update as CUDA graphs: captured once for each set of shapes, then replayed by one call, not thousands.
+
+What the reference does on the CPU a GPU does with the same code; only who launches its kernels differs.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, TypeVar, cast
+
+import torch
+from torch import Tensor
+
+from rmiov2.types import UserError
+
+Result = TypeVar("Result")
+Inputs = dict[str, Tensor]
+WARM = 3  # calls before a capture: what libraries and optimisers set up at first must not be captured
+
+
+def device_of(name: str) -> torch.device:
+    """The device that the settings name; raises UserError where this machine has none."""
+    if name == "cuda" and not torch.cuda.is_available():
+        raise UserError(
+            "device: got cuda, but torch sees no GPU here; set device=cpu, or install a torch built for CUDA"
+        )
+    return torch.device(name)
+
+
+@dataclass
+class _Captured:
+    graph: Any
+    generator: torch.Generator  # kept, or another might come to stand at its address
+    inputs: Inputs
+    result: Any
+
+
+class Regions:
+    """Calls functions of tensors and numbers, in which nothing waits for the device and no shape hangs on a value.
+
+    On a GPU the numbers arrive as tensors, and what is returned is overwritten by the region's next call.
+    """
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        self.fixed = device.type == "cuda"  # shapes must recur
+        self._calls: dict[Any, int] = {}
+        self._captured: dict[Any, _Captured] = {}
+        self._stream: Any = torch.cuda.Stream(device) if self.fixed else None  # type: ignore[no-untyped-call]
+
+    def forget(self) -> None:
+        """Capture anew: the tensors that the graphs wrote to are no longer those in use."""
+        self._captured.clear()
+        self._calls.clear()
+
+    def run(
+        self, name: str, function: Callable[..., Result], generator: torch.Generator, tensors: Mapping[str, Tensor],
+        **numbers: float,
+    ) -> Result:  # fmt: skip
+        """function(tensors, **numbers), which may draw from generator."""
+        if not self.fixed:
+            return function(dict(tensors), **numbers)
+        key = name, id(generator), *((part, tuple(value.shape), value.dtype) for part, value in tensors.items())
+        if key in self._captured:
+            return cast(Result, self._replay(self._captured[key], tensors, numbers))
+        self._calls[key] = self._calls.get(key, 0) + 1
+        inputs = {part: value.clone() for part, value in tensors.items()}
+        scalars = {part: torch.tensor(value, device=self.device) for part, value in numbers.items()}
+        if self._calls[key] <= WARM:
+            return self._aside(lambda: function(inputs, **scalars))
+        self._captured[key] = self._capture(lambda: function(inputs, **scalars), generator, inputs | scalars)
+        return cast(Result, self._replay(self._captured[key], tensors, numbers))
+
+    def _aside(self, call: Callable[[], Result]) -> Result:
+        """On the stream that captures, as torch asks of what warms up."""
+        main = torch.cuda.current_stream(self.device)
+        self._stream.wait_stream(main)
+        with torch.cuda.stream(self._stream):
+            result = call()
+        main.wait_stream(self._stream)
+        return result
+
+    def _capture(self, call: Callable[[], Any], generator: torch.Generator, inputs: Inputs) -> _Captured:
+        graph = torch.cuda.CUDAGraph()
+        if generator.device.type == "cuda":
+            graph.register_generator_state(generator)
+        with torch.cuda.graph(graph, stream=self._stream):
+            result = call()
+        return _Captured(graph, generator, inputs, result)
+
+    @staticmethod
+    def _replay(captured: _Captured, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> Any:
+        for part, value in tensors.items():
+            captured.inputs[part].copy_(value)
+        for part, number in numbers.items():
+            captured.inputs[part].fill_(number)
+        captured.graph.replay()
+        return captured.result
+
+    def fill(self, values: Tensor, rows: int) -> Tensor:
+        """values (M, ...) and, where shapes must recur, its first row again up to `rows`."""
+        if not self.fixed or len(values) == rows:
+            return values
+        return torch.cat([values, values[:1].expand(rows - len(values), *values.shape[1:])])
+
+
+class Adam(torch.optim.Adam):
+    """torch's Adam, which on a GPU reads its rate from a tensor, so that a captured step can be told another.
+
+    Its state is the same on either device: what says how it is computed is not kept.
+    """
+
+    def __init__(self, parameters: Any, lr: float, device: torch.device, **options: Any) -> None:
+        if device.type == "cuda":
+            rate = torch.tensor(lr, device=device)
+            super().__init__(parameters, rate, fused=True, capturable=True, **options)
+        else:
+            super().__init__(parameters, lr, **options)
+
+    def state_dict(self) -> dict[str, Any]:
+        """As the CPU's."""
+        state = super().state_dict()
+        if self.param_groups[0]["capturable"]:
+            as_cpu = {"fused": None, "capturable": False}
+            groups = [group | as_cpu | {"lr": float(group["lr"])} for group in state["param_groups"]]
+            state = state | {"param_groups": groups}
+        return state
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        """Moments and steps, and on the CPU the last rate; every step is told its own."""
+        if self.param_groups[0]["capturable"]:
+            state_dict = state_dict | {"param_groups": super().state_dict()["param_groups"]}
+        super().load_state_dict(state_dict)
+
+
+def set_rate(optimiser: torch.optim.Optimizer, lr: float | Tensor) -> None:
+    """The rate of the next step."""
+    group = optimiser.param_groups[0]
+    if isinstance(group["lr"], Tensor):
+        group["lr"].copy_(torch.as_tensor(lr))
+    else:
+        group["lr"] = lr

@@ -1,0 +1,167 @@
+"""A GPU gives the numbers of the CPU, and a captured update those of the same kernels launched one by one.
+
+Where there is no GPU these tests are skipped, and pytest says so; what a capture asks of the code is tested on the CPU.
+"""
+
+from dataclasses import replace
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from learning_cases import of_agent, random_games, settings
+
+from pipelines.params import compose_values
+from rmiov2.agents.base import Agent
+from rmiov2.agents.captured import Adam, Regions
+from rmiov2.agents.registry import make_agent
+from rmiov2.config import parse
+from rmiov2.envs.registry import make_env
+from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
+from rmiov2.replay.buffer import Replay
+from rmiov2.seeding import Generators
+from rmiov2.types import Bools, UserError
+
+AGENTS = ("rmiov2", "rmio", "gawm", "mamba", "mag")
+gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
+
+
+def team(name: str, device: str, env: str = "toy/dials") -> tuple[Agent, Replay]:
+    """An agent of the toy, without dropout, which no two devices draw alike, and a replay of random play."""
+    changes = of_agent(name) if name != "rmiov2" else {}
+    changes |= {"agent__dropout": 0.0} if name in ("mamba", "mag") else {}
+    config = settings(env, **changes, device=device, policy__horizon=4, policy__starts=32)
+    replay = Replay(make_env(env, 1).spec, 10_000)
+    for game in random_games(env, 6):
+        replay.add(game, game.rew)
+    return make_agent(config, replay.spec), replay
+
+
+def half_blind() -> Any:
+    """Half of what is seen, the same for everybody who asks in the same order."""
+    rng = np.random.default_rng(0)
+
+    def mask(batch: int, length: int) -> Bools:
+        return rng.random((batch, length, 3)) < 0.5
+
+    return mask
+
+
+def told(agent: Agent, replay: Replay, rngs: Generators, times: int) -> list[dict[str, float]]:
+    """What `times` updates of the model, of the policy and masked ones say."""
+    learned = [agent.update(replay, rngs, 1, 1) for _ in range(times)]
+    mask = half_blind()
+    return learned + [agent.update(replay, rngs, 1, 0, mask) for _ in range(times)]
+
+
+def furthest(some: list[dict[str, float]], others: list[dict[str, float]]) -> float:
+    """The largest relative difference between the losses of two trainings."""
+    return max(
+        abs(a[name] - b[name]) / max(abs(a[name]), 0.1)
+        for a, b in zip(some, others, strict=True)
+        for name in a
+        if "loss" in name
+    )
+
+
+@gpu
+@pytest.mark.parametrize("name", AGENTS)
+def test_losses_on_a_gpu_are_those_of_the_cpu(name: str) -> None:
+    """The same draws, of a generator on the CPU, kernels launched one by one."""
+    (reference, replay), (agent, _) = team(name, "cpu"), team(name, "cuda")
+    agent.regions.fixed = False  # type: ignore[attr-defined]
+    gap = furthest(told(reference, replay, Generators(0), 10), told(agent, replay, Generators(0), 10))
+    print(f"{name}: {gap:.1e}")
+    assert gap < 1e-3
+
+
+@gpu
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("env", ["toy/dials", "toy/lights"])
+def test_a_captured_update_is_the_update(name: str, env: str) -> None:
+    """The same generator on the GPU; captured after the third call, so that of thirteen ten are replayed."""
+    (reference, replay), (agent, _) = team(name, "cuda", env), team(name, "cuda", env)
+    reference.regions.run = lambda region, function, generator, tensors, **numbers: function(  # type: ignore[attr-defined]
+        dict(tensors), **numbers
+    )
+    gap = furthest(told(reference, replay, Generators(0, "cuda"), 13), told(agent, replay, Generators(0, "cuda"), 13))
+    print(f"{name} on {env}: {gap:.1e}")
+    assert len(agent.regions._captured) >= 4  # type: ignore[attr-defined]
+    assert gap < 1e-3
+
+
+@gpu
+def test_a_checkpoint_of_a_gpu_goes_on_on_the_cpu_and_back() -> None:
+    (agent, replay), (other, _) = team("rmiov2", "cuda"), team("rmiov2", "cpu")
+    told(agent, replay, Generators(0, "cuda"), 5)
+    other.load_state_dict(agent.state_dict())
+    told(other, replay, Generators(1), 1)
+    agent.load_state_dict(other.state_dict())
+    told(agent, replay, Generators(1, "cuda"), 5)
+    groups = agent.state_dict()["model_optimiser"]["param_groups"]
+    assert groups[0].keys() == other.state_dict()["model_optimiser"]["param_groups"][0].keys()
+    assert groups[0]["capturable"] is False and isinstance(groups[0]["lr"], float)
+
+
+def test_a_padded_minibatch_has_the_losses_of_the_bare_one() -> None:
+    """Discrete: seven rollouts, then five copies of the first, which weigh nothing."""
+    agent, replay = team("rmiov2", "cpu", "toy/lights")
+    n, spec = 3, replay.spec
+    shape, generator = (7, 4, n), torch.Generator().manual_seed(0)
+    features = agent.config.world_model.deter + agent.config.world_model.categoricals * agent.config.world_model.classes
+    pseudo = Pseudo(
+        obs=torch.randn(*shape, spec.obs_dim, generator=generator),
+        avail=torch.ones(*shape, spec.act_dim, dtype=torch.bool),
+        act=torch.randint(spec.act_dim, shape, generator=generator),
+        logp=-torch.rand(shape, generator=generator),
+        memory=torch.zeros(7, n, agent.config.policy.hidden),
+        features=torch.randn(*shape, features, generator=generator),
+        advantage=torch.randn(7, 4, generator=generator),
+        returns=torch.randn(7, 4, generator=generator),
+        weight=torch.rand(7, 4, generator=generator),
+    )  # fmt: skip
+    assert len(pseudo.padded(12).obs) == 12
+
+    def losses(p: Pseudo) -> torch.Tensor:
+        value = critic_loss(agent.critic, agent.value_norm, p, 10.0)  # type: ignore[attr-defined]
+        return torch.stack([actor_loss(agent.actor, p, 0.2, 0.01)[0], value])  # type: ignore[attr-defined]
+
+    torch.testing.assert_close(losses(pseudo.padded(12)), losses(pseudo))
+    lighter = replace(pseudo, weight=pseudo.weight.index_fill(0, torch.tensor(0), 0.0))
+    assert ((losses(lighter) - losses(pseudo)).abs() > 1e-6).all()  # a weight that should count does
+
+
+def test_rows_are_filled_where_shapes_must_recur() -> None:
+    regions, values = Regions(torch.device("cpu")), torch.arange(6.0).view(3, 2)
+    assert regions.fill(values, 5) is values
+    regions.fixed = True
+    torch.testing.assert_close(regions.fill(values, 5), values[[0, 1, 2, 0, 0]])
+
+
+def test_adam_of_a_cpu_is_torchs() -> None:
+    def stepped(kind: Any) -> tuple[torch.Tensor, Any]:
+        parameter = torch.ones(3, requires_grad=True)
+        optimiser = kind([parameter])
+        parameter.grad = torch.arange(3.0)
+        optimiser.step()
+        return parameter, optimiser.state_dict()["param_groups"]
+
+    (mine, my_groups), (theirs, groups) = (
+        stepped(lambda parameters: Adam(parameters, 0.1, torch.device("cpu"))),
+        stepped(lambda parameters: torch.optim.Adam(parameters, 0.1)),
+    )
+    assert torch.equal(mine, theirs) and my_groups == groups
+
+
+def test_a_device_that_is_not_there_is_refused() -> None:
+    if torch.cuda.is_available():
+        pytest.skip("torch sees a GPU here")
+    with pytest.raises(UserError, match="device: got cuda, but torch sees no GPU here; set device=cpu"):
+        team("rmiov2", "cuda")
+
+
+@pytest.mark.parametrize("name", ["mappo", "qmix"])
+def test_a_method_that_learns_on_the_cpu_alone_says_so(name: str) -> None:
+    config = parse(compose_values(["env=toy_lights", f"agent={name}", "device=cuda"]), "test")
+    with pytest.raises(UserError, match=f"device: got cuda, but {name} learns on the CPU alone; set device=cpu"):
+        make_agent(config, make_env("toy/lights", 1).spec)
