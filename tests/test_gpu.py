@@ -9,14 +9,15 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
-from learning_cases import of_agent, random_games, settings
+from learning_cases import random_games
 
 from pipelines.params import compose_values
-from rmiov2.agents.base import Agent
 from rmiov2.agents.captured import Adam, Regions
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import parse
 from rmiov2.envs.registry import make_env
+from rmiov2.evaluation.episodes import play
+from rmiov2.execution.completion import History, complete
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
@@ -26,15 +27,20 @@ AGENTS = ("rmiov2", "rmio", "gawm", "mamba", "mag")
 gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="torch sees no GPU here")
 
 
-def team(name: str, device: str, env: str = "toy/dials") -> tuple[Agent, Replay]:
+SMALL = (
+    "world_model.deter=32", "world_model.hidden=32", "world_model.categoricals=4", "world_model.classes=4",
+    "world_model.length=10", "policy.hidden=32", "policy.critic_hidden=32", "policy.horizon=4", "policy.starts=32",
+)  # fmt: skip
+
+
+def team(name: str, device: str, env: str = "toy/dials") -> tuple[Any, Replay]:
     """An agent of the toy, without dropout, which no two devices draw alike, and a replay of random play."""
-    changes = of_agent(name) if name != "rmiov2" else {}
-    changes |= {"agent__dropout": 0.0} if name in ("mamba", "mag") else {}
-    config = settings(env, **changes, device=device, policy__horizon=4, policy__starts=32)
+    choices = [f"env={env.replace('/', '_')}", f"agent={name}", f"device={device}", *SMALL]
+    choices += ["agent.dropout=0"] if name in ("mamba", "mag") else []
     replay = Replay(make_env(env, 1).spec, 10_000)
     for game in random_games(env, 6):
         replay.add(game, game.rew)
-    return make_agent(config, replay.spec), replay
+    return make_agent(parse(compose_values(choices), "test"), replay.spec), replay
 
 
 def half_blind() -> Any:
@@ -47,7 +53,7 @@ def half_blind() -> Any:
     return mask
 
 
-def told(agent: Agent, replay: Replay, rngs: Generators, times: int) -> list[dict[str, float]]:
+def told(agent: Any, replay: Replay, rngs: Generators, times: int) -> list[dict[str, float]]:
     """What `times` updates of the model, of the policy and masked ones say."""
     learned = [agent.update(replay, rngs, 1, 1) for _ in range(times)]
     mask = half_blind()
@@ -69,7 +75,7 @@ def furthest(some: list[dict[str, float]], others: list[dict[str, float]]) -> fl
 def test_losses_on_a_gpu_are_those_of_the_cpu(name: str) -> None:
     """The same draws, of a generator on the CPU, kernels launched one by one."""
     (reference, replay), (agent, _) = team(name, "cpu"), team(name, "cuda")
-    agent.regions.fixed = False  # type: ignore[attr-defined]
+    agent.regions.fixed = False
     gap = furthest(told(reference, replay, Generators(0), 10), told(agent, replay, Generators(0), 10))
     print(f"{name}: {gap:.1e}")
     assert gap < 1e-3
@@ -81,12 +87,10 @@ def test_losses_on_a_gpu_are_those_of_the_cpu(name: str) -> None:
 def test_a_captured_update_is_the_update(name: str, env: str) -> None:
     """The same generator on the GPU; captured after the third call, so that of thirteen ten are replayed."""
     (reference, replay), (agent, _) = team(name, "cuda", env), team(name, "cuda", env)
-    reference.regions.run = lambda region, function, generator, tensors, **numbers: function(  # type: ignore[attr-defined]
-        dict(tensors), **numbers
-    )
+    reference.regions.run = lambda region, function, generator, tensors, **numbers: function(dict(tensors), **numbers)
     gap = furthest(told(reference, replay, Generators(0, "cuda"), 13), told(agent, replay, Generators(0, "cuda"), 13))
     print(f"{name} on {env}: {gap:.1e}")
-    assert len(agent.regions._captured) >= 4  # type: ignore[attr-defined]
+    assert len(agent.regions._captured) >= 4
     assert gap < 1e-3
 
 
@@ -123,12 +127,47 @@ def test_a_padded_minibatch_has_the_losses_of_the_bare_one() -> None:
     assert len(pseudo.padded(12).obs) == 12
 
     def losses(p: Pseudo) -> torch.Tensor:
-        value = critic_loss(agent.critic, agent.value_norm, p, 10.0)  # type: ignore[attr-defined]
-        return torch.stack([actor_loss(agent.actor, p, 0.2, 0.01)[0], value])  # type: ignore[attr-defined]
+        value = critic_loss(agent.critic, agent.value_norm, p, 10.0)
+        return torch.stack([actor_loss(agent.actor, p, 0.2, 0.01)[0], value])
 
     torch.testing.assert_close(losses(pseudo.padded(12)), losses(pseudo))
     lighter = replace(pseudo, weight=pseudo.weight.index_fill(0, torch.tensor(0), 0.0))
     assert ((losses(lighter) - losses(pseudo)).abs() > 1e-6).all()  # a weight that should count does
+
+
+@pytest.mark.parametrize("name", ["rmiov2", "rmio"])
+def test_a_whole_window_of_every_team_says_what_that_of_the_blind_says(name: str) -> None:
+    """Three teams, one of whom sees, at different steps of their games and past the window's length."""
+    agent, replay = team(name, "cpu", "toy/lights")
+    history, rng = History(replay.spec, 3, 4), np.random.default_rng(0)
+    for step in range(7):
+        first = np.array([step == 0, step in (0, 2), step in (0, 5)])
+        seen = rng.random((3, 3)) < 0.5
+        obs = rng.random((3, 3, replay.spec.obs_dim)).astype(np.float32) * seen[..., None]
+        history.saw(obs, seen, first)
+        blind = np.array([True, False, True])
+        bare, filled = (
+            complete(agent.model, agent.unroll, history, blind, 0.1, fixed=fixed) for fixed in (False, True)
+        )
+        for some, others in zip(bare, filled, strict=True):
+            np.testing.assert_allclose(some, others, atol=1e-5)
+        history.did(rng.integers(replay.spec.act_dim, size=(3, 3)))
+
+
+@gpu
+@pytest.mark.parametrize("name", AGENTS)
+@pytest.mark.parametrize("env", ["toy/dials", "toy/lights"])
+def test_a_team_plays_on_a_gpu_as_on_the_cpu(name: str, env: str) -> None:
+    """Greedy games under loss, two teams of one agent in turn, captured from the fourth step on."""
+    (reference, _), (agent, _) = team(name, "cpu", env), team(name, "cuda", env)
+    played = []
+    for player in (reference, agent):
+        games = make_env(env, 6, 0)
+        rates = np.array([0, 0, 0.5, 0.5, 1, 1])
+        teams = [player.team(6, 0), player.team(6, 0, mode="zeros")]
+        played.append([play(games, who, "independent", rates, 4, 0)["return"] for who in teams])
+    for some, others in zip(*played, strict=True):
+        np.testing.assert_allclose(some, others, atol=1e-3)
 
 
 def test_rows_are_filled_where_shapes_must_recur() -> None:

@@ -31,7 +31,7 @@ def device_of(name: str) -> torch.device:
 @dataclass
 class _Captured:
     graph: Any
-    generator: torch.Generator  # kept, or another might come to stand at its address
+    generator: torch.Generator | None  # kept, or another might come to stand at its address
     inputs: Inputs
     result: Any
 
@@ -55,10 +55,10 @@ class Regions:
         self._calls.clear()
 
     def run(
-        self, name: str, function: Callable[..., Result], generator: torch.Generator, tensors: Mapping[str, Tensor],
-        **numbers: float,
+        self, name: str, function: Callable[..., Result], generator: torch.Generator | None,
+        tensors: Mapping[str, Tensor], **numbers: float,
     ) -> Result:  # fmt: skip
-        """function(tensors, **numbers), which may draw from generator."""
+        """function(tensors, **numbers), which may draw from generator, and from torch's own."""
         if not self.fixed:
             return function(dict(tensors), **numbers)
         key = name, id(generator), *((part, tuple(value.shape), value.dtype) for part, value in tensors.items())
@@ -81,9 +81,9 @@ class Regions:
         main.wait_stream(self._stream)
         return result
 
-    def _capture(self, call: Callable[[], Any], generator: torch.Generator, inputs: Inputs) -> _Captured:
+    def _capture(self, call: Callable[[], Any], generator: torch.Generator | None, inputs: Inputs) -> _Captured:
         graph = torch.cuda.CUDAGraph()
-        if generator.device.type == "cuda":
+        if generator is not None:
             graph.register_generator_state(generator)
         with torch.cuda.graph(graph, stream=self._stream):
             result = call()

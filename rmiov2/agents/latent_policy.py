@@ -43,11 +43,6 @@ class Memory:
     z: Tensor
     act: Tensor
 
-    def begin(self, first: Bools) -> Memory:
-        """Nothing in the rows of first (B,), which begin an episode."""
-        goes_on = torch.from_numpy(~first).to(self.h.device)[:, None, None]
-        return Memory(self.h * goes_on, self.z * goes_on, self.act * goes_on)
-
 
 class LatentPolicy(Agent):
     """World model, actor on its features, attention critic, their optimisers, and what they count."""
@@ -98,19 +93,28 @@ class LatentPolicy(Agent):
         self, memory: Memory, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
     ) -> tuple[Actions, Memory]:
         """See Agent.act; greedy takes the likeliest z too. A lost observation is zeros, and is not told from them."""
-        before = memory.begin(first)
-        h = self.model.advance(before.h, before.z, self.model.embed_action(before.act))
-        seen, arrived = torch.ones(obs.shape[:2], device=self.device), torch.from_numpy(obs).to(self.device)
-        probs = self.model.posterior_probs(self.model.encode(self.model.normalise(arrived), seen), h)
-        gumbel = None
+        w, teams = self.config.world_model, obs.shape[:2]
+        given = {"obs": torch.from_numpy(obs), "goes_on": torch.from_numpy(~first)}
+        if avail is not None:
+            given["avail"] = torch.from_numpy(avail)
         if not greedy:
-            gumbel = torch.from_numpy(rng.gumbel(size=probs.shape).astype(np.float32)).to(self.device)
-        z = self.model.sample(probs, gumbel)
+            gumbel = rng.gumbel(size=(*teams, w.categoricals, w.classes))
+            given["gumbel"] = torch.from_numpy(gumbel.astype(np.float32))
+            given["noise"] = self.actor.noise_from(rng, torch.Size([*teams, self.spec.act_dim]))
+        parts = {name: value.to(self.device) for name, value in given.items()} | vars(memory)
+        act, known = self.regions.run("act", self._choose, None, parts)
+        return act.cpu().numpy(), Memory(*(part.clone() for part in known))
+
+    def _choose(self, given: Inputs) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+        """Actions as they are played, and what the teams then know: h, z, act; noise only where it is given."""
+        h, z, before = (given[name] * given["goes_on"][:, None, None] for name in ("h", "z", "act"))
+        h = self.model.advance(h, z, self.model.embed_action(before))
+        seen = torch.ones(given["obs"].shape[:2], device=self.device)
+        probs = self.model.posterior_probs(self.model.encode(self.model.normalise(given["obs"]), seen), h)
+        z = self.model.sample(probs, given.get("gumbel"))
         out = self.actor.body(torch.cat([h, z], -1))
-        noise = None if greedy else self.actor.noise_from(rng, out.shape).to(self.device)
-        mask = None if avail is None else torch.from_numpy(avail).to(self.device)
-        act = playable(self.actor.draw(out, mask, noise), self.spec.discrete)
-        return act.cpu().numpy(), Memory(h, z, as_vectors(act, self.spec))
+        act = playable(self.actor.draw(out, given.get("avail"), given.get("noise")), self.spec.discrete)
+        return act, (h, z, as_vectors(act, self.spec))
 
     def talk(self) -> tuple[int, int]:
         return everybody_to_everybody(self.spec, self.config.world_model.categoricals)

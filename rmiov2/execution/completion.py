@@ -71,16 +71,18 @@ class Unroll(Protocol):
 
 @torch.no_grad()
 def complete(
-    model: WorldModel, unroll: Unroll, history: History, teams: Bools, threshold: float
+    model: WorldModel, unroll: Unroll, history: History, teams: Bools, threshold: float, fixed: bool = False
 ) -> tuple[Floats, Bools | None]:
     """The present observations and availability as M has them, (M, N, O) and (M, N, A), of the chosen teams (B,).
 
-    An action counts as available if M gives it more than `threshold`.
+    An action counts as available if M gives it more than `threshold`. fixed: unroll every team's whole window, so that
+    its shapes are the same whoever is blind; what is said is too, since no row knows of a later one.
     """
-    whole = _unrolled(model, unroll, history, teams)
+    unrolled = np.ones_like(teams) if fixed else teams
+    whole = _unrolled(model, unroll, history, unrolled, history.obs.shape[1] if fixed else None)
     device = whole.features.device
     last = torch.from_numpy(history.rows[teams] - 1).to(device)
-    present = torch.arange(len(last), device=device), last
+    present = torch.from_numpy(np.flatnonzero(teams[unrolled])).to(device), last
     at_present = Unrolled(whole.features[present], None if whole.obs is None else whole.obs[present])
     return _said(model, at_present, threshold)
 
@@ -102,10 +104,10 @@ def semi_posterior(model: WorldModel, obs: Tensor, seen: Tensor, act: Tensor, st
     return Unrolled(observe(model, obs, seen, act, start, None).features)
 
 
-def _unrolled(model: WorldModel, unroll: Unroll, history: History, teams: Bools) -> Unrolled:
-    """(M, T, N, .): M over the window from h_0."""
+def _unrolled(model: WorldModel, unroll: Unroll, history: History, teams: Bools, rows: int | None = None) -> Unrolled:
+    """(M, T, N, .): M over the window from h_0, up to the longest's present or over so many rows."""
     device = model.obs_mean.device
-    longest = int(history.rows[teams].max())
+    longest = int(history.rows[teams].max()) if rows is None else rows
     obs, seen, act, start = (
         torch.from_numpy(x[teams]).to(device)
         for x in (history.obs[:, :longest], history.seen[:, :longest], history.act[:, :longest], history.start)

@@ -67,13 +67,21 @@ class RMIOv2(Agent):
     def act(
         self, memory: Memory, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
     ) -> tuple[Actions, Memory]:
-        before = memory.actor * torch.from_numpy(~first).to(self.device)[:, None, None]
-        normalised = self.model.normalise(torch.from_numpy(obs).to(self.device))
-        out, after = self.actor.unroll(normalised[:, None], before)
-        mask = None if avail is None else torch.from_numpy(avail).to(self.device)
-        noise = None if greedy else self.actor.noise_from(rng, out[:, 0].shape).to(self.device)
-        act = self.actor.draw(out[:, 0], mask, noise)
-        return playable(act, self.spec.discrete).cpu().numpy(), Memory(after[:, 0])
+        given = {"obs": torch.from_numpy(obs), "goes_on": torch.from_numpy(~first)}
+        if avail is not None:
+            given["avail"] = torch.from_numpy(avail)
+        if not greedy:
+            given["noise"] = self.actor.noise_from(rng, torch.Size([*obs.shape[:2], self.spec.act_dim]))
+        parts = {name: value.to(self.device) for name, value in given.items()} | {"memory": memory.actor}
+        act, after = self.regions.run("act", self._choose, None, parts)
+        return act.cpu().numpy(), Memory(after.clone())
+
+    def _choose(self, given: Inputs) -> tuple[Tensor, Tensor]:
+        """Actions as they are played, and the memory after them; noise only where it is given."""
+        before = given["memory"] * given["goes_on"][:, None, None]
+        out, after = self.actor.unroll(self.model.normalise(given["obs"])[:, None], before)
+        act = self.actor.draw(out[:, 0], given.get("avail"), given.get("noise"))
+        return playable(act, self.spec.discrete), after[:, 0]
 
     @torch.no_grad()
     def reconstruction_error(self, batch: Batch, seen: Bools) -> float:
@@ -84,14 +92,19 @@ class RMIOv2(Agent):
         return float(masked_mean(error, (~arrived) * tensors["row"][..., None]))
 
     def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
-        return complete(self.model, self.unroll, history, teams, self.config.execution.availability)
+        threshold = self.config.execution.availability
+        return complete(self.model, self._unroll_captured, history, teams, threshold, self.regions.fixed)
 
     def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
-        return reconstruct(self.model, self.unroll, history, self.config.execution.availability)
+        return reconstruct(self.model, self._unroll_captured, history, self.config.execution.availability)
 
     def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
         """What M makes of windows in which observations are missing; see rmiov2.execution.completion.Unroll."""
         return semi_posterior(self.model, obs, seen, act, start)
+
+    def _unroll_captured(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
+        windows = {"obs": obs, "seen": seen, "act": act, "start": start}
+        return self.regions.run("unroll", lambda parts: self.unroll(**parts), None, windows)
 
     # Learning.
 
