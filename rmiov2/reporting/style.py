@@ -27,6 +27,7 @@ MODES = {
     "open_loop": ("open loop", "#8a4b78", "v", (0, (1.5, 1.5))),
 }
 CYCLE = ("#0b5fa5", "#c2410c", "#00735c", "#8a4b78", "#9a6a00", "#2b8cbe", "#6b7280", "#a3195b")
+MARKERS = ("o", "s", "^", "D", "v")
 FONT = 10.5
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": FONT, "axes.labelsize": FONT, "axes.titlesize": FONT,
@@ -120,6 +121,17 @@ def spread(wanted: Any, gap: float) -> list[float]:
     base = [mean for mean, count in blocks for _ in range(count)]
     shift = max(0.0, -base[0]) if base else 0.0
     return [value + shift + index * gap for index, value in enumerate(base)]
+
+
+def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A colour and a marker for each name, the same in every figure that is given the same names in the same order.
+
+    Colours that are used up come again with another marker, so that no name goes without.
+    """
+    return {
+        name: {"color": CYCLE[i % len(CYCLE)], "marker": MARKERS[i // len(CYCLE) % len(MARKERS)]}
+        for i, name in enumerate(names)
+    }
 
 
 def reference_line(axes: Axes, y: float, text: str) -> tuple[float, str, str]:
