@@ -112,12 +112,12 @@ def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:
 
     It is a clone: until its own stages have ended, metrics of the commit lie in it.
     """
-    from rmiov2.evaluation.sweep import read_rows
+    from rmiov2.reporting.files import read_table
 
     expected = (values["env"]["name"], values["agent"]["name"], int(values["seed"]))
-    rows = read_rows(folder / "results/episodes.parquet")
-    labels = zip(rows["env"], rows["agent"], rows["seed"].tolist(), strict=True)
-    found = {"results/episodes.parquet": set(labels)}
+    labels = ("env", "agent", "seed")
+    rows = read_table(folder / "results/episodes.parquet", "evaluate", labels)[list(labels)].drop_duplicates()
+    found = {"results/episodes.parquet": set(rows.itertuples(index=False, name=None))}
     for name in ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json"):
         metrics = json.loads((folder / name).read_bytes())
         seeds = metrics.get("seeds", [expected[2]])  # evaluate.json has none

@@ -26,7 +26,7 @@ RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
 COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
 GATE_KEYS = ("expectations", "met", "warnings")
 CHECKPOINT = "models/finetune/checkpoint.safetensors"
-TIMES = "update_time.json"
+TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
 GATES = ("collect", "replay", "results")  # in the order in which data pass them
 
 Times = Mapping[str, Mapping[str, float]]
@@ -146,16 +146,20 @@ def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
 
 
 def read_seed(folder: Path) -> Seed:
-    """A kept seed; what older ones lack, L_rec and costs, is None."""
+    """A kept seed; what older ones lack, L_rec and costs, is None. Raises UserError for costs over another grid."""
     l_rec, cost = folder / "finetune.csv", folder / "costs.json"
+    evaluate = read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS)
+    costly = read_json(cost, "evaluate", COST_KEYS) if cost.is_file() else None
+    if costly is not None and costly["p_loss"] != evaluate["p_loss"]:
+        raise UserError(f"{cost} is of p_loss {costly['p_loss']}, expected {evaluate['p_loss']}; keep the seed anew")
     return Seed(
         seed=int(folder.name.removeprefix("seed-")),
-        evaluate=read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS),
+        evaluate=evaluate,
         pretrain=read_json(folder / "pretrain.json", "pretrain", RUN_KEYS),
         finetune=read_json(folder / "finetune.json", "finetune", RUN_KEYS),
         learning=read_table(folder / "learning.csv", "pretrain", LEARNING_COLUMNS),
         l_rec=measured(read_table(l_rec, "finetune", ("update", "l_rec"))) if l_rec.is_file() else None,
-        costs=read_json(cost, "evaluate", COST_KEYS) if cost.is_file() else None,
+        costs=costly,
     )
 
 

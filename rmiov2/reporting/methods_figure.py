@@ -54,14 +54,19 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
         for point in _points(seed.evaluate, mode)
     ]
     data = csv_bytes(("agent", "mode", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
-    figure = canvas(height=4.2)
+    wide, narrow = (_p_loss(methods, evaluate, look, width) for width in (10.6, 5.2))
+    return Picture("methods", "Every method under observation loss", caption, alt, wide, "methods.csv", data, narrow)
+
+
+def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look], width: float) -> bytes:
+    figure = canvas(width, 4.6)
     axes = figure.add_subplot()
-    ends = [_over_p_loss(axes, method, look[method.agent]) for method in methods]
+    ends = [_over_p_loss(axes, method, look[method.agent]) for method in reversed(methods)]  # the run's own on top
     name_axes(axes, evaluate["p_loss"], measure_name(evaluate))
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(0, 1)
     label_ends(axes, [*ends, reference_line(axes, evaluate["random"], "random play")])
-    return Picture("methods", "Under observation loss", caption, alt, png(figure), "methods.csv", data)
+    return png(figure)
 
 
 def _points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
@@ -76,7 +81,7 @@ def _over_p_loss(axes: Axes, method: Method, look: Look) -> tuple[float, str, st
     mean = seeds.mean(axis=0)
     axes.fill_between(p_loss, inside[..., 0].min(0), inside[..., 1].max(0), color=colour, alpha=0.1, lw=0)
     axes.plot(p_loss, seeds.T, color=colour, lw=0.8, alpha=0.4)
-    axes.plot(p_loss, curves(method, untuned(method)).mean(axis=0), color=colour, lw=1.4, ls=(0, (4, 1.5)), alpha=0.8)
+    axes.plot(p_loss, curves(method, untuned(method)).mean(axis=0), color=colour, lw=1.1, ls=(0, (4, 1.5)), alpha=0.7)
     axes.plot(p_loss, mean, ls="-", lw=2.4, mec="white", mew=0.7, clip_on=False, **look)
     return float(mean[-1]), method.agent, colour
 
@@ -94,7 +99,8 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
         axes.set_ylim(bottom=0)
     label_ends(axes, [*ends, reference_line(axes, evaluate["random"], "random play")])
     said = "; ".join(
-        f"{agent} {number(end, digits)} after {count(min(x[-1] for x, _ in learned[agent]))}" for end, agent, _ in ends
+        f"{agent} {number(end, digits)} after {count(min(x[-1] for x, _ in learned[agent]))}"
+        for end, agent, _ in reversed(ends)
     )
     caption = (
         f"Greedy {measure} with full sight over environment steps of pre-training, each seed thin, the mean of all"
@@ -126,7 +132,7 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     label_ends(axes, ends)
     said = "; ".join(
         f"{agent} from {significant(float(mean_curve(errors[agent])[1][0]))} to {significant(end)}"
-        for end, agent, _ in ends
+        for end, agent, _ in reversed(ends)
     )
     caption = (
         "Reconstruction loss of lost observations during masked fine-tuning, each seed thin, their mean thick; each"
@@ -138,18 +144,18 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
 
 
 def _seeds_and_means(
-    axes: Axes, drawn: Mapping[str, Sequence[Curve]], look: Mapping[str, Look]
+    axes: Axes, drawn: dict[str, list[Curve]], look: Mapping[str, Look]
 ) -> list[tuple[float, str, str]]:
     """Draw every method's seeds and their mean, with a thin line from its end to the edge; the ends, for label_ends."""
     lasts = [float(x[-1]) for of_seeds in drawn.values() for x, _ in of_seeds]
     firsts = [float(x[0]) for of_seeds in drawn.values() for x, _ in of_seeds]
     edge, ends = max(lasts), []
-    for agent, of_seeds in drawn.items():
+    for agent, of_seeds in reversed(drawn.items()):  # the run's own on top
         colour = look[agent]["color"]
         for x, y in of_seeds:
             axes.plot(x, y, color=colour, lw=0.8, alpha=0.4)
         x, y = mean_curve(of_seeds)
-        axes.plot(x, y, lw=2.2, mec="white", mew=0.6, ms=4, **look[agent])
+        axes.plot(x, y, lw=2.2, mec="white", mew=0.6, ms=5, markevery=max(1, len(x) // 8), **look[agent])
         axes.plot([x[-1], edge], [y[-1], y[-1]], color=colour, lw=0.7, ls=(0, (1, 2)))
         ends.append((float(y[-1]), agent, colour))
     if min(firsts) > 0 and edge > APART * min(lasts):

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmiov2.reporting import costs
-from rmiov2.reporting.files import Method, Times, read_methods, read_times
+from rmiov2.reporting.files import UPDATES, Method, Times, read_methods, read_times
 from rmiov2.reporting.methods import (
     Estimate,
     area,
@@ -37,14 +37,13 @@ from rmiov2.reporting.words import (
     significant,
 )
 
-UPDATES = ("model_ms", "masked_ms", "policy_ms")
 ABSENT = Cell(None, "–", "", best=False)
 INTERVALS = (
     "Everything is of the method’s own answer to a lost observation, the mean over its seeds; brackets are 95 %"
     " intervals, Student’s t over the seeds or, where that is wider, what the luck of the episodes alone leaves open; a"
     " single seed has none. Environment steps and updates: of pre-training + of masked fine-tuning. Messages and bytes:"
-    " of a team. Parameters: of all that is trained / of what plays. Milliseconds: a world-model update / a masked one /"
-    " a policy round, of all methods side by side on one machine. A dash: not kept, or not measured."
+    " of a team. Parameters: of all that is trained / of what plays. Milliseconds: a world-model update / a masked one"
+    " / a policy round, of all methods side by side on one machine. A dash: not kept, or not measured."
 )
 
 

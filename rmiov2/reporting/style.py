@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -27,6 +28,7 @@ MODES = {
     "open_loop": ("open loop", "#8a4b78", "v", (0, (1.5, 1.5))),
 }
 CYCLE = ("#0b5fa5", "#c2410c", "#00735c", "#8a4b78", "#9a6a00", "#2b8cbe", "#6b7280", "#a3195b")
+HUES = (*(colour for colour in CYCLE if colour != MUTED), "#4d7c0f")  # grey is what stands beside all of them
 MARKERS = ("o", "s", "^", "D", "v")
 FONT = 10.5
 STYLE: dict[str, Any] = {
@@ -126,12 +128,10 @@ def spread(wanted: Any, gap: float) -> list[float]:
 def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
     """A colour and a marker for each name, the same in every figure that is given the same names in the same order.
 
-    Colours that are used up come again with another marker, so that no name goes without.
+    A colour comes again, with another marker, after all have been used, so that no name goes without.
     """
-    return {
-        name: {"color": CYCLE[i % len(CYCLE)], "marker": MARKERS[i // len(CYCLE) % len(MARKERS)]}
-        for i, name in enumerate(names)
-    }
+    pairs = zip(cycle(HUES), cycle(MARKERS), strict=True)
+    return {name: {"color": colour, "marker": marker} for name, (colour, marker) in zip(names, pairs, strict=False)}
 
 
 def reference_line(axes: Axes, y: float, text: str) -> tuple[float, str, str]:
