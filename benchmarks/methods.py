@@ -1,7 +1,9 @@
 """What an update of every method with a world model costs, all side by side in one run.
 
-The settings are those of conf/ for the task, at the small preset; what each trains on is noise of the task's shape. The page shows them
-where they lie beside the kept seeds: `python -m benchmarks --only methods --out docs/seeds/update_time.json`.
+The settings are those of conf/ for the task, at the small preset; what each trains on is noise of the task's shape. The
+page shows them where they lie beside the kept seeds:
+
+    python -m benchmarks --only methods --out docs/seeds/update_time.json
 """
 
 from __future__ import annotations
