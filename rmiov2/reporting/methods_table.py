@@ -39,11 +39,12 @@ from rmiov2.reporting.words import (
 
 ABSENT = Cell(None, "–", "", best=False)
 INTERVALS = (
-    "Everything is of the method’s own answer to a lost observation, the mean over its seeds; brackets are 95 %"
-    " intervals, Student’s t over the seeds or, where that is wider, what the luck of the episodes alone leaves open; a"
-    " single seed has none. Environment steps and updates: of pre-training + of masked fine-tuning. Messages and bytes:"
-    " of a team. Parameters: of all that is trained / of what plays. Milliseconds: a world-model update / a masked one"
-    " / a policy round, of all methods side by side on one machine. A dash: not kept, or not measured."
+    "Everything but the AUC without fine-tuning is of the method’s own answer to a lost observation after masked"
+    " fine-tuning, the mean over its seeds; brackets are 95 % intervals, Student’s t over the seeds or, where that is"
+    " wider, what the luck of the episodes alone leaves open; a single seed has none. Environment steps and updates: of"
+    " pre-training + of masked fine-tuning. Messages and bytes: of a team. Parameters: of all that is trained / of what"
+    " plays. Milliseconds: a world-model update / a masked one / a policy round, of all methods side by side on one"
+    " machine. A dash: not kept, or not measured."
 )
 
 
