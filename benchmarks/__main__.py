@@ -8,6 +8,7 @@
   fusion        parameters and compute of the two fusion modules (Appendix D), on models built and trained
   team_size     parameters, memory and time of a fine-tuning update of 2 to 64 agents, RMIO beside RMIOv2; and a picture
   model_free    MAPPO's environment steps beside the bare environment's, FACMAC's update beside its floor
+  methods       an update of every method with a world model, side by side, on smax/3m and HalfCheetah-2x3
   orchestration  what DVC and Prefect add to the stages, as a share of the main job; two minutes, on the newest commit
 
 Threads, preset and number of environments are those of params.yaml; small and paper are those of conf/preset.
@@ -35,7 +36,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "world_model", "imagination", "collection", "evaluation", "latency", "fusion", "team_size", "model_free",
-    "orchestration",
+    "methods", "orchestration",
 )  # fmt: skip
 PRESETS = ("small", "paper")
 DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
@@ -109,7 +110,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
 
 def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
     """The rows of one of NAMES."""
-    from benchmarks import fusion, learning, model_free, orchestration, playing, team_size
+    from benchmarks import fusion, learning, methods, model_free, orchestration, playing, team_size
     from benchmarks.clock import Effort
 
     effort = Effort(options.repeats, options.seconds)
@@ -123,6 +124,7 @@ def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
         "fusion": lambda: fusion.fusion(envs, options.presets),
         "team_size": lambda: team_size.team_size(effort),
         "model_free": lambda: model_free.model_free(effort),
+        "methods": lambda: methods.methods(effort),
         "orchestration": orchestration.orchestration,
     }
     return runs[name]()

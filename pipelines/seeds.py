@@ -1,19 +1,26 @@
 """The whole study again for several seeds, each in a clone of its own, and their results side by side.
 
     python -m pipelines.seeds 0 1 2 --jobs 2 env=smax_3m
+    python -m pipelines.seeds --keep CLONE/state/seeds/smax-3m-0    keep what a finished one has; no stage is run
+    python -m pipelines.seeds --table                               all that is kept as markdown, and who is ahead
 
 A seed that has finished is not repeated; one that was stopped goes on. What is kept of each is small: its metrics, its
-learning curve, and one picture of all.
+curves, what its team costs, and one picture of all.
 """
 
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import sys
+from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
+
+import yaml
 
 from pipelines import paths
 from pipelines import workspace as workspaces
@@ -25,13 +32,15 @@ from rmiov2.types import UserError
 SEEDS = paths.ROOT / "docs" / "seeds"
 
 
-def study_name(overrides: list[str]) -> str:
-    """The environment, and the agent where it is not the default one."""
-    (env, agent), (_, default) = (
-        (values["env"]["name"].replace("/", "-"), values["agent"]["name"])
-        for values in (compose_values(overrides), compose_values())
-    )
-    return str(env if agent == default else f"{env}-{agent}")
+def study_name(values: Mapping[str, Any]) -> str:
+    """Of complete settings: the environment, and the agent where it is not the default one."""
+    env, agent = values["env"]["name"].replace("/", "-"), values["agent"]["name"]
+    return str(env if agent == default_agent() else f"{env}-{agent}")
+
+
+def default_agent() -> str:
+    """What conf/ has where no agent is named."""
+    return str(compose_values()["agent"]["name"])
 
 
 def workspace(name: str, seed: int, overrides: list[str]) -> Path:
@@ -62,9 +71,7 @@ def studies(folders: list[Path], jobs: int) -> list[int]:
 
 def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
     """Every seed to its end, `jobs` at a time, then the picture; raises UserError if one failed."""
-    from rmiov2.reporting import overlay_seeds
-
-    name = study_name(overrides)
+    name = study_name(compose_values(overrides))
     folders = [workspace(name, seed, overrides) for seed in seeds]
     failed = [folder.name for folder, status in zip(folders, studies(folders, jobs), strict=True) if status]
     if failed:
@@ -72,11 +79,62 @@ def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
     target = SEEDS / name
     for seed, folder in zip(seeds, folders, strict=True):
         workspaces.keep(workspaces.small(folder), target / f"seed-{seed}")
-    kept = [target / f"seed-{seed}" for seed in seeds]
+    return overlay([target / f"seed-{seed}" for seed in seeds])
+
+
+def keep_finished(folders: list[Path]) -> list[Path]:
+    """Keep what finished workspaces hold, wherever they lie; the pictures of their studies. No stage is run.
+
+    Raises UserError before anything is kept if one has not finished: what lies in it may be another run's.
+    """
+    finished = {}
+    for folder in folders:
+        values = settings_of(folder)
+        texts = workspaces.small(folder)
+        refuse_others(folder, values)
+        finished[SEEDS / study_name(values) / f"seed-{values['seed']}"] = texts
+    for target, texts in finished.items():
+        workspaces.keep(texts, target)
+    return [overlay(sorted(study.glob("seed-*"))) for study in sorted({target.parent for target in finished})]
+
+
+def settings_of(folder: Path) -> dict[str, Any]:
+    """The params.yaml of a workspace."""
+    path = folder / "params.yaml"
+    if not path.is_file():
+        raise UserError(f"no params.yaml in {folder}; expected a workspace, such as state/seeds/smax-3m-0")
+    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
+    return values
+
+
+def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:
+    """Raise UserError if a workspace holds results that its own settings did not make.
+
+    It is a clone: until its own stages have ended, metrics of the commit lie in it.
+    """
+    from rmiov2.reporting.files import read_table
+
+    expected = (values["env"]["name"], values["agent"]["name"], int(values["seed"]))
+    labels = ("env", "agent", "seed")
+    rows = read_table(folder / "results/episodes.parquet", "evaluate", labels)[list(labels)].drop_duplicates()
+    found = {"results/episodes.parquet": set(rows.itertuples(index=False, name=None))}
+    for name in ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json"):
+        metrics = json.loads((folder / name).read_bytes())
+        seeds = metrics.get("seeds", [expected[2]])  # evaluate.json has none
+        found[name] = {(metrics["env"], metrics["agent"], seed) for seed in seeds}
+    for name, got in found.items():
+        if got != {expected}:
+            raise UserError(f"{folder}/{name} is of {sorted(got)}, expected {expected}; let its study run to its end")
+
+
+def overlay(kept: list[Path]) -> Path:
+    """The picture of a study's kept seeds, beside them."""
+    from rmiov2.reporting import overlay_seeds
+
     return overlay_seeds(
         [folder / "evaluate.json" for folder in kept],
         [folder / "learning.csv" for folder in kept],
-        target / "seeds.png",
+        kept[0].parent / "seeds.png",
     )
 
 
@@ -85,23 +143,42 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    parser.add_argument("what", nargs="+", metavar="SEED or key=value", help="settings as for pipelines.params")
+    parser.add_argument("what", nargs="*", metavar="SEED or key=value", help="settings as for pipelines.params")
     parser.add_argument("--jobs", type=int, default=1, help="seeds side by side; give each as many threads as are left")
+    parser.add_argument("--keep", nargs="+", type=Path, metavar="WORKSPACE", help="keep what these hold, run nothing")
+    parser.add_argument("--table", action="store_true", help="print what is kept, run nothing")
     options = parser.parse_intermixed_args()
     seeds = [int(text) for text in options.what if text.isdecimal()]
     overrides = [text for text in options.what if not text.isdecimal()]
-    if wrong := [text for text in overrides if "=" not in text] or (["no seed"] if not seeds else []):
+    alone = bool(options.keep) or options.table
+    if alone and options.what:
+        parser.error(f"got {options.what[0]}, expected no seed and no setting beside --keep and --table")
+    if wrong := [text for text in overrides if "=" not in text] or (["no seed"] if not seeds and not alone else []):
         parser.error(f"got {wrong[0]}, expected seeds and key=value, for instance 0 1 2 env=smax_3m")
     try:
-        picture = run(seeds, overrides, options.jobs)
+        if options.keep:
+            pictures = keep_finished(options.keep)
+        elif not options.table:
+            pictures = [run(seeds, overrides, options.jobs)]
+        if options.table:
+            print(table())
+            return 0
     except UserError as error:
         print(error, file=sys.stderr)
         return 2
     except KeyboardInterrupt:
         print("seeds: stopped; the same command goes on where it was", file=sys.stderr)
         return 130
-    print(f"seeds: {picture.relative_to(paths.ROOT)}")
+    for picture in pictures:
+        print(f"seeds: {picture.relative_to(paths.ROOT)}")
     return 0
+
+
+def table() -> str:
+    """Every task's kept seeds as markdown, the default agent first."""
+    from rmiov2.reporting import methods_markdown
+
+    return methods_markdown(SEEDS, default_agent())
 
 
 if __name__ == "__main__":

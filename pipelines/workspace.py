@@ -7,6 +7,7 @@ others. `dvc gc` knows only the checkout that it runs in; do not use it while wo
 from __future__ import annotations
 
 import fcntl
+import json
 import os
 import re
 import shutil
@@ -26,8 +27,9 @@ from rmiov2.types import UserError
 
 _composing = threading.Lock()  # hydra composes one configuration at a time in a process
 
-# What is kept of a finished study: small, and enough to lay seeds side by side.
+# What is kept of a finished study as it is: small, and enough to lay seeds side by side.
 KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
+TUNING_CURVE, COSTS = "plots/finetune.csv", "costs.json"
 
 
 def slug(overrides: Sequence[str]) -> str:
@@ -117,5 +119,19 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
 
 
 def small(folder: Path) -> dict[str, bytes]:
-    """The content of the KEPT files."""
-    return {name: (folder / name).read_bytes() for name in KEPT}
+    """What is kept of a finished study: the KEPT files, the curve of L_rec where it has one, and what its team costs.
+
+    All of it is read off the files that the stages have written. Raises UserError where one is missing.
+    """
+    from rmiov2.reporting.costs import costs
+    from rmiov2.reporting.files import CHECKPOINT, EPISODE_COLUMNS, read_table
+
+    if absent := [name for name in (*KEPT, TUNING_CURVE) if not (folder / name).is_file()]:
+        raise UserError(f"{folder} has no {', '.join(absent)}: its study has not finished; let it run to its end")
+    texts = {name: (folder / name).read_bytes() for name in KEPT}
+    curve = (folder / TUNING_CURVE).read_bytes()
+    if b"l_rec" in curve.splitlines()[0].split(b","):
+        texts[TUNING_CURVE] = curve
+    episodes = read_table(folder / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
+    text = json.dumps(costs(episodes, folder / CHECKPOINT), indent=1, allow_nan=False)
+    return {**texts, COSTS: text.encode() + b"\n"}

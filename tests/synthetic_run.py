@@ -109,7 +109,7 @@ def write_episodes(root: Path, generator: np.random.Generator) -> None:
     p_loss = np.repeat(GRID, 40)
     length = generator.integers(18, 40, len(p_loss))
     messages = generator.binomial(length, 1 - (1 - p_loss) ** 3) * 3
-    rows = {"agent": "rmiov2", "env": "smax/3m", "seed": 1, "mode": "completion", "pattern": "independent",
+    rows = {"agent": "rmiov2", "env": "smax/3m", "seed": 0, "mode": "completion", "pattern": "independent",
             "p_loss": p_loss, "episode": np.arange(len(p_loss)), "won": True, "return": 1.0, "length": length,
             "messages": messages, "bytes": messages * 520}  # fmt: skip
     frame = pandas.DataFrame(rows)

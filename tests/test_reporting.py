@@ -69,37 +69,6 @@ def test_same_files_give_the_same_bytes(drawn: tuple[Path, str], tmp_path: Path)
     assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == first
 
 
-def keep_seed(root: Path, agent: str, seed: int, change: float, env: str | None = None) -> None:
-    """A kept seed of another method on the task of root, every win rate shifted by change."""
-    evaluate = evaluation_of(root)
-    curves = {"zeros": evaluate["performance"]["zeros"], "zeros_untuned": evaluate["performance"]["open_loop"]}
-    evaluate |= {"agent": agent, "env": env or evaluate["env"]}
-    evaluate["performance"] = {mode: [value + change for value in curve] for mode, curve in curves.items()}
-    folder = root / f"docs/seeds/{evaluate['env'].replace('/', '-')}-{agent}/seed-{seed}"
-    folder.mkdir(parents=True)
-    (folder / "evaluate.json").write_text(json.dumps(evaluate))
-    pretrain = json.loads((root / "metrics/pretrain.json").read_text()) | {"agent": agent, "env_steps": 2_000_000}
-    (folder / "pretrain.json").write_text(json.dumps(pretrain))
-
-
-def test_kept_seeds_of_other_methods_on_the_same_task_stand_beside_the_run(tmp_path: Path) -> None:
-    root = write_run(tmp_path, "smax")
-    keep_seed(root, "mappo", 0, 0.1)
-    keep_seed(root, "mappo", 1, 0.2)
-    keep_seed(root, "qmix", 0, 0.3, env="smax/another")
-    keep_seed(root, evaluation_of(root)["agent"], 0, 0.0)
-    text = build(root, root / "reports", CELLS).read_text(encoding="utf-8")
-    data = [embedded(link["href"]) for link in Reader(text).all("a") if link.get("download") == "methods.csv"]
-    rows = list(csv.DictReader(io.StringIO(data[0].decode())))
-    zeros = evaluation_of(root)["performance"]["zeros"]
-    second = [row for row in rows if (row["agent"], row["mode"], row["seed"]) == ("mappo", "zeros", "1")]
-    assert [float(row["win_rate"]) for row in second] == pytest.approx([value + 0.2 for value in zeros])
-    assert {row["agent"] for row in rows} == {evaluation_of(root)["agent"], "mappo"}
-    own = [row for row in rows if row["agent"] == evaluation_of(root)["agent"]]
-    assert {(row["mode"], row["seed"]) for row in own} == {("completion", "0"), ("completion_untuned", "0")}
-    assert f"mappo {number(zeros[3] + 0.15)} (2\u202f000\u202f000 environment steps, 2 seeds)" in text
-
-
 def test_every_figure_is_in_the_page_with_words_and_data(drawn: tuple[Path, str]) -> None:
     root, text = drawn
     reader = Reader(text)

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmiov2.files import replace_file
+from rmiov2.reporting.costs import costs
 from rmiov2.reporting.words import completes
 from rmiov2.types import UserError
 
@@ -22,17 +23,38 @@ SCENE_KEYS = ("env", "measure", "p_loss", "seed", "agents", "seen", "won", "seri
 COMPLETION_KEYS = ("error", "messages")  # of the scene of a team that completes
 ABLATE_KEYS = ("p_mask", "updates", "episodes", "auc", "auc_ci95")
 RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
+COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
 GATE_KEYS = ("expectations", "met", "warnings")
+CHECKPOINT = "models/finetune/checkpoint.safetensors"
+TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
 GATES = ("collect", "replay", "results")  # in the order in which data pass them
+
+Times = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One training of a method, as its run left it or as it was kept.
+
+    learning: LEARNING_COLUMNS. l_rec: (update, l_rec) of masked fine-tuning, None where nothing is reconstructed or it
+    was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept.
+    """
+
+    seed: int
+    evaluate: Mapping[str, Any]
+    pretrain: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    learning: DataFrame
+    l_rec: DataFrame | None
+    costs: Mapping[str, Any] | None
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method whose seeds were kept: the evaluation of each, and the environment steps of its pre-training."""
+    """A method and its seeds, all on one task and grid of p_loss."""
 
     agent: str
-    evaluations: tuple[Mapping[str, Any], ...]
-    env_steps: tuple[int, ...]
+    seeds: tuple[Seed, ...]
 
 
 @dataclass(frozen=True)
@@ -40,6 +62,8 @@ class Results:
     """Everything that one run has left in files; collect is None where that stage was not run.
 
     methods: those whose seeds were kept on this run's task and grid of p_loss, this run's own among them.
+    costs: of this run; None where its team is not at hand.
+    times: milliseconds per update by "AGENT, ENV, PRESET"; empty where none were measured.
     ablate: a record per cell, of another p_mask each.
     gates: what was checked of the data between stages, by gate; those not passed are left out.
     """
@@ -56,6 +80,8 @@ class Results:
     ablate: tuple[Mapping[str, Any], ...]
     gates: Mapping[str, Mapping[str, Any]]
     methods: tuple[Method, ...]
+    costs: Mapping[str, Any] | None
+    times: Times
 
 
 def read_results(root: Path, cells: Sequence[str]) -> Results:
@@ -65,7 +91,8 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
     """
     evaluate = read_json(root / "metrics/evaluate.json", "evaluate", EVALUATE_KEYS)
     errs, beliefs = (("l_rec",), COMPLETION_KEYS) if completes(evaluate) else ((), ())
-    collect = root / "metrics/collect.json"
+    collect, team = root / "metrics/collect.json", root / CHECKPOINT
+    episodes = read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
     receipts = {name: root / f"metrics/gates/{name}.json" for name in GATES}
     return Results(
         evaluate=evaluate,
@@ -75,24 +102,73 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
         learning=read_table(root / "plots/learning.csv", "pretrain", LEARNING_COLUMNS),
         pretraining=read_table(root / "plots/pretrain.csv", "pretrain", ("env_steps",)),
         finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", *errs)),
-        episodes=read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS),
+        episodes=episodes,
         scene=read_json(root / "results/scene.json", "evaluate", (*SCENE_KEYS, *beliefs)),
         ablate=tuple(
             read_json(root / f"metrics/ablate/{cell}.json", "ablate", (*ABLATE_KEYS, *errs)) for cell in cells
         ),
         gates={name: read_json(path, f"gate_{name}", GATE_KEYS) for name, path in receipts.items() if path.is_file()},
-        methods=tuple(read_methods(root / "docs/seeds", evaluate)),
+        methods=tuple(method for method in read_methods(root / "docs/seeds") if alike(method, evaluate)),
+        costs=costs(episodes, team) if team.is_file() else None,
+        times=read_times(root / "docs/seeds"),
     )
 
 
-def read_methods(kept: Path, evaluate: Mapping[str, Any]) -> Iterator[Method]:
-    """The studies in the folder kept that played the task of evaluate over its grid; none where there is no folder."""
+def read_methods(kept: Path) -> Iterator[Method]:
+    """The studies in the folder kept, by name; none where there is no folder.
+
+    Raises UserError for a file that is incomplete, and for seeds of one study that played different games.
+    """
     for study in sorted(kept.glob("*")):
-        seeds = sorted(study.glob("seed-*"))
-        played = [read_json(seed / "evaluate.json", "evaluate", EVALUATE_KEYS) for seed in seeds]
-        if played and all(other[key] == evaluate[key] for other in played for key in ("env", "p_loss")):
-            trained = [read_json(seed / "pretrain.json", "pretrain", RUN_KEYS) for seed in seeds]
-            yield Method(played[0]["agent"], tuple(played), tuple(metrics["env_steps"] for metrics in trained))
+        seeds = tuple(read_seed(folder) for folder in sorted(study.glob("seed-*")))
+        if not seeds:
+            continue
+        method = Method(seeds[0].evaluate["agent"], seeds)
+        if not alike(method, seeds[0].evaluate):
+            raise UserError(f"{study}: its seeds differ in environment, agent or grid of p_loss; keep them anew")
+        yield method
+
+
+def read_times(kept: Path) -> Times:
+    """What `python -m benchmarks --only methods --out docs/seeds/TIMES` measured; nothing where that was not run."""
+    path = kept / TIMES
+    if not path.is_file():
+        return {}
+    rows = read_json(path, "", ("benches",))["benches"].get("methods", [])
+    return {row["what"]: row["numbers"] for row in rows}
+
+
+def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
+    """Whether every seed played the task of evaluate over its grid, and was the method's."""
+    played = [seed.evaluate for seed in method.seeds]
+    same = all(other[key] == evaluate[key] for other in played for key in ("env", "measure", "p_loss"))
+    return same and all(other["agent"] == method.agent for other in played)
+
+
+def read_seed(folder: Path) -> Seed:
+    """A kept seed; what older ones lack, L_rec and costs, is None. Raises UserError for costs over another grid."""
+    l_rec, cost = folder / "finetune.csv", folder / "costs.json"
+    evaluate = read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS)
+    costly = read_json(cost, "evaluate", COST_KEYS) if cost.is_file() else None
+    if costly is not None and costly["p_loss"] != evaluate["p_loss"]:
+        raise UserError(f"{cost} is of p_loss {costly['p_loss']}, expected {evaluate['p_loss']}; keep the seed anew")
+    return Seed(
+        seed=int(folder.name.removeprefix("seed-")),
+        evaluate=evaluate,
+        pretrain=read_json(folder / "pretrain.json", "pretrain", RUN_KEYS),
+        finetune=read_json(folder / "finetune.json", "finetune", RUN_KEYS),
+        learning=read_table(folder / "learning.csv", "pretrain", LEARNING_COLUMNS),
+        l_rec=measured(read_table(l_rec, "finetune", ("update", "l_rec"))) if l_rec.is_file() else None,
+        costs=costly,
+    )
+
+
+def measured(finetuning: DataFrame) -> DataFrame | None:
+    """The points of masked fine-tuning at which L_rec was measured, (update, l_rec); None without any."""
+    if "l_rec" not in finetuning:
+        return None
+    points = finetuning[["update", "l_rec"]].dropna()
+    return None if points.empty else points
 
 
 def read_json(path: Path, stage: str, keys: tuple[str, ...]) -> dict[str, Any]:

@@ -1,72 +1,67 @@
-"""This run beside other methods on the same task: what each wins or earns over p_loss by its own answer to a loss."""
+"""This run beside other methods on the same task: over p_loss, while learning, and in what they reconstruct."""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
 
-from rmiov2.evaluation.modes import UNTUNED, own_mode
-from rmiov2.reporting.files import Method
+from rmiov2.reporting.files import Method, Seed
+from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, untuned
 from rmiov2.reporting.result_figures import name_axes
-from rmiov2.reporting.style import CYCLE, Picture, canvas, csv_bytes, label_ends, png, reference_line
-from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability
+from rmiov2.reporting.seeds import Curve, mean_curve
+from rmiov2.reporting.style import Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
+from rmiov2.reporting.training_figures import thousands
+from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
+
+APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
+Look = Mapping[str, Any]
 
 
-def methods_picture(evaluate: Mapping[str, Any], pretrain: Mapping[str, Any], kept: Sequence[Method]) -> Picture | None:
-    """Every method's curve over p_loss, before and after masked fine-tuning, mean over its seeds; None without others.
+def methods_pictures(methods: Sequence[Method], evaluate: Mapping[str, Any]) -> list[Picture | None]:
+    """All of them; None for one that has nothing to compare. methods: what rmiov2.reporting.methods.beside gives."""
+    if not methods:
+        return []
+    look = looks([method.agent for method in methods])
+    return [
+        p_loss_picture(methods, evaluate, look),
+        learning_picture(methods, evaluate, look),
+        l_rec_picture(methods, look),
+    ]
 
-    kept: the methods whose seeds were kept; of this run's own agent, the run itself is drawn.
-    """
-    others = [method for method in kept if method.agent != evaluate["agent"]]
-    if not others:
-        return None
-    methods = [Method(evaluate["agent"], (evaluate,), (pretrain["env_steps"],)), *others]
+
+def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look]) -> Picture:
+    """Every method's curve over p_loss, before and after masked fine-tuning, each seed and the mean, with intervals."""
     at, digits = focus_index(evaluate["p_loss"]), decimals_of(evaluate)
     said = "; ".join(
-        f"{method.agent} {number(float(_mean(method, _own(method))[at]), digits)}"
-        f" ({count(float(np.mean(method.env_steps)))} environment steps, {_seeds(method)})"
+        f"{method.agent} {number(float(curves(method, own_answer(method)).mean(axis=0)[at]), digits)}"
+        f" ({count(round(env_steps(method)))} environment steps, {_seeds(method)})"
         for method in methods
     )
     caption = (
         f"{measure_name(evaluate).capitalize()} of every method by its own answer to a lost observation, mean over"
-        f" seeds, each seed thin; dashed: before masked fine-tuning. At {probability(evaluate['p_loss'][at])}: {said}."
+        " seeds, each seed thin; the band spans the seeds’ own 95 % intervals; dashed: before masked fine-tuning. At"
+        f" {probability(evaluate['p_loss'][at])}: {said}."
     )
-    alt = f"Line chart: {measure_name(evaluate)} against p_loss for {', '.join(m.agent for m in methods)}."
-    data = csv_bytes(("agent", "mode", "seed", "p_loss", evaluate["measure"]), _rows(methods))
-    return Picture("methods", "Beside other methods", caption, alt, _drawn(methods, evaluate), "methods.csv", data)
-
-
-def _own(method: Method) -> str:
-    """Its own answer to a lost observation, after masked fine-tuning."""
-    return own_mode(method.evaluations[0]["performance"])
-
-
-def _mean(method: Method, mode: str) -> Any:
-    return np.mean([evaluate["performance"][mode] for evaluate in method.evaluations], axis=0)
-
-
-def _seeds(method: Method) -> str:
-    seeds = len(method.evaluations)
-    return "one seed" if seeds == 1 else f"{seeds} seeds"
-
-
-def _rows(methods: Sequence[Method]) -> list[tuple[Any, ...]]:
-    return [
-        (method.agent, mode, seed, p_loss, value)
+    alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
+    rows = [
+        (method.agent, mode, seed.seed, *point)
         for method in methods
-        for mode in (_own(method), _own(method) + UNTUNED)
-        for seed, evaluate in enumerate(method.evaluations)
-        for p_loss, value in zip(evaluate["p_loss"], evaluate["performance"][mode], strict=True)
+        for mode in (own_answer(method), untuned(method))
+        for seed in method.seeds
+        for point in _points(seed.evaluate, mode)
     ]
+    data = csv_bytes(("agent", "mode", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
+    wide, narrow = (_p_loss(methods, evaluate, look, width) for width in (10.6, 5.2))
+    return Picture("methods", "Every method under observation loss", caption, alt, wide, "methods.csv", data, narrow)
 
 
-def _drawn(methods: Sequence[Method], evaluate: Mapping[str, Any]) -> bytes:
-    figure = canvas(height=4.2)
+def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look], width: float) -> bytes:
+    figure = canvas(width, 4.6)
     axes = figure.add_subplot()
-    ends = [_curves(axes, method, colour) for method, colour in zip(methods, CYCLE, strict=False)]
+    ends = [_over_p_loss(axes, method, look[method.agent]) for method in reversed(methods)]  # the run's own on top
     name_axes(axes, evaluate["p_loss"], measure_name(evaluate))
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(0, 1)
@@ -74,12 +69,129 @@ def _drawn(methods: Sequence[Method], evaluate: Mapping[str, Any]) -> bytes:
     return png(figure)
 
 
-def _curves(axes: Axes, method: Method, colour: str) -> tuple[float, str, str]:
+def _points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
+    columns = (evaluate["p_loss"], evaluate["performance"][mode], evaluate["ci95"][mode])
+    return [(p_loss, value, *bounds) for p_loss, value, bounds in zip(*columns, strict=True)]
+
+
+def _over_p_loss(axes: Axes, method: Method, look: Look) -> tuple[float, str, str]:
     """Draw a method; the end of its line, for label_ends."""
-    own, p_loss = _own(method), method.evaluations[0]["p_loss"]
-    for evaluate in method.evaluations:
-        axes.plot(p_loss, evaluate["performance"][own], color=colour, lw=0.8, alpha=0.4)
-    axes.plot(p_loss, _mean(method, own + UNTUNED), color=colour, lw=1.4, ls=(0, (4, 1.5)), alpha=0.8)
-    mean = _mean(method, own)
-    axes.plot(p_loss, mean, "o-", color=colour, lw=2.4, mec="white", mew=0.7, clip_on=False)
+    own, p_loss, colour = own_answer(method), method.seeds[0].evaluate["p_loss"], look["color"]
+    seeds, inside = curves(method, own), bands(method, own)
+    mean = seeds.mean(axis=0)
+    axes.fill_between(p_loss, inside[..., 0].min(0), inside[..., 1].max(0), color=colour, alpha=0.1, lw=0)
+    axes.plot(p_loss, seeds.T, color=colour, lw=0.8, alpha=0.4)
+    axes.plot(p_loss, curves(method, untuned(method)).mean(axis=0), color=colour, lw=1.1, ls=(0, (4, 1.5)), alpha=0.7)
+    axes.plot(p_loss, mean, ls="-", lw=2.4, mec="white", mew=0.7, clip_on=False, **look)
     return float(mean[-1]), method.agent, colour
+
+
+def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look]) -> Picture:
+    """Every method's learning curve over environment steps, each seed and the mean."""
+    measure, digits = measure_name(evaluate), decimals_of(evaluate)
+    learned = {method.agent: [_learned(seed) for seed in method.seeds] for method in methods}
+    figure = canvas(height=4.2)
+    axes = figure.add_subplot()
+    ends = _seeds_and_means(axes, learned, look)
+    axes.set_xlabel("environment steps")
+    axes.set_title(f"{measure} with full sight")
+    if evaluate["measure"] == "win_rate":
+        axes.set_ylim(bottom=0)
+    label_ends(axes, [*ends, reference_line(axes, evaluate["random"], "random play")])
+    said = "; ".join(
+        f"{agent} {number(end, digits)} after {count(min(x[-1] for x, _ in learned[agent]))}"
+        for end, agent, _ in reversed(ends)
+    )
+    caption = (
+        f"Greedy {measure} with full sight over environment steps of pre-training, each seed thin, the mean of all"
+        f" thick, as far as each of them went. There it has: {said}."
+    )
+    alt = f"Line chart: {measure} over environment steps for {_named(methods)}."
+    data = _rows(methods, learned, ("agent", "seed", "env_steps", evaluate["measure"]))
+    return Picture("methods_learning", "Learning curves", caption, alt, png(figure), "methods_learning.csv", data)
+
+
+def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Picture | None:
+    """L_rec during masked fine-tuning of the methods that reconstruct (figure 9); None unless there are two of them."""
+    kept = [Method(m.agent, tuple(seed for seed in m.seeds if seed.l_rec is not None)) for m in methods]
+    kept = [method for method in kept if method.seeds]
+    if len(kept) < 2:
+        return None
+    errors = {method.agent: [_error(seed) for seed in method.seeds] for method in kept}
+    figure = canvas(height=4.2)
+    axes = figure.add_subplot()
+    ends = _seeds_and_means(axes, errors, look)
+    values = [value for curves_of in errors.values() for _, y in curves_of for value in y]
+    if min(values) > 0 and max(values) > APART**2 * min(values):
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+    else:
+        axes.set_ylim(bottom=0)
+    axes.set_xlabel("masked updates")
+    axes.set_title("$L_{rec}$ on lost agents, held-out episodes")
+    label_ends(axes, ends)
+    said = "; ".join(
+        f"{agent} from {significant(float(mean_curve(errors[agent])[1][0]))} to {significant(end)}"
+        for end, agent, _ in reversed(ends)
+    )
+    caption = (
+        "Reconstruction loss of lost observations during masked fine-tuning, each seed thin, their mean thick; each"
+        f" method on episodes of its own policy and in its own scale of observations. It goes, in the mean, of {said}."
+    )
+    alt = f"Line chart: reconstruction loss over masked updates for {_named(kept)}."
+    data = _rows(kept, errors, ("agent", "seed", "update", "l_rec"))
+    return Picture("methods_l_rec", "What is reconstructed", caption, alt, png(figure), "methods_l_rec.csv", data)
+
+
+def _seeds_and_means(
+    axes: Axes, drawn: dict[str, list[Curve]], look: Mapping[str, Look]
+) -> list[tuple[float, str, str]]:
+    """Draw every method's seeds and their mean, with a thin line from its end to the edge; the ends, for label_ends."""
+    lasts = [float(x[-1]) for of_seeds in drawn.values() for x, _ in of_seeds]
+    firsts = [float(x[0]) for of_seeds in drawn.values() for x, _ in of_seeds]
+    edge, ends = max(lasts), []
+    for agent, of_seeds in reversed(drawn.items()):  # the run's own on top
+        colour = look[agent]["color"]
+        for x, y in of_seeds:
+            axes.plot(x, y, color=colour, lw=0.8, alpha=0.4)
+        x, y = mean_curve(of_seeds)
+        axes.plot(x, y, lw=2.2, mec="white", mew=0.6, ms=5, markevery=max(1, len(x) // 8), **look[agent])
+        axes.plot([x[-1], edge], [y[-1], y[-1]], color=colour, lw=0.7, ls=(0, (1, 2)))
+        ends.append((float(y[-1]), agent, colour))
+    if min(firsts) > 0 and edge > APART * min(lasts):
+        axes.set_xscale("log")
+        axes.set_xlim(min(firsts), edge)
+    else:
+        axes.set_xlim(0, max(edge, 1))
+    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    return ends
+
+
+def _learned(seed: Seed) -> Curve:
+    return seed.learning["env_steps"].to_numpy(dtype=float), seed.learning["performance"].to_numpy(dtype=float)
+
+
+def _error(seed: Seed) -> Curve:
+    assert seed.l_rec is not None
+    return seed.l_rec["update"].to_numpy(dtype=float), seed.l_rec["l_rec"].to_numpy(dtype=float)
+
+
+def _rows(methods: Sequence[Method], drawn: Mapping[str, Sequence[Curve]], header: Sequence[str]) -> bytes:
+    return csv_bytes(
+        header,
+        [
+            (method.agent, seed.seed, x, y)
+            for method in methods
+            for seed, curve in zip(method.seeds, drawn[method.agent], strict=True)
+            for x, y in zip(*curve, strict=True)
+        ],
+    )
+
+
+def _seeds(method: Method) -> str:
+    seeds = len(method.seeds)
+    return "one seed" if seeds == 1 else f"{seeds} seeds"
+
+
+def _named(methods: Sequence[Method]) -> str:
+    return ", ".join(method.agent for method in methods)

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import base64
 import re
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import jinja2
 from markupsafe import Markup, escape
@@ -14,19 +15,24 @@ from markupsafe import Markup, escape
 from rmiov2.reporting import result_figures, scene_figures, training_figures
 from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.files import Results, read_results, write_bytes
-from rmiov2.reporting.methods_figure import methods_picture
+from rmiov2.reporting.methods import beside
+from rmiov2.reporting.methods_figure import methods_pictures
+from rmiov2.reporting.methods_table import INTERVALS, methods_table, verdict
 from rmiov2.reporting.style import Picture, styled
-from rmiov2.reporting.tables import gate_rows, result_table, setting_rows, stage_rows
+from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.words import headline, measure_name
 
 
 @dataclass(frozen=True)
 class Chapter:
-    """A section of the page: its anchor, its heading, and its figures."""
+    """A section of the page: its anchor, its heading, paragraphs, its figures, its tables and their note."""
 
     anchor: str
     heading: str
     pictures: tuple[Picture, ...]
+    lead: tuple[str, ...] = ()
+    tables: tuple[Table, ...] = ()
+    note: str = ""
 
 
 def build(root: Path, out: Path, cells: Sequence[str] = ()) -> Path:
@@ -53,7 +59,6 @@ def draw_chapters(results: Results) -> list[Chapter]:
         result_figures.performance_picture(evaluate),
         result_figures.true_availability_picture(evaluate),
         result_figures.auc_picture(evaluate),
-        methods_picture(evaluate, results.pretrain, results.methods),
         result_figures.cost_picture(results.episodes, wide=not evaluate.get("true_availability")),
     ]
     learning = [
@@ -69,12 +74,34 @@ def draw_chapters(results: Results) -> list[Chapter]:
         scene_figures.error_picture(scene),
         scene_figures.reward_picture(scene),
     ]
+    note = "Brackets are 95 % intervals; the largest of a column is bold."
     chapters = [
-        Chapter("result", "Under observation loss", _present(performance)),
+        Chapter("result", "Under observation loss", _present(performance), (), result_tables(evaluate), note),
+        methods_chapter(results),
         Chapter("learning", "How it was learned", _present(learning)),
         Chapter("scene", "One episode", _present(episode)),
     ]
     return [chapter for chapter in chapters if chapter.pictures]
+
+
+def result_tables(evaluate: Mapping[str, Any]) -> tuple[Table, ...]:
+    """Every mode over p_loss, both measures where there are two."""
+    measure, leaking = measure_name(evaluate).capitalize(), evaluate.get("true_availability")
+    lost = ", a blind agent’s availability mask lost too" if leaking else ""
+    tables = [result_table(evaluate, evaluate, f"{measure} by p_loss{lost}")]
+    if leaking:
+        caption = f"{measure} by p_loss, the true availability mask handed to blind agents"
+        tables.append(result_table(leaking, evaluate, caption))
+    return tuple(tables)
+
+
+def methods_chapter(results: Results) -> Chapter:
+    """This run beside the methods whose seeds were kept; empty without others."""
+    methods, evaluate = beside(results), results.evaluate
+    pictures = _present(methods_pictures(methods, evaluate))
+    tables = (methods_table(methods, results.times),) if methods else ()
+    lead = tuple(verdict(methods, evaluate["agent"]))
+    return Chapter("beside", "Beside other methods", pictures, lead, tables, INTERVALS)
 
 
 def render(results: Results, chapters: list[Chapter]) -> str:
@@ -89,18 +116,11 @@ def render(results: Results, chapters: list[Chapter]) -> str:
     )
     environment.filters["data_uri"] = data_uri
     environment.filters["letters"] = letters
-    measure = measure_name(evaluate)
-    lost = ", a blind agent’s availability mask lost too" if evaluate.get("true_availability") else ""
-    tables = [result_table(evaluate, evaluate, f"{measure.capitalize()} by p_loss{lost}")]
-    if evaluate.get("true_availability"):
-        caption = f"{measure.capitalize()} by p_loss, the true availability mask handed to blind agents"
-        tables.append(result_table(evaluate["true_availability"], evaluate, caption))
     return environment.get_template("page.html.j2").render(
         env=evaluate["env"],
         agent=evaluate["agent"],
         headline=headline(evaluate),
         chapters=chapters,
-        tables=tables,
         settings=setting_rows(results),
         stages=stage_rows(results),
         gates=gate_rows(results),

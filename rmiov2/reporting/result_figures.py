@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 
+from rmiov2.reporting.costs import own_per_step
 from rmiov2.reporting.style import INK, MODES, Picture, canvas, csv_bytes, label_ends, png, reference_line
 from rmiov2.reporting.words import (
     MODE_NAMES,
@@ -167,12 +168,9 @@ def _auc_marks(axes: Axes, block: Mapping[str, Any], modes: list[str], offset: f
 def cost_picture(episodes: DataFrame, wide: bool) -> Picture | None:
     """Messages and bytes per step over p_loss, of the team's own answer to what is lost; None if nobody talks."""
     completes = bool((episodes["mode"] == "completion").any())
-    played = episodes[episodes["mode"] == ("completion" if completes else "zeros")]
-    if "availability" in played:  # the leaking variant is played too, and costs the same
-        played = played[played["availability"] == "lost"]
+    played = own_per_step(episodes)
     if not completes and not played["messages"].any():
         return None
-    played = played.assign(messages=played["messages"] / played["length"], bytes=played["bytes"] / played["length"])
     stacked, rows = _cost(played, columns=1)
     top = {row[0]: row for row in sorted(rows, key=lambda row: row[3])}
     free = all(row[3] == 0 for row in rows if row[2] == 0)

@@ -7,6 +7,7 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
+from itertools import cycle
 from typing import Any
 
 import matplotlib
@@ -27,6 +28,8 @@ MODES = {
     "open_loop": ("open loop", "#8a4b78", "v", (0, (1.5, 1.5))),
 }
 CYCLE = ("#0b5fa5", "#c2410c", "#00735c", "#8a4b78", "#9a6a00", "#2b8cbe", "#6b7280", "#a3195b")
+HUES = (*(colour for colour in CYCLE if colour != MUTED), "#4d7c0f")  # grey is what stands beside all of them
+MARKERS = ("o", "s", "^", "D", "v")
 FONT = 10.5
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": FONT, "axes.labelsize": FONT, "axes.titlesize": FONT,
@@ -120,6 +123,15 @@ def spread(wanted: Any, gap: float) -> list[float]:
     base = [mean for mean, count in blocks for _ in range(count)]
     shift = max(0.0, -base[0]) if base else 0.0
     return [value + shift + index * gap for index, value in enumerate(base)]
+
+
+def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
+    """A colour and a marker for each name, the same in every figure that is given the same names in the same order.
+
+    A colour comes again, with another marker, after all have been used, so that no name goes without.
+    """
+    pairs = zip(cycle(HUES), cycle(MARKERS), strict=True)
+    return {name: {"color": colour, "marker": marker} for name, (colour, marker) in zip(names, pairs, strict=False)}
 
 
 def reference_line(axes: Axes, y: float, text: str) -> tuple[float, str, str]:

@@ -22,9 +22,9 @@ from rmiov2.reporting.words import (
 
 @dataclass(frozen=True)
 class Cell:
-    """A number: exact, as it is read, and its interval in words; best marks the largest of its column."""
+    """A number: exact (None: words alone), as it is read, and its interval; best marks the largest of its column."""
 
-    value: float
+    value: float | None
     text: str
     bounds: str
     best: bool
@@ -40,11 +40,12 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Column heads (the first one heads the names) and rows."""
+    """Column heads (the first one heads the names) and rows; totalled: the last column sums the others up."""
 
     caption: str
     head: tuple[str, ...]
     rows: tuple[Row, ...]
+    totalled: bool = False
 
 
 def result_table(block: Mapping[str, Any], evaluate: Mapping[str, Any], caption: str) -> Table:
@@ -58,7 +59,7 @@ def result_table(block: Mapping[str, Any], evaluate: Mapping[str, Any], caption:
     digits = decimals_of(evaluate)
     filled = [_column(values, bounds, digits) for values, bounds in columns]
     rows = tuple(Row(MODE_NAMES[mode], tuple(column[i] for column in filled)) for i, mode in enumerate(modes))
-    return Table(caption, ("lost observations as", *map(probability, evaluate["p_loss"]), "AUC"), rows)
+    return Table(caption, ("lost observations as", *map(probability, evaluate["p_loss"]), "AUC"), rows, totalled=True)
 
 
 def _column(values: list[float], bounds: list[list[float]], digits: int) -> list[Cell]:

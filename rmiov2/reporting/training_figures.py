@@ -148,7 +148,9 @@ def _steps_axis(axes: Axes, steps: Series[Any]) -> None:
 
 
 def thousands(value: float, _: int | None = None) -> str:
-    """12k for 12000, as a tick says it."""
+    """12k for 12000, 2M for 2000000, as a tick says it."""
+    if abs(value) >= 1e6:
+        return f"{value / 1e6:g}M"
     return f"{value / 1000:g}k" if abs(value) >= 1000 else f"{value:g}"
 
 

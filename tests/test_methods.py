@@ -1,0 +1,267 @@
+"""A run beside other methods: the numbers are those of the kept seeds, and no one is ahead whose lead may be luck."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pandas
+import pytest
+from synthetic_run import CELLS, GRID, write_run
+from test_reporting import Reader, embedded
+from torch import nn
+
+from benchmarks.cases import composed
+from benchmarks.clock import Effort
+from benchmarks.methods import methods
+from benchmarks.table import Row
+from pipelines import paths, seeds
+from rmiov2.agents.registry import AGENTS, make_agent
+from rmiov2.envs.registry import make_env
+from rmiov2.files import write_json
+from rmiov2.reporting.costs import communication, costs, parameters, played, trained
+from rmiov2.reporting.files import TIMES, Method, read_methods, read_times
+from rmiov2.reporting.methods import Estimate, decided, over_seeds
+from rmiov2.reporting.methods_figure import l_rec_picture
+from rmiov2.reporting.methods_table import methods_table, verdict
+from rmiov2.reporting.page import build
+from rmiov2.reporting.style import HUES, looks, styled
+from rmiov2.reporting.words import number
+from rmiov2.training import checkpoint
+from rmiov2.types import UserError
+
+Y = "\u202f"  # between thousands
+
+
+def keep_seed(
+    kept: Path, agent: str, seed: int, level: float, *, steps: int = 60_000, env: str = "smax/3m", width: float = 0.02,
+    l_rec: bool = False, cost: dict[str, Any] | None = None,
+) -> None:  # fmt: skip
+    """A seed that wins `level` at every rate, with an interval of that width, and half of it before fine-tuning."""
+    own = "completion" if l_rec else "zeros"
+    curves = {own: [level] * len(GRID), f"{own}_untuned": [level / 2] * len(GRID)}
+    evaluate = {"env": env, "agent": agent, "measure": "win_rate", "episodes": 400, "p_loss": GRID, "random": 0.0,
+                "performance": curves, "auc": {mode: curve[0] for mode, curve in curves.items()},
+                "ci95": {mode: [[p - width / 2, p + width / 2] for p in curve] for mode, curve in curves.items()},
+                "auc_ci95": {mode: [curve[0] - width / 2, curve[0] + width / 2] for mode, curve in curves.items()},
+                }  # fmt: skip
+    run = {"env": env, "agent": agent, "preset": "small", "seeds": [seed], "wall_s": 1.0}
+    folder = kept / f"{env.replace('/', '-')}-{agent}" / f"seed-{seed}"
+    write_json(folder / "evaluate.json", evaluate)
+    write_json(folder / "pretrain.json", {**run, "env_steps": steps, "updates": 2000})
+    write_json(folder / "finetune.json", {**run, "env_steps": 2000, "updates": 1500})
+    (folder / "learning.csv").write_text(
+        f"env_steps,performance,lo,hi,episodes\n2000,0,0,0.1,64\n{steps},{level},0,1,64\n"
+    )
+    if l_rec:
+        (folder / "finetune.csv").write_text(f"update,loss_obs,l_rec\n0,,4\n10,1,\n1500,1,{seed + 1}\n")
+    if cost is not None:
+        write_json(folder / "costs.json", cost)
+
+
+def kept_methods(kept: Path, levels: dict[str, list[float]], **choices: Any) -> list[Method]:
+    for agent, values in levels.items():
+        for seed, level in enumerate(values):
+            keep_seed(kept, agent, seed, level, **choices)
+    return list(read_methods(kept))
+
+
+def cells_of(kept: Path, agent: str) -> dict[str, str]:
+    """A row of the table by the heads of its columns."""
+    table = methods_table(list(read_methods(kept)), read_times(kept))
+    (row,) = (row for row in table.rows if row.name == agent)
+    return dict(zip(table.head[1:], [f"{c.text} {c.bounds}".strip() for c in row.cells], strict=True))
+
+
+def test_an_interval_over_seeds_is_students_and_never_narrower_than_the_episodes_allow() -> None:
+    spread = over_seeds([0.2, 0.4, 0.6], [0.01] * 3)
+    assert spread.bounds == pytest.approx((0.4 - 4.302653 * 0.2 / 3**0.5, 0.4 + 4.302653 * 0.2 / 3**0.5), abs=1e-6)
+    agreeing = over_seeds([0.4] * 3, [0.3] * 3)
+    assert agreeing.bounds == pytest.approx((0.4 - 0.3 / 3**0.5, 0.4 + 0.3 / 3**0.5))
+    assert over_seeds([0.4], [0.01]) == Estimate(0.4, None)
+    assert not decided(spread, over_seeds([9.0], [0.0])) and not decided(spread, spread)
+
+
+def test_the_table_has_the_numbers_of_the_seeds(tmp_path: Path) -> None:
+    sent = {"p_loss": GRID, "messages": [0, 1, 2, 3.5, 2, 0], "bytes": [0, 10, 20, 3000, 20, 0],
+            "parameters": {"actor": 100, "critic": 40, "model": 1000, "correction": 5}}  # fmt: skip
+    for seed, level in enumerate((0.30, 0.40, 0.44)):
+        keep_seed(tmp_path, "rmio", seed, level, steps=60_000 + seed, l_rec=True, cost=sent)
+    found = cells_of(tmp_path, "rmio")
+    assert found["AUC"] == "0.38 [0.20, 0.56]"  # 4.3027 * 0.07211 / sqrt(3) = 0.17913
+    assert found["AUC by seed"] == "0.30, 0.40, 0.44" and found["AUC, not fine-tuned"] == "0.19"
+    assert found["p_loss 0"] == found["p_loss 0.6"] == "0.38 [0.20, 0.56]"
+    assert (found["seeds"], found["environment steps"]) == ("3", f"60{Y}001 + 2{Y}000")
+    assert found["updates"] == f"2{Y}000 + 1{Y}500"
+    assert (found["messages a step, p_loss 0.6"], found["bytes a step, p_loss 0.6"]) == ("3.50", f"3{Y}000")
+    assert found["parameters"] == f"1{Y}145 / 1{Y}105" and found["ms an update"] == "–"
+
+
+def test_seeds_kept_before_costs_were_are_read_and_say_nothing_of_them(tmp_path: Path) -> None:
+    keep_seed(tmp_path, "mappo", 0, 0.3)
+    found = cells_of(tmp_path, "mappo")
+    assert [name for name, said in found.items() if said == "–"] == [
+        "messages a step, p_loss 0.6", "bytes a step, p_loss 0.6", "parameters", "ms an update"
+    ]  # fmt: skip
+    assert found["AUC"] == "0.30"
+    said = seeds.table()  # of those that are committed
+    assert all(f"| {study.agent} |" in said for study in read_methods(seeds.SEEDS))
+
+
+def test_only_a_lead_that_is_no_luck_is_one(tmp_path: Path) -> None:
+    levels = {"rmiov2": [0.40, 0.41, 0.42], "winner": [0.70, 0.71, 0.72], "wild": [0.2, 0.5, 0.8], "lone": [0.9],
+              "loser": [0.10, 0.11, 0.12], "humble": [0.38, 0.40, 0.42]}  # fmt: skip
+    found = kept_methods(tmp_path, levels)
+    auc, sight = verdict(found, "rmiov2")
+    assert auc.startswith("Mean AUC of rmiov2: 0.41 [0.39, 0.43].")
+    winner = (
+        "winner has a higher one, 0.71 [0.69, 0.73] after as many environment steps, by 0.300: winner beats rmiov2."
+    )
+    assert winner in auc and winner in sight and auc.count("beats") == 1
+    assert "by 0.090: undecided, as the intervals overlap." in auc
+    assert "lone has a higher one, 0.90 (one seed) after as many environment steps, by 0.490: undecided, as one" in auc
+    assert "It is ahead of loser, 0.11 [0.09, 0.13] after as many environment steps." in auc
+    assert "Not higher: humble, 0.40 [0.35, 0.45] after as many environment steps, undecided, as the intervals" in auc
+    assert all(agent in auc for agent in levels)
+
+
+def test_who_leads_after_more_steps_is_said_to_have_had_them(tmp_path: Path) -> None:
+    keep_seed(tmp_path, "rmiov2", 0, 0.4)
+    keep_seed(tmp_path, "mappo", 0, 0.3, steps=62_000 * 31 - 2_000)
+    auc, _ = verdict(list(read_methods(tmp_path)), "rmiov2")
+    assert "No other method has a higher one." in auc and "after 31 times as many environment steps" in auc
+    assert verdict(list(read_methods(tmp_path)), "another") == []
+    assert verdict([m for m in read_methods(tmp_path) if m.agent == "rmiov2"], "rmiov2") == []
+
+
+def test_the_page_sets_the_run_and_its_kept_seeds_beside_the_others(tmp_path: Path) -> None:
+    root = write_run(tmp_path, "smax")
+    kept, evaluate = root / "docs/seeds", json.loads((root / "metrics/evaluate.json").read_text())
+    for seed, level in enumerate((0.1, 0.2)):
+        keep_seed(kept, "mappo", seed, level, steps=2_000_000)
+    keep_seed(kept, "rmio", 0, 0.3, l_rec=True)
+    keep_seed(kept, "qmix", 0, 0.3, env="smax/another")
+    for seed, steps in ((0, 60_000), (1, 61_000), (2, 90_000)):  # the run's own, one trained alike, one trained longer
+        keep_seed(kept, "rmiov2", seed, 0.5, steps=steps, l_rec=seed == 1)
+    text = build(root, root / "reports", CELLS).read_text(encoding="utf-8")
+    links = {str(link["download"]): embedded(link["href"]) for link in Reader(text).all("a") if "download" in link}
+    rows = list(csv.DictReader(io.StringIO(links["methods.csv"].decode())))
+    assert {(row["agent"], row["seed"]) for row in rows} == {
+        ("rmiov2", "0"), ("rmiov2", "1"), ("mappo", "0"), ("mappo", "1"), ("rmio", "0")
+    }  # fmt: skip
+    own = [row for row in rows if (row["agent"], row["mode"], row["seed"]) == ("rmiov2", "completion", "0")]
+    assert [float(row["win_rate"]) for row in own] == evaluate["performance"]["completion"]
+    assert f"mappo {number(0.15)} (2{Y}002{Y}000 environment steps, 2 seeds)" in text
+    errors = list(csv.DictReader(io.StringIO(links["methods_l_rec.csv"].decode())))
+    assert {(row["agent"], row["seed"]) for row in errors} == {("rmiov2", "0"), ("rmiov2", "1"), ("rmio", "0")}
+    assert len(list(csv.DictReader(io.StringIO(links["methods_learning.csv"].decode())))) == 30 + 4 * 2
+    assert "Mean AUC of rmiov2" in text and 'id="beside-table-1"' in text
+
+
+def test_l_rec_is_drawn_of_those_that_have_it_and_not_of_one_alone(tmp_path: Path) -> None:
+    for agent, reconstructs in (("rmiov2", True), ("rmio", True), ("mappo", False)):
+        keep_seed(tmp_path, agent, 0, 0.3, l_rec=reconstructs)
+    found = {method.agent: method for method in read_methods(tmp_path)}
+    with styled():
+        picture = l_rec_picture(list(found.values()), looks(list(found)))
+        assert l_rec_picture([found["rmio"], found["mappo"]], looks(list(found))) is None
+    assert picture is not None
+    points = [f"{agent},0,{point}" for agent in ("rmio", "rmiov2") for point in ("0.0,4.0", "1500.0,1.0")]
+    assert picture.data.decode().splitlines() == ["agent,seed,update,l_rec", *points]
+
+
+def test_no_method_goes_without_a_look_of_its_own() -> None:
+    names = [f"method {i}" for i in range(2 * len(HUES) + 1)]
+    found = looks(names)
+    assert list(found) == names and len({(look["color"], look["marker"]) for look in found.values()}) == len(names)
+
+
+def test_seeds_of_one_study_play_one_game(tmp_path: Path) -> None:
+    keep_seed(tmp_path, "mappo", 0, 0.3)
+    keep_seed(tmp_path / "other", "mappo", 1, 0.3, env="smax/8m")
+    shutil.move(tmp_path / "other/smax-8m-mappo/seed-1", tmp_path / "smax-3m-mappo/seed-1")
+    with pytest.raises(UserError, match="its seeds differ"):
+        list(read_methods(tmp_path))
+
+
+def test_messages_are_counted_per_step_of_the_agents_own_answer_under_the_headline_measure() -> None:
+    rows = [("zeros", "lost", 0.5, 10, 5, 100), ("zeros", "lost", 0.5, 20, 40, 100), ("zeros", "lost", 0.0, 10, 1, 1),
+            ("zeros", "true", 0.5, 10, 999, 999), ("zeros_untuned", "lost", 0.5, 10, 999, 999)]  # fmt: skip
+    frame = pandas.DataFrame(rows, columns=["mode", "availability", "p_loss", "length", "messages", "bytes"])
+    assert communication(frame) == {"p_loss": [0.0, 0.5], "messages": [0.1, 1.25], "bytes": [0.1, 7.5]}
+
+
+PLAYS = {"rmiov2": ("model", "actor"), "rmio": ("model", "actor", "correction"), "mamba": ("model", "actor"),
+         "mag": ("model", "actor"), "gawm": ("actor",), "mappo": ("actor",), "facmac": ("actor",),
+         "qmix": ("online.agents",)}  # fmt: skip
+
+
+@pytest.mark.parametrize("name", AGENTS)
+def test_parameters_are_those_of_the_live_agent(tmp_path: Path, name: str) -> None:
+    config = composed("env=toy_lights", "preset=toy", f"agent={'facmac_discrete' if name == 'facmac' else name}")
+    env = make_env("toy/lights", 1)
+    agent = make_agent(config, env.spec)
+    path = tmp_path / "checkpoint.safetensors"
+    checkpoint.save(path, {"agent": dict(agent.state_dict())}, config=config, spec=env.spec)
+    networks = {part: module for part, module in vars(agent).items() if isinstance(module, nn.Module)}
+
+    def live(module: nn.Module) -> int:
+        return sum(weight.numel() for weight in module.parameters() if weight.requires_grad)
+
+    cost = {"messages": [agent.talk()[0]], "parameters": parameters(path)}
+    assert trained(cost) == sum(map(live, networks.values()))
+    whole = nn.ModuleDict(networks)
+    assert played(cost, agent.own_mode) == sum(live(whole.get_submodule(part)) for part in PLAYS[name])
+
+
+def finished(root: Path, seed: int = 0) -> Path:
+    """A workspace whose study has ended: a run's files, its settings and a team."""
+    write_run(root, "smax")
+    config = composed("env=toy_lights", "preset=toy")
+    env = make_env("toy/lights", 1)
+    state = {"agent": dict(make_agent(config, env.spec).state_dict())}
+    checkpoint.save(root / "models/finetune/checkpoint.safetensors", state, config=config, spec=env.spec)
+    (root / "params.yaml").write_text(f"env: {{name: smax/3m}}\nagent: {{name: rmiov2}}\nseed: {seed}\n")
+    return root
+
+
+def test_a_finished_workspace_is_kept_without_a_stage_and_read_again(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(seeds, "SEEDS", tmp_path / "kept")
+    root = finished(tmp_path / "workspace")
+    assert seeds.keep_finished([root]) == [tmp_path / "kept/smax-3m/seeds.png"]
+    (method,) = read_methods(tmp_path / "kept")
+    (seed,) = method.seeds
+    episodes = pandas.read_parquet(root / "results/episodes.parquet")
+    assert seed.costs == costs(episodes, root / "models/finetune/checkpoint.safetensors")
+    assert seed.l_rec is not None and seed.l_rec["update"].tolist() == list(range(0, 1501, 100))
+
+
+def test_what_another_run_left_in_a_workspace_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(seeds, "SEEDS", tmp_path / "kept")
+    root = finished(tmp_path / "workspace", seed=1)  # the metrics are those of the commit, whose seed is 0
+    with pytest.raises(UserError, match=r"episodes.parquet is of .* expected \('smax/3m', 'rmiov2', 1\)"):
+        seeds.keep_finished([root])
+    (root / "plots/learning.csv").unlink()
+    with pytest.raises(UserError, match=r"no plots/learning.csv: its study has not finished"):
+        seeds.keep_finished([root])
+    assert not (tmp_path / "kept").exists()
+
+
+def test_measured_updates_stand_in_the_row_of_their_method(tmp_path: Path) -> None:
+    rows = methods(Effort(1, 1e-3), ("toy/lights",), "toy")
+    assert [row.what for row in rows] == [f"{a}, toy/lights, toy" for a in ("rmiov2", "rmio", "gawm", "mamba", "mag")]
+    assert all(value > 0 for row in rows for value in row.numbers.values())
+    known = Row("rmio, smax/3m, small", "", "", numbers={"model_ms": 100.0, "masked_ms": 20.5, "policy_ms": 1500.0})
+    write_json(tmp_path / TIMES, {"machine": {}, "benches": {"methods": [known.record()]}})
+    keep_seed(tmp_path, "rmio", 0, 0.3, l_rec=True)
+    assert cells_of(tmp_path, "rmio")["ms an update"] == f"100 / 20.5 / 1{Y}500"
+
+
+def test_the_pages_stage_depends_on_all_that_it_reads() -> None:
+    assert "      - models/finetune\n" in paths.DVC_YAML.read_text().split("\n  report:\n")[1]
