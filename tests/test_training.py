@@ -208,3 +208,9 @@ def test_a_first_save_that_was_stopped_before_its_manifest_counts_for_nothing(tm
     (tmp_path / "replay").mkdir()
     (tmp_path / "replay" / "shard-000001.safetensors").write_bytes(b"half")
     assert kept(tmp_path, make_env("toy/lights", 2, 0).spec, 0) == []
+
+
+def test_no_room_for_training_after_random_play_is_said(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match=r"pretrain.env_steps: got 90, expected more than the \d+ steps of random play"):
+        run(tiny(pretrain__env_steps=90), tmp_path)
+    assert not (tmp_path / "pretrain").exists() and not (tmp_path / "r1").exists()

@@ -192,6 +192,11 @@ def pretrain(
     env = make_env(config.env.name, config.collect.num_envs, config.seed)
     examiner = make_env(config.env.name, min(config.pretrain.eval_episodes, config.evaluate.num_envs), config.seed)
     run = _begin(config, env, collected, resume)
+    if run.env_steps >= config.pretrain.env_steps and not run.learning:
+        raise UserError(
+            f"pretrain.env_steps: got {config.pretrain.env_steps}, expected more than the {run.env_steps} steps of"
+            " random play before it; raise it, or lower collect.warmup_steps"
+        )
     pending: list[Trajectory] = []
     saved = time.monotonic()
     while run.env_steps < config.pretrain.env_steps:
