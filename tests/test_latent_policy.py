@@ -103,6 +103,19 @@ def test_masked_updates_read_zeros_and_learn_what_was_there() -> None:
     assert batch["obs"][blind].any()
 
 
+@pytest.mark.parametrize(("masked", "share"), [(False, 1.0), (True, 0.2)])
+def test_the_policy_learns_on_between_masked_updates_at_the_rate_that_pre_training_left_it(
+    masked: bool, share: float
+) -> None:
+    agent = agent_of("mamba", "lights", "pretrain.anneal=0.2", "agent.masked_rounds=1")
+    mask = (lambda b, t: np.ones((b, t, 3), bool)) if masked else None
+    agent.update(replay_of("lights"), Generators(0), 1, 1 - masked, mask, scale=0.5)
+    rates = [o.param_groups[0]["lr"] for o in (agent.actor_optimiser, agent.critic_optimiser)]
+    assert rates == pytest.approx(
+        [0.5 * share * agent.config.policy.lr_actor, 0.5 * share * agent.config.policy.lr_critic]
+    )
+
+
 def test_dropout_falls_while_the_model_learns_and_never_else() -> None:
     layer, x = FusionLayer(8, 2, 8, torch.nn.ReLU, 0.5), torch.randn(4, 3, 8)
     assert not torch.equal(layer(x), layer(x)) and torch.equal(layer.eval()(x), layer(x))

@@ -130,16 +130,19 @@ class LatentPolicy(Agent):
         mask: Mask | None = None,
         scale: float = 1.0,
     ) -> Metrics:
-        """See Agent.update. Masked updates change the features that the policy reads, so it learns on between them."""
-        averages = Averages()
+        """See Agent.update. Masked updates change the features that the policy reads, so it learns on between them.
+
+        It does at the rate that pre-training left it with: at its first, what it had learned was gone again.
+        """
+        averages, policy_scale = Averages(), scale
         if mask is not None:
-            rate = self.settings.masked_rounds
+            rate, policy_scale = self.settings.masked_rounds, scale * self.config.pretrain.anneal
             policy_rounds += int(rate * (self.updates + model_updates)) - int(rate * self.updates)
         for _ in range(model_updates):
             averages.add(self._update_model(self._sequences(replay, rngs, mask), rngs, mask, scale))
         self._after_the_model(replay, rngs, model_updates, mask, scale, averages)
         for _ in range(policy_rounds):
-            averages.add(self._policy_round(self._sequences(replay, rngs, mask), rngs, scale))
+            averages.add(self._policy_round(self._sequences(replay, rngs, mask), rngs, policy_scale))
         return averages.result()
 
     def _after_the_model(
