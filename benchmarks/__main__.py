@@ -9,6 +9,7 @@
   team_size     parameters, memory and time of a fine-tuning update of 2 to 64 agents, RMIO beside RMIOv2; and a picture
   model_free    MAPPO's environment steps beside the bare environment's, FACMAC's update beside its floor
   methods       an update of every method with a world model, side by side, on smax/3m and HalfCheetah-2x3
+  gpu           RMIOv2's updates as CUDA graphs, the same kernels launched one by one, and the CPU
   orchestration  what DVC and Prefect add to the stages, as a share of the main job; two minutes, on the newest commit
 
 Threads, preset and number of environments are those of params.yaml; small and paper are those of conf/preset.
@@ -36,7 +37,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "world_model", "imagination", "collection", "evaluation", "latency", "fusion", "team_size", "model_free",
-    "methods", "orchestration",
+    "methods", "gpu", "orchestration",
 )  # fmt: skip
 PRESETS = ("small", "paper")
 DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
@@ -110,7 +111,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
 
 def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
     """The rows of one of NAMES."""
-    from benchmarks import fusion, learning, methods, model_free, orchestration, playing, team_size
+    from benchmarks import fusion, gpu, learning, methods, model_free, orchestration, playing, team_size
     from benchmarks.clock import Effort
 
     effort = Effort(options.repeats, options.seconds)
@@ -125,6 +126,7 @@ def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
         "team_size": lambda: team_size.team_size(effort),
         "model_free": lambda: model_free.model_free(effort),
         "methods": lambda: methods.methods(effort),
+        "gpu": lambda: gpu.gpu(options.presets, effort),
         "orchestration": orchestration.orchestration,
     }
     return runs[name]()

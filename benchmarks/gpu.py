@@ -1,0 +1,66 @@
+"""What a GPU makes of an update: captured, the same kernels launched one by one, and the CPU beside it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from benchmarks.cases import SMAX, composed, spec_of, synthetic_replay, untrained
+from benchmarks.clock import Effort, Work, rates
+from benchmarks.table import Row
+from rmiov2.agents.captured import WARM
+from rmiov2.seeding import Generators
+
+UPDATES = {"world-model update": (1, 0), "policy round": (0, 1)}
+PATHS = (("cuda", True), ("cuda", False), ("cpu", True))  # device, captured
+TASKS = {"small": SMAX, "paper": "smax/2s3z"}
+
+
+def gpu(presets: Sequence[str], effort: Effort) -> list[Row]:
+    """RMIOv2's updates at each preset; one row that says so where torch sees no GPU."""
+    if not torch.cuda.is_available():
+        return [Row("captured updates", "not measured", "torch sees no GPU here")]
+    return [row for preset in presets for row in _preset(preset, effort)]
+
+
+def _preset(preset: str, effort: Effort) -> list[Row]:
+    env = TASKS[preset]
+    works = {what: [_work(preset, env, *path, counts) for path in PATHS] for what, counts in UPDATES.items()}
+    return [_row(f"{what}, {env}, {preset}", ways, effort) for what, ways in works.items()]
+
+
+def _work(preset: str, env: str, device: str, captured: bool, counts: tuple[int, int]) -> Work:
+    spec = spec_of(env)
+    config = composed(f"env={env.replace('/', '_')}", f"preset={preset}", f"device={device}")
+    agent, rngs = untrained(config, spec), Generators(config.seed, device)
+    replay = synthetic_replay(spec, config.world_model.length)
+    if not captured:
+        agent.regions.run = _one_by_one  # type: ignore[method-assign]
+
+    def work() -> float:
+        agent.update(replay, rngs, *counts)
+        return 1.0
+
+    return work
+
+
+def _one_by_one(
+    name: str, function: Callable[..., Any], generator: Any, tensors: Mapping[str, Tensor], **numbers: float
+) -> Any:
+    return function(dict(tensors), **numbers)
+
+
+def _row(what: str, works: Sequence[Work], effort: Effort) -> Row:
+    for work in works:
+        for _ in range(WARM + 2):
+            work()
+    captured, launched, cpu = (float(ms) for ms in 1e3 / np.median(rates(what, works, effort), axis=1))
+    beside = f"{launched:.4g} ms launched one by one, {cpu:.4g} ms on the CPU; {torch.cuda.get_device_name()}"
+    return Row(
+        what, f"{captured:.4g} ms captured", beside,
+        numbers={"captured_ms": captured, "launched_ms": launched, "cpu_ms": cpu},
+    )  # fmt: skip
