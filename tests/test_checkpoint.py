@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import resource
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
@@ -41,6 +42,14 @@ def same(left: Any, right: Any) -> bool:
     if isinstance(left, np.ndarray):
         return left.dtype == right.dtype and left.shape == right.shape and left.tobytes() == right.tobytes()
     return bool(left == right)
+
+
+def test_what_was_written_before_there_was_a_device_to_choose_is_the_cpu_s(tmp_path: Path) -> None:
+    values = CONFIG.model_dump(mode="json")
+    assert values.pop("device") == "cpu"
+    older = SimpleNamespace(model_dump=lambda mode: values)
+    checkpoint.save(tmp_path / "c.safetensors", {}, config=older, spec=SPEC)  # type: ignore[arg-type]
+    assert checkpoint.load(tmp_path / "c.safetensors").config == CONFIG
 
 
 def test_every_kind_of_value_comes_back_exactly(tmp_path: Path) -> None:
