@@ -21,6 +21,7 @@ Count = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
+BEFORE = {"device": "cpu"}  # of settings that were kept before there was a choice
 Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
 
 

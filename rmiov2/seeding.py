@@ -8,6 +8,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from rmiov2.types import UserError
+
 PURPOSES = ("env", "exploration", "replay", "model", "observation_loss")
 
 
@@ -36,7 +38,13 @@ class Generators:
         return states
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
-        """Put every generator where state_dict found it."""
+        """Put every generator where state_dict found it; raises UserError if that was on another device."""
         for name, rng in self.numpy.items():
             rng.bit_generator.state = states[name]
-        self.torch.set_state(torch.frombuffer(bytearray.fromhex(states["torch"]), dtype=torch.uint8))
+        state = torch.frombuffer(bytearray.fromhex(states["torch"]), dtype=torch.uint8)
+        if len(state) != len(self.torch.get_state()):
+            raise UserError(
+                f"the run that was stopped drew its numbers on another device than {self.torch.device.type};"
+                " go on with the device it had, or begin anew"
+            )
+        self.torch.set_state(state)

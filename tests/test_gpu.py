@@ -21,6 +21,7 @@ from rmiov2.execution.completion import History, complete
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
+from rmiov2.training.pretrain import Pretraining
 from rmiov2.types import Bools, UserError
 
 AGENTS = ("rmiov2", "rmio", "gawm", "mamba", "mag")
@@ -195,12 +196,19 @@ def test_adam_of_a_cpu_is_torchs() -> None:
 def test_a_device_that_is_not_there_is_refused() -> None:
     if torch.cuda.is_available():
         pytest.skip("torch sees a GPU here")
+    config = parse(compose_values(["env=toy_lights", "device=cuda"]), "test")
     with pytest.raises(UserError, match="device: got cuda, but torch sees no GPU here; set device=cpu"):
-        team("rmiov2", "cuda")
+        Pretraining(config, make_env("toy/lights", 1), [])
 
 
 @pytest.mark.parametrize("name", ["mappo", "qmix"])
 def test_a_method_that_learns_on_the_cpu_alone_says_so(name: str) -> None:
     config = parse(compose_values(["env=toy_lights", f"agent={name}", "device=cuda"]), "test")
     with pytest.raises(UserError, match=f"device: got cuda, but {name} learns on the CPU alone; set device=cpu"):
-        make_agent(config, make_env("toy/lights", 1).spec)
+        Pretraining(config, make_env("toy/lights", 1), [])
+
+
+def test_numbers_drawn_on_another_device_are_not_gone_on_with() -> None:
+    state = Generators(0).state_dict()
+    with pytest.raises(UserError, match="drew its numbers on another device than cpu; go on with the device it had"):
+        Generators(0).load_state_dict(state | {"torch": "00" * 16})  # as long as a GPU's

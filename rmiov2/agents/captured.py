@@ -6,6 +6,7 @@ What the reference does on the CPU a GPU does with the same code; only who launc
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from typing import Any, TypeVar, cast
 
@@ -25,7 +26,13 @@ def device_of(name: str) -> torch.device:
         raise UserError(
             "device: got cuda, but torch sees no GPU here; set device=cpu, or install a torch built for CUDA"
         )
+    torch.backends.cudnn.allow_tf32 = False  # float32 is float32; as torch has it for all other products
     return torch.device(name)
+
+
+def forked(device: torch.device) -> AbstractContextManager[None]:
+    """torch's own generators come back as they were: that of the CPU and that of the device."""
+    return torch.random.fork_rng(devices=[device] if device.type == "cuda" else [])
 
 
 @dataclass
@@ -59,7 +66,7 @@ class Regions:
         tensors: Mapping[str, Tensor], **numbers: float,
     ) -> Result:  # fmt: skip
         """function(tensors, **numbers), which may draw from generator, and from torch's own."""
-        if not self.fixed:
+        if not self.fixed or (generator is not None and generator.device.type != self.device.type):
             return function(dict(tensors), **numbers)
         key = name, id(generator), *((part, tuple(value.shape), value.dtype) for part, value in tensors.items())
         if key in self._captured:
@@ -115,6 +122,7 @@ class Adam(torch.optim.Adam):
         if device.type == "cuda":
             rate = torch.tensor(lr, device=device)
             super().__init__(parameters, rate, fused=True, capturable=True, **options)
+            self._warned_capturable_if_run_uncaptured = True  # the first steps are not captured, on purpose
         else:
             super().__init__(parameters, lr, **options)
 

@@ -17,7 +17,7 @@ from torch import Tensor
 
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
-from rmiov2.agents.captured import Adam, Inputs, Regions, device_of
+from rmiov2.agents.captured import Adam, Inputs, Regions, device_of, forked
 from rmiov2.agents.tensors import Averages, gradient_step
 from rmiov2.config import Config
 from rmiov2.execution.communication import everybody_to_everybody
@@ -58,7 +58,7 @@ class LatentPolicy(Agent):
         self.device = device_of(config.device)
         self.regions = Regions(self.device)
         self.updates = self.policy_updates = 0
-        with torch.random.fork_rng():
+        with forked(self.device):
             torch.manual_seed(derive(seed, "weights"))
             self._build()
 
@@ -175,7 +175,7 @@ class LatentPolicy(Agent):
         lr = self.config.world_model.lr if mask is None else self.config.finetune.lr
         learn = partial(self._learn_model, rngs.torch)
         self.updates += 1
-        with torch.random.fork_rng():  # dropout draws from torch's own generator, which no checkpoint holds
+        with forked(self.device):  # dropout draws from torch's own generator, which no checkpoint holds
             torch.manual_seed(int(torch.randint(2**62, (), generator=rngs.torch, device=rngs.torch.device)))
             return self.regions.run("model", learn, rngs.torch, batch, lr=scale * lr)
 

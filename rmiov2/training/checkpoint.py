@@ -25,7 +25,6 @@ FORMAT = 1
 ENTRY = "rmiov2"
 NAME = "checkpoint.safetensors"
 NO_DIGEST = "0" * 64
-BEFORE = {"device": "cpu"}  # settings of checkpoints that were written before there was a choice
 
 
 @dataclasses.dataclass(frozen=True)
@@ -70,7 +69,7 @@ def load(path: Path) -> Checkpoint:
     if _digest(data.replace(digest.encode(), NO_DIGEST.encode(), 1)) != digest:
         raise UserError(f"{path} was altered since it was saved: its digest differs; restore it or make it again")
     return Checkpoint(
-        config=configuration.parse(BEFORE | header["config"], str(path)),
+        config=configuration.parse(configuration.BEFORE | header["config"], str(path)),
         spec=parse_spec(header["spec"], path),
         state=_decode(header["state"], tensors),
     )

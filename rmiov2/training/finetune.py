@@ -81,9 +81,9 @@ class Finetuning:
     def __init__(self, config: Config, env: Env, pretrained: checkpoint.Checkpoint, replayed: list[Trajectory]) -> None:
         torch.set_num_threads(config.threads)
         self.config, self.env = config, env
+        self.agent = make_agent(config, env.spec)
         self.rngs = Generators(derive(config.seed, "finetune"), config.device)
         self.mask = mask_of(config.finetune, env.spec.num_agents, self.rngs.numpy["observation_loss"])
-        self.agent = make_agent(config, env.spec)
         self.agent.load_state_dict(pretrained.state["agent"])
         self.replay = Replay(env.spec, config.collect.capacity)
         self.held_out = HeldOut(config, self.agent) if self.agent.capabilities.reconstructs else None

@@ -89,8 +89,8 @@ class Pretraining:
     def __init__(self, config: Config, env: Env, warm: list[Trajectory]) -> None:
         torch.set_num_threads(config.threads)
         self.config, self.env = config, env
-        self.rngs = Generators(config.seed, config.device)
         self.agent = make_agent(config, env.spec)
+        self.rngs = Generators(config.seed, config.device)
         self.play = player_of(self.agent, config.pretrain.segment)
         self.replay = Replay(env.spec, config.collect.capacity)
         self.sweeps, self.env_steps, self.owed = 0, 0, {"model": 0.0, "policy": 0.0}
@@ -287,6 +287,7 @@ def summary(config: Config, env_steps: int, updates: int, wall_s: float) -> dict
         "env": config.env.name,
         "agent": config.agent.name,
         "preset": config.preset,
+        "device": config.device,
         "seeds": [config.seed],
         "env_steps": env_steps,
         "updates": updates,

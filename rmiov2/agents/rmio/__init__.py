@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from rmiov2.agents.base import Mask
-from rmiov2.agents.captured import Adam, Inputs
+from rmiov2.agents.captured import Adam, Inputs, forked
 from rmiov2.agents.rmio.correction import Correction, correction_loss, unroll
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.agents.tensors import gradient_step
@@ -28,7 +28,7 @@ class RMIO(RMIOv2):
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         super().__init__(config, spec, seed)
-        with torch.random.fork_rng():
+        with forked(self.device):
             torch.manual_seed(derive(seed, "correction"))
             self.correction = Correction(config.world_model, spec).to(self.device)
         self.correction_optimiser = Adam(self.correction.parameters(), config.finetune.lr, self.device)

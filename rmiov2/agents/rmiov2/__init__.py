@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
-from rmiov2.agents.captured import Adam, Inputs, Regions, device_of
+from rmiov2.agents.captured import Adam, Inputs, Regions, device_of, forked
 from rmiov2.agents.tensors import Averages, gradient_step, to_torch
 from rmiov2.config import Config
 from rmiov2.execution.completion import History, Unrolled, complete, reconstruct, semi_posterior
@@ -46,7 +46,7 @@ class RMIOv2(Agent):
         self.device = device_of(config.device)
         self.regions = Regions(self.device)
         w, p = config.world_model, config.policy
-        with torch.random.fork_rng():
+        with forked(self.device):
             torch.manual_seed(derive(seed, "weights"))
             self.model = WorldModel(w, spec).to(self.device)
             self.actor = Actor(p, spec).to(self.device)
@@ -96,7 +96,7 @@ class RMIOv2(Agent):
         return complete(self.model, self._unroll_captured, history, teams, threshold, self.regions.fixed)
 
     def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
-        return reconstruct(self.model, self._unroll_captured, history, self.config.execution.availability)
+        return reconstruct(self.model, self.unroll, history, self.config.execution.availability)
 
     def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
         """What M makes of windows in which observations are missing; see rmiov2.execution.completion.Unroll."""
