@@ -94,6 +94,7 @@ def test_the_table_has_the_numbers_of_the_seeds(tmp_path: Path) -> None:
     found = cells_of(tmp_path, "rmio")
     assert found["AUC"] == "0.38 [0.20, 0.56]"  # 4.3027 * 0.07211 / sqrt(3) = 0.17913
     assert found["AUC by seed"] == "0.30, 0.40, 0.44" and found["AUC, not fine-tuned"] == "0.19"
+    assert found["p_loss 0, not fine-tuned"] == "0.19"
     assert found["p_loss 0"] == found["p_loss 0.6"] == "0.38 [0.20, 0.56]"
     assert (found["seeds"], found["environment steps"]) == ("3", f"60{Y}001 + 2{Y}000")
     assert found["updates"] == f"2{Y}000 + 1{Y}500"

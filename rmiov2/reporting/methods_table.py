@@ -39,7 +39,7 @@ from rmiov2.reporting.words import (
 
 ABSENT = Cell(None, "–", "", best=False)
 INTERVALS = (
-    "Everything but the AUC without fine-tuning is of the method’s own answer to a lost observation after masked"
+    "Everything but what is called not fine-tuned is of the method’s own answer to a lost observation after masked"
     " fine-tuning, the mean over its seeds; brackets are 95 % intervals, Student’s t over the seeds or, where that is"
     " wider, what the luck of the episodes alone leaves open; a single seed has none. Environment steps and updates: of"
     " pre-training + of masked fine-tuning. Messages and bytes: of a team. Parameters: of all that is trained / of what"
@@ -54,10 +54,11 @@ def methods_table(methods: Sequence[Method], times: Times) -> Table:
     at = focus_index(first["p_loss"])
     digits = _decimals(methods)
     rows = tuple(Row(method.agent, (*_cells(method, at, digits), _time(method, times))) for method in methods)
+    sight = f"p_loss {probability(first['p_loss'][0])}"
     middle = f"p_loss {probability(first['p_loss'][at])}"
     head = (
         *("agent", "seeds", "environment steps", "updates"),
-        *(f"p_loss {probability(first['p_loss'][0])}", middle, "AUC", "AUC by seed", "AUC, not fine-tuned"),
+        *(sight, middle, "AUC", "AUC by seed", f"{sight}, not fine-tuned", "AUC, not fine-tuned"),
         *(f"messages a step, {middle}", f"bytes a step, {middle}", "parameters", "ms an update"),
     )
     caption = f"Methods on {first['env']}: {measure_name(first)} and costs"
@@ -77,8 +78,8 @@ def _cells(method: Method, at: int, digits: int) -> Iterator[Cell]:
         bounds = interval(found.bounds, digits) if found.bounds else ""
         yield Cell(found.mean, number(found.mean, digits), bounds, best=False)
     yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own)), "", best=False)
-    before = area(method, untuned(method)).mean
-    yield _cell(before, number(before, digits))
+    for before in (performance(method, untuned(method), 0).mean, area(method, untuned(method)).mean):
+        yield _cell(before, number(before, digits))
     kept = cost_of(method)
     for name in costs.COUNTED:
         yield _per_step(kept, name, at)
