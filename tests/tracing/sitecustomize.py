@@ -19,7 +19,8 @@ def begin(stage: str, out: Path) -> None:
     sections = {"Config": ""}
     for name, field in config.Config.model_fields.items():
         for kind in get_args(field.annotation) or (field.annotation,):  # the agent's section is one of several
-            sections[kind.__name__] = f"{name}."
+            if isinstance(kind, type):  # no choice among words
+                sections[kind.__name__] = f"{name}."
     settings: set[str] = set()
     code: set[str] = set()
     get, parse = config.Section.__getattribute__, config.parse
