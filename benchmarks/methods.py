@@ -26,7 +26,6 @@ from rmiov2.types import EnvSpec
 TASKS = (SMAX, CHEETAH)
 AGENTS = ("rmiov2", "rmio", "gawm", "mamba", "mag")
 PRESET = "small"
-MASKED = 4  # masked updates at a time: those whose policy learns on between them do so after every fourth
 
 
 def methods(effort: Effort, tasks: Sequence[str] = TASKS, preset: str = PRESET) -> list[Row]:
@@ -50,13 +49,17 @@ def _works(name: str, spec: EnvSpec, preset: str) -> list[Work]:
     replay = synthetic_replay(spec, max(config.world_model.length, config.execution.history + 1))
     mask = mask_of(config.finetune, spec.num_agents, rngs.numpy["observation_loss"])
     return [
-        _update(agent, replay, rngs, 1, 0, None),
-        _update(agent, replay, rngs, MASKED, 0, mask),
-        _update(agent, replay, rngs, 0, 1, None),
+        update(agent, replay, rngs, 1, 0),
+        update(agent, replay, rngs, 1, 0, mask),
+        update(agent, replay, rngs, 0, 1),
     ]
 
 
-def _update(agent: Agent, replay: Replay, rngs: Generators, models: int, policies: int, mask: Mask | None) -> Work:
+def update(
+    agent: Agent, replay: Replay, rngs: Generators, models: int, policies: int, mask: Mask | None = None
+) -> Work:
+    """So many world-model updates, masked if there is a mask, and policy rounds at a time."""
+
     def work() -> float:
         agent.update(replay, rngs, models, policies, mask)
         return float(models + policies)

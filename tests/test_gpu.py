@@ -11,6 +11,7 @@ import pytest
 import torch
 from learning_cases import random_games
 
+from benchmarks.gpu import launch_one_by_one
 from pipelines.params import compose_values
 from rmiov2.agents.captured import Adam, Regions
 from rmiov2.agents.registry import make_agent
@@ -88,7 +89,7 @@ def test_losses_on_a_gpu_are_those_of_the_cpu(name: str) -> None:
 def test_a_captured_update_is_the_update(name: str, env: str) -> None:
     """The same generator on the GPU; captured after the third call, so that of thirteen ten are replayed."""
     (reference, replay), (agent, _) = team(name, "cuda", env), team(name, "cuda", env)
-    reference.regions.run = lambda region, function, generator, tensors, **numbers: function(dict(tensors), **numbers)
+    launch_one_by_one(reference.regions)
     gap = furthest(told(reference, replay, Generators(0, "cuda"), 13), told(agent, replay, Generators(0, "cuda"), 13))
     print(f"{name} on {env}: {gap:.1e}")
     assert len(agent.regions._captured) >= 4
