@@ -18,13 +18,14 @@ from torch import Tensor
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.captured import Adam, Inputs, Regions, device_of, forked
-from rmiov2.agents.tensors import Averages, gradient_step
+from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
+from rmiov2.agents.tensors import Averages, gradient_step, of_play
 from rmiov2.config import Config
 from rmiov2.execution.communication import everybody_to_everybody
 from rmiov2.networks import orthogonal, xavier
 from rmiov2.policy.actor import FeatureActor, playable
 from rmiov2.policy.critic import AttentionCritic, ValueNorm
-from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
+from rmiov2.policy.ppo import Pseudo
 from rmiov2.policy.returns import gae
 from rmiov2.seeding import Generators, derive
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Sampler
@@ -76,10 +77,12 @@ class LatentPolicy(Agent):
         self.value_norm = ValueNorm(p.value_norm)
         for part in (m, self.actor, self.critic, self.value_norm):
             part.to(self.device)
-        decay = {"weight_decay": a.weight_decay}
         self.model_optimiser = Adam(m.parameters(), w.lr, self.device)
-        self.actor_optimiser = Adam(self.actor.parameters(), p.lr_actor, self.device, **decay)
-        self.critic_optimiser = Adam(self.critic.parameters(), p.lr_critic, self.device)
+        self.ppo = ImaginedPPO(
+            p, self.regions, self.actor, self.critic, self.value_norm,
+            Adam(self.actor.parameters(), p.lr_actor, self.device, weight_decay=a.weight_decay),
+            Adam(self.critic.parameters(), p.lr_critic, self.device),
+        )  # fmt: skip
 
     # Acting: a step of the world model with what arrived, then the actor on its features.
 
@@ -94,15 +97,13 @@ class LatentPolicy(Agent):
     ) -> tuple[Actions, Memory]:
         """See Agent.act; greedy takes the likeliest z too. A lost observation is zeros, and is not told from them."""
         w, teams = self.config.world_model, obs.shape[:2]
-        given = {"obs": torch.from_numpy(obs), "goes_on": torch.from_numpy(~first)}
-        if avail is not None:
-            given["avail"] = torch.from_numpy(avail)
+        noise = {}
         if not greedy:
             gumbel = rng.gumbel(size=(*teams, w.categoricals, w.classes))
-            given["gumbel"] = torch.from_numpy(gumbel.astype(np.float32))
-            given["noise"] = self.actor.noise_from(rng, torch.Size([*teams, self.spec.act_dim]))
-        parts = {name: value.to(self.device) for name, value in given.items()} | vars(memory)
-        act, known = self.regions.run("act", self._choose, None, parts)
+            noise["gumbel"] = torch.from_numpy(gumbel.astype(np.float32))
+            noise["noise"] = self.actor.noise_from(rng, torch.Size([*teams, self.spec.act_dim]))
+        given = of_play(obs, avail, first, self.device, **noise)
+        act, known = self.regions.run("act", self._choose, None, given | vars(memory))
         return act.cpu().numpy(), Memory(*(part.clone() for part in known))
 
     def _choose(self, given: Inputs) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
@@ -190,17 +191,12 @@ class LatentPolicy(Agent):
         return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
 
     def _policy_round(self, batch: dict[str, Tensor], rngs: Generators, scale: float) -> dict[str, Tensor]:
-        p, averages = self.config.policy, Averages()
+        p = self.config.policy
         h, z = self._branches(batch, rngs)
         filled = {name: self.regions.fill(x, p.starts) for name, x in (("h", h), ("z", z))}
         imagined = self.regions.run("imagine", partial(self._play, rngs.torch), rngs.torch, filled).first(len(h))
-        pseudo, size = self.pseudo(imagined), -(-p.starts * p.horizon // p.minibatches)
-        for _ in range(p.e_sample):
-            order = torch.randperm(len(pseudo.returns), generator=rngs.torch, device=rngs.torch.device)
-            for index in order.to(self.device).chunk(p.minibatches):
-                part = pseudo.rows(index)
-                averages.add(self._ppo_step(part.padded(size) if self.regions.fixed else part, rngs.torch, scale))
-        means = {name: torch.tensor(value) for name, value in averages.result().items()}
+        pseudo = self.pseudo(imagined)
+        means = self.ppo.learn(pseudo, p.starts * p.horizon, rngs.torch, partial(self._rates, scale))
         first = pseudo.returns.view(len(imagined.rew), p.horizon, -1)[:, 0]
         return means | {"imagined_return": first.mean(), "imagined_reward": imagined.rew.mean()}
 
@@ -208,9 +204,7 @@ class LatentPolicy(Agent):
     def _branches(self, batch: dict[str, Tensor], rngs: Generators) -> tuple[Tensor, Tensor]:
         """Posterior (h, z) to imagine from: `starts` rows at random, absorbing ones among them."""
         latent = self.regions.run("states", lambda parts: self.observe(parts, rngs.torch), rngs.torch, batch)
-        playing = batch["step"].flatten().nonzero().squeeze(-1)
-        order = torch.randperm(len(playing), generator=rngs.torch, device=rngs.torch.device).to(self.device)
-        chosen = playing[order[: self.config.policy.starts]]
+        chosen = branches(batch["step"], self.config.policy.starts, rngs.torch)
         return latent.h.flatten(0, 1)[chosen], latent.z.flatten(0, 1)[chosen]
 
     def _play(self, generator: torch.Generator, start: Inputs) -> Imagined:
@@ -266,31 +260,16 @@ class LatentPolicy(Agent):
             steps(torch.ones_like(returns)),
         )  # fmt: skip
 
-    def _ppo_step(self, pseudo: Pseudo, generator: torch.Generator, scale: float) -> dict[str, Tensor]:
-        p = self.config.policy
-        entropy = p.entropy * self.settings.entropy_decay**self.policy_updates
-        rates = {"entropy": scale * entropy, "lr_actor": scale * p.lr_actor, "lr_critic": scale * p.lr_critic}
+    def _rates(self, scale: float) -> dict[str, float]:
+        """Of the next minibatch; entropy falls with every one."""
+        p, entropy = self.config.policy, self.config.policy.entropy * self.settings.entropy_decay**self.policy_updates
         self.policy_updates += 1
-        return self.regions.run("ppo", self._learn_policy, generator, pseudo.tensors(), **rates)
-
-    def _learn_policy(
-        self, parts: Inputs, entropy: float | Tensor, lr_actor: float | Tensor, lr_critic: float | Tensor
-    ) -> dict[str, Tensor]:
-        p, pseudo = self.config.policy, Pseudo.of(parts)
-        loss, metrics = actor_loss(self.actor, pseudo, p.clip, entropy)
-        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, lr_actor)
-        value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
-        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, lr_critic)
-        return metrics | {"policy_loss": loss, "value_loss": value_loss}
+        return {"entropy": scale * entropy, "lr_actor": scale * p.lr_actor, "lr_critic": scale * p.lr_critic}
 
     # Keeping.
 
     def _parts(self) -> dict[str, Any]:
-        return {
-            "model": self.model, "actor": self.actor, "critic": self.critic, "value_norm": self.value_norm,
-            "model_optimiser": self.model_optimiser, "actor_optimiser": self.actor_optimiser,
-            "critic_optimiser": self.critic_optimiser,
-        }  # fmt: skip
+        return {"model": self.model, "model_optimiser": self.model_optimiser} | self.ppo.parts()
 
     def state_dict(self) -> Mapping[str, Any]:
         parts = {name: part.state_dict() for name, part in self._parts().items()}

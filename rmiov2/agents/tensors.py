@@ -1,4 +1,4 @@
-"""Between numpy batches and torch, a gradient step, and the named averages of an update."""
+"""Between numpy and torch, a gradient step, and the named averages of an update."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from rmiov2.agents.captured import set_rate
-from rmiov2.types import Batch, UserError
+from rmiov2.types import Batch, Bools, Floats, UserError
 
 
 def to_torch(batch: Batch, device: torch.device) -> dict[str, Tensor]:
@@ -19,6 +19,14 @@ def to_torch(batch: Batch, device: torch.device) -> dict[str, Tensor]:
         if name in tensors:
             tensors[name] = tensors[name].float()
     return tensors
+
+
+def of_play(obs: Floats, avail: Bools | None, first: Bools, device: torch.device, **noise: Tensor) -> dict[str, Tensor]:
+    """What an agent acts on, by name: obs, avail where there is one, goes_on (B,) where no episode begins, noise."""
+    given = {"obs": torch.from_numpy(obs), "goes_on": torch.from_numpy(~first)}
+    if avail is not None:
+        given["avail"] = torch.from_numpy(avail)
+    return {name: value.to(device) for name, value in (given | noise).items()}
 
 
 def gradient_step(

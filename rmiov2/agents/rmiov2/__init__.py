@@ -13,12 +13,13 @@ from torch import Tensor
 
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.captured import Adam, Inputs, Regions, device_of, forked
-from rmiov2.agents.tensors import Averages, gradient_step, to_torch
+from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
+from rmiov2.agents.tensors import Averages, gradient_step, of_play, to_torch
 from rmiov2.config import Config
 from rmiov2.execution.completion import History, Unrolled, complete, reconstruct, semi_posterior
 from rmiov2.policy.actor import Actor, playable
 from rmiov2.policy.critic import Critic, ReturnScale, ValueNorm
-from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss, standardise
+from rmiov2.policy.ppo import Pseudo, standardise
 from rmiov2.policy.returns import gae, still_playing
 from rmiov2.seeding import Generators, derive
 from rmiov2.types import Actions, Batch, Bools, EnvSpec, Floats, Sampler
@@ -54,8 +55,11 @@ class RMIOv2(Agent):
         self.value_norm = ValueNorm(p.value_norm).to(self.device)
         self.return_scale = ReturnScale(p.return_floor).to(self.device)
         self.model_optimiser = Adam(self.model.parameters(), w.lr, self.device)
-        self.actor_optimiser = Adam(self.actor.parameters(), p.lr_actor, self.device, eps=1e-5)
-        self.critic_optimiser = Adam(self.critic.parameters(), p.lr_critic, self.device, eps=1e-5)
+        self.ppo = ImaginedPPO(
+            p, self.regions, self.actor, self.critic, self.value_norm,
+            Adam(self.actor.parameters(), p.lr_actor, self.device, eps=1e-5),
+            Adam(self.critic.parameters(), p.lr_critic, self.device, eps=1e-5),
+        )  # fmt: skip
         self.updates = 0
 
     # Acting: the actor alone, on observations; the world model lends it nothing but the observations' scale.
@@ -67,13 +71,10 @@ class RMIOv2(Agent):
     def act(
         self, memory: Memory, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
     ) -> tuple[Actions, Memory]:
-        given = {"obs": torch.from_numpy(obs), "goes_on": torch.from_numpy(~first)}
-        if avail is not None:
-            given["avail"] = torch.from_numpy(avail)
-        if not greedy:
-            given["noise"] = self.actor.noise_from(rng, torch.Size([*obs.shape[:2], self.spec.act_dim]))
-        parts = {name: value.to(self.device) for name, value in given.items()} | {"memory": memory.actor}
-        act, after = self.regions.run("act", self._choose, None, parts)
+        shape = torch.Size([*obs.shape[:2], self.spec.act_dim])
+        noise = {} if greedy else {"noise": self.actor.noise_from(rng, shape)}
+        given = of_play(obs, avail, first, self.device, **noise)
+        act, after = self.regions.run("act", self._choose, None, given | {"memory": memory.actor})
         return act.cpu().numpy(), Memory(after.clone())
 
     def _choose(self, given: Inputs) -> tuple[Tensor, Tensor]:
@@ -153,14 +154,9 @@ class RMIOv2(Agent):
     def _policy_round(self, batch: dict[str, Tensor], rngs: Generators, scale: float) -> dict[str, Tensor]:
         h, z, memory = self._branches(batch, rngs)
         imagined, pseudo = self._imagine(h, z, memory, rngs)
-        p, averages = self.config.policy, Averages()
-        rollouts, size = len(pseudo.weight), -(-p.starts // p.minibatches)
-        for _ in range(p.e_sample):
-            order = torch.randperm(rollouts, generator=rngs.torch, device=rngs.torch.device).to(self.device)
-            for index in order.chunk(p.minibatches):
-                part = pseudo.rows(index)
-                averages.add(self._ppo_step(part.padded(size) if self.regions.fixed else part, rngs.torch, scale))
-        means = {name: torch.tensor(value) for name, value in averages.result().items()}
+        p = self.config.policy
+        rates = {"entropy": scale * p.entropy, "lr_actor": scale * p.lr_actor, "lr_critic": scale * p.lr_critic}
+        means = self.ppo.learn(pseudo, p.starts, rngs.torch, lambda: rates)
         value = self.value_norm.denormalise(self.critic(imagined.features[:, 0]).detach())
         return means | {
             "imagined_return": pseudo.returns[:, 0].mean(),
@@ -175,9 +171,7 @@ class RMIOv2(Agent):
         seen = torch.ones(obs.shape[:3], device=self.device)
         behind = partial(self._states, rngs.torch)
         states = self.regions.run("states", behind, rngs.torch, batch | {"obs": obs, "seen": seen})
-        playing = batch["step"].flatten().nonzero().squeeze(-1)
-        order = torch.randperm(len(playing), generator=rngs.torch, device=rngs.torch.device).to(self.device)
-        chosen = playing[order[: self.config.policy.starts]]
+        chosen = branches(batch["step"], self.config.policy.starts, rngs.torch)
         h, z, memory = (x.flatten(0, 1)[chosen] for x in states)
         return h, z, memory
 
@@ -216,30 +210,11 @@ class RMIOv2(Agent):
 
         return imagine(self.model, start["h"], start["z"], choose, self.config.policy.horizon, generator)
 
-    def _ppo_step(self, pseudo: Pseudo, generator: torch.Generator, scale: float) -> dict[str, Tensor]:
-        p = self.config.policy
-        rates = {"entropy": scale * p.entropy, "lr_actor": scale * p.lr_actor, "lr_critic": scale * p.lr_critic}
-        return self.regions.run("ppo", self._learn_policy, generator, pseudo.tensors(), **rates)
-
-    def _learn_policy(
-        self, parts: Inputs, entropy: float | Tensor, lr_actor: float | Tensor, lr_critic: float | Tensor
-    ) -> dict[str, Tensor]:
-        p, pseudo = self.config.policy, Pseudo.of(parts)
-        loss, metrics = actor_loss(self.actor, pseudo, p.clip, entropy)
-        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, lr_actor)
-        value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
-        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, lr_critic)
-        return metrics | {"policy_loss": loss, "value_loss": value_loss}
-
     # Keeping.
 
     def _parts(self) -> dict[str, Any]:
-        return {
-            "model": self.model, "actor": self.actor, "critic": self.critic, "value_norm": self.value_norm,
-            "return_scale": self.return_scale,
-            "model_optimiser": self.model_optimiser, "actor_optimiser": self.actor_optimiser,
-            "critic_optimiser": self.critic_optimiser,
-        }  # fmt: skip
+        kept = {"model": self.model, "return_scale": self.return_scale, "model_optimiser": self.model_optimiser}
+        return kept | self.ppo.parts()
 
     def state_dict(self) -> Mapping[str, Any]:
         return {name: part.state_dict() for name, part in self._parts().items()} | {"updates": self.updates}

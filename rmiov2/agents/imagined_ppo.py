@@ -1,0 +1,71 @@
+"""What a method that learns its policy in imagination does there: r-MAPPO on a pseudo buffer (eqs. (13), (14))."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from rmiov2 import config
+from rmiov2.agents.captured import Adam, Inputs, Regions
+from rmiov2.agents.tensors import Averages, gradient_step
+from rmiov2.policy.actor import Actor, FeatureActor
+from rmiov2.policy.critic import AttentionCritic, Critic, ValueNorm
+from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
+
+
+@dataclass(frozen=True)
+class ImaginedPPO:
+    """Actor and critic, the scale of the critic's values, their optimisers."""
+
+    settings: config.Policy
+    regions: Regions
+    actor: Actor | FeatureActor
+    critic: Critic | AttentionCritic
+    value_norm: ValueNorm
+    actor_optimiser: Adam
+    critic_optimiser: Adam
+
+    def learn(
+        self, pseudo: Pseudo, largest: int, generator: torch.Generator, rates: Callable[[], dict[str, float]]
+    ) -> dict[str, Tensor]:
+        """e_sample passes over the buffer in minibatches; the means of what they measured.
+
+        largest: rows that a buffer of this kind may have, of which minibatches of one size are made where shapes must
+        recur. rates: entropy, lr_actor and lr_critic of the next minibatch.
+        """
+        p, averages, size = self.settings, Averages(), -(-largest // self.settings.minibatches)
+        for _ in range(p.e_sample):
+            order = torch.randperm(len(pseudo.weight), generator=generator, device=generator.device)
+            for index in order.to(self.regions.device).chunk(p.minibatches):
+                part = pseudo.rows(index)
+                part = part.padded(size) if self.regions.fixed else part
+                averages.add(self.regions.run("ppo", self._step, generator, part.tensors(), **rates()))
+        return {name: torch.tensor(value) for name, value in averages.result().items()}
+
+    def _step(
+        self, parts: Inputs, entropy: float | Tensor, lr_actor: float | Tensor, lr_critic: float | Tensor
+    ) -> dict[str, Tensor]:
+        p, pseudo = self.settings, Pseudo.of(parts)
+        loss, metrics = actor_loss(self.actor, pseudo, p.clip, entropy)
+        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, lr_actor)
+        value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
+        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, lr_critic)
+        return metrics | {"policy_loss": loss, "value_loss": value_loss}
+
+    def parts(self) -> dict[str, Any]:
+        """What is kept of it, by name."""
+        return {
+            "actor": self.actor, "critic": self.critic, "value_norm": self.value_norm,
+            "actor_optimiser": self.actor_optimiser, "critic_optimiser": self.critic_optimiser,
+        }  # fmt: skip
+
+
+def branches(step: Tensor, count: int, generator: torch.Generator) -> Tensor:
+    """Where to imagine from: indices into step (B, T) flattened, of rows that are steps, `count` at most, at random."""
+    playing = step.flatten().nonzero().squeeze(-1)
+    order = torch.randperm(len(playing), generator=generator, device=generator.device).to(playing.device)
+    return playing[order[:count]]
