@@ -20,9 +20,11 @@ NAMES = {
     "base.feature_norm": "body.layers.0", "base.mlp.fc1.0": "body.layers.1", "base.mlp.fc1.2": "body.layers.3",
     "base.mlp.fc2.0.0": "body.layers.4", "base.mlp.fc2.0.2": "body.layers.6", "rnn.rnn": "body.memory",
     "rnn.norm": "body.norm", "act.action_out.linear": "head", "v_out": "value",
+    "act.action_out.fc_mean": "head", "act.action_out.logstd._bias": "log_std",
 }  # fmt: skip
 NORM = {"mean": "mean", "mean_sq": "square", "debias": "debias"}
 CHUNK = 10
+PERCEPTRONS = ("mappo_feedforward", "mappo_continuous")
 
 
 class StateCritic(MAPPOCritic):
@@ -46,9 +48,16 @@ def networks(golden: Golden, recurrent: bool) -> tuple[MAPPOActor, StateCritic]:
         value_clip=True, value_norm_decay=0.99999,
     )  # fmt: skip
     actor, critic = MAPPOActor(policy, settings, spec), StateCritic(policy, settings, spec)
-    actor.load_state_dict(renamed(golden.under("actor"), NAMES))
+    if not spec.discrete:
+        actor.log_std = torch.nn.Parameter(torch.zeros(1, spec.act_dim))  # of all agents, where ours has each its own
+    actor.load_state_dict(named(golden.under("actor")))
     critic.load_state_dict(renamed(golden.under("critic"), NAMES))
     return actor, critic
+
+
+def named(actor: dict[str, Tensor]) -> dict[str, Tensor]:
+    """An actor's weights by our names; the reference's deviation is a column."""
+    return {name: value.T if name == "log_std" else value for name, value in renamed(actor, NAMES).items()}
 
 
 def value_norm(golden: Golden, where: str) -> ValueNorm:
@@ -76,10 +85,10 @@ def chunks_of(golden: Golden, returns: Tensor, advantage: Tensor) -> Chunks:
     """The reference's minibatch. It resets memories inside a chunk, ours begin a chunk there; both stop gradients."""
     pieces: dict[str, list[Tensor]] = {}
     whole = {
-        "obs": golden["obs"], "state": state_of(golden), "avail": golden["avail"].bool(), "act": golden["act"],
-        "active": golden["active"], "logp": golden["logp"], "value": golden["value"], "returns": returns,
-        "advantage": advantage,
+        "obs": golden["obs"], "state": state_of(golden), "act": golden["act"], "active": golden["active"],
+        "logp": golden["logp"], "value": golden["value"], "returns": returns, "advantage": advantage,
     }  # fmt: skip
+    whole |= {"avail": golden["avail"].bool()} if "avail" in golden else {}
     for b, begin, end in spans(golden["first"]):
         rows = {name: value[b, begin:end] for name, value in whole.items()} | {"step": torch.ones(end - begin).bool()}
         for name, value in rows.items():
@@ -87,7 +96,8 @@ def chunks_of(golden: Golden, returns: Tensor, advantage: Tensor) -> Chunks:
             pieces.setdefault(name, []).append(torch.cat([value, padding]))
         for name in ("actor", "critic"):
             pieces.setdefault(f"{name}_memory", []).append(memory_of(golden, name, b, begin))
-    return Chunks(**{name: torch.stack(values) for name, values in pieces.items()})
+    stacked: dict[str, Any] = {name: torch.stack(values) for name, values in pieces.items()}
+    return Chunks(**{"avail": None} | stacked)
 
 
 def memory_of(golden: Golden, name: str, b: int, begin: int) -> Tensor:
@@ -97,7 +107,7 @@ def memory_of(golden: Golden, name: str, b: int, begin: int) -> Tensor:
     return golden[f"memory/{name}"][b, begin // CHUNK]
 
 
-@pytest.mark.parametrize("case", ["mappo_recurrent", "mappo_agent_state"])
+@pytest.mark.parametrize("case", ["mappo_recurrent", "mappo_agent_state", "mappo_continuous"])
 def test_returns_and_advantages(case: str) -> None:
     """Not of mappo_feedforward: there the normaliser is fresh, where the reference scales by 0.1 and ours by 1."""
     golden = Golden(case)
@@ -113,10 +123,11 @@ def test_returns_and_advantages(case: str) -> None:
     close(standardise(advantage, golden["active"][:, :-1]), golden["out/advantage_normalised"])
 
 
-@pytest.mark.parametrize("case", ["mappo_recurrent", "mappo_agent_state", "mappo_feedforward"])
+@pytest.mark.parametrize("case", ["mappo_recurrent", "mappo_agent_state", *PERCEPTRONS])
 def test_one_update(case: str) -> None:
+    """Continuous actions are inside the box here: at its bounds ours counts the tail, the reference a density."""
     golden = Golden(case)
-    actor, critic = networks(golden, recurrent=case != "mappo_feedforward")
+    actor, critic = networks(golden, recurrent=case not in PERCEPTRONS)
     norm = value_norm(golden, "norm")
     chunks = chunks_of(golden, golden["out/returns"], golden["out/advantage_normalised"])
     loss, metrics = actor_loss(actor, chunks, 0.2, 0.01)
@@ -134,14 +145,14 @@ def test_one_update(case: str) -> None:
     norm_critic = gradient_step(optimisers[1], critic, critic_loss(critic, norm, chunks, 10.0, 0.2), clip, 5e-4)
     close(norm_critic, golden["out/critic_grad_norm"])
     for name, module in (("actor", actor), ("critic", critic)):
-        for parameter, value in renamed(golden.under(f"after/{name}"), NAMES).items():
+        for parameter, value in named(golden.under(f"after/{name}")).items():
             close(module.state_dict()[parameter], value)
     for name, value in renamed(golden.under("after/norm"), NORM).items():
         close(norm.state_dict()[name], value)
 
 
 def same_gradients(module: Any, loss: Tensor, golden: Golden, name: str) -> None:
-    expected = renamed(golden.under(f"grad/{name}"), NAMES)
+    expected = named(golden.under(f"grad/{name}"))
     found = gradients(loss, module)
     assert expected.keys() == found.keys()
     for key, gradient in found.items():
