@@ -80,6 +80,21 @@ def test_the_seed_decides_whole_episodes(child, game):
     assert digests(4)[0] != first[0]
 
 
+def test_the_protocol_beyond_what_smac_asks(child, tmp_path):
+    told = child("tour", str(install(tmp_path, build=76052)))
+    assert told["build"] == 76052 and told["units"][74] == "stalker"
+    assert (told["loop"], told["loop again"]) == (8, 0)
+    assert told["replay"] == b"no replay: a test double made it"
+    assert told["refused"] == ["the stand-in does not know leave_game", "join_game while in state in_game"]
+    assert told["elsewhere"] == 404 and not running(tmp_path)
+
+
+def test_without_maps_the_game_is_started_and_ended(child, tmp_path):
+    told = child("trouble", str(install(tmp_path, maps=False)))
+    assert (told["where"], told["raised"]) == ("reset", "ValueError")
+    assert len(launched(tmp_path)) == 1 and not running(tmp_path)
+
+
 def only(launch, **modes):
     return modes | {"launches": [launch]}
 

@@ -15,7 +15,10 @@ from typing import Any
 
 import numpy as np
 import psutil
+import websocket
 from absl import flags
+from pysc2.lib import protocol
+from s2clientprotocol import sc2api_pb2
 from smac.env import StarCraft2Env
 
 from .modes import VARIABLE
@@ -110,6 +113,31 @@ def memory(env: StarCraft2Env) -> float:
     """MiB that the game's process holds, 0 where there is none."""
     running = env._sc2_proc is not None and env._sc2_proc.running
     return psutil.Process(env._sc2_proc.pid).memory_info().rss / 2**20 if running else 0.0
+
+
+def tour(game: str) -> dict[str, Any]:
+    """What SMAC itself does not ask: the build, the data, a new start, a replay, what is not known or out of place."""
+    env = make(game, "2s3z")
+    env.reset()
+    env.step([1] * 5)
+    control, told = env._controller, {}
+    told["build"] = control.ping().base_build
+    told["units"] = {unit.unit_id: unit.name for unit in control.data_raw().units}
+    told["loop"] = control.observe().observation.game_loop
+    control.restart()
+    told["loop again"] = control.observe().observation.game_loop
+    told["replay"] = control.save_replay()
+    for ask in ({"leave_game": sc2api_pb2.RequestLeaveGame()}, {"join_game": sc2api_pb2.RequestJoinGame()}):
+        try:
+            control._client.send(**ask)
+        except protocol.ProtocolError as error:
+            told["refused"] = [*told.get("refused", []), str(error).splitlines()[-1]]
+    try:
+        websocket.create_connection(f"ws://127.0.0.1:{env._sc2_proc.port}/elsewhere")
+    except websocket.WebSocketBadStatusException as error:
+        told["elsewhere"] = error.status_code
+    env.close()
+    return told
 
 
 def abandon(game: str) -> None:
