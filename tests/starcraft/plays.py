@@ -85,7 +85,7 @@ def episodes(game: str, map_name: str, count: int, policy: str, seed: int = 0) -
 
 
 def trouble(game: str, count: int = 1, timeout_s: int = 20, modes: Any = ()) -> dict[str, Any]:
-    """So many episodes of 3m with modes that spoil them: where it ended, what was returned or raised, how long it took."""
+    """So many episodes of 3m with modes that spoil them: where it ended, what was returned or raised, how long."""
     env = make(game, "3m", timeout_s=timeout_s, modes=modes)
     told: dict[str, Any] = {"raised": None, "answer": None, "steps": 0}
     try:
