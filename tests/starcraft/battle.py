@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from .field import FIELDS, HOMES, PLAYABLE, Field
+from .field import FIELDS, HOMES, Field
 from .units import KINDS, TEAMS, Kind, Team, type_ids
 
 US, THEM = 1, 2
@@ -16,7 +16,7 @@ REST = 160  # loops without a blow after which shields come back
 SHIELD_BACK = 0.125  # points a loop
 HEALING, HEALING_COST, ENERGY_BACK = 0.5625, 1 / 3, 0.035  # points a loop, energy a point, energy a loop
 SIGHT = 9.0  # who marches turns on those nearer than this
-ROWS = 8  # units side by side in a formation
+ROWS, SPACING, JITTER = 11, 1.1, 0.3  # units side by side in a formation, cells between them, and off their place
 FIRST_TAG, TAG_STEP = 1 << 32, 1 << 18  # as the game numbers its units
 
 Order = tuple[str, int] | tuple[str, float, float]
@@ -96,12 +96,13 @@ class Battle:
         self.units = [unit for unit in self.units if unit.tag not in tags]
 
     def order(self, tag: int, order: Order | None) -> bool:
-        """Give one of our units an order, None to stop; False where there is no such unit or target."""
+        """Give one of our units an order, None to stop; False where it, its target or its skill is missing."""
         unit = self.find(tag)
         if unit is None or unit.owner != US:
             return False
-        if order is not None and order[0] in ("attack", "heal") and self.find(int(order[1])) is None:
-            return False
+        if order is not None and order[0] in ("attack", "heal"):
+            if self.find(order[1]) is None or (order[0] == "heal") != unit.kind.heals:
+                return False
         unit.order = order
         return True
 
@@ -129,22 +130,16 @@ class Battle:
     def _formation(self, owner: int, team: Team, home: tuple[float, float]) -> list[Unit]:
         """The team around its home, those of short reach in front, each a little off its place."""
         ids, back = type_ids(team, owner == US), -1 if owner == US else 1
-        names = [name for name, count in team.items() for _ in range(count)]
-        places = sorted(range(len(names)), key=lambda i: KINDS[names[i]].reach)
-        rows, units = min(ROWS, len(names)), {}
-        for place, i in enumerate(places):
+        names = sorted((name for name, count in team.items() for _ in range(count)), key=lambda name: KINDS[name].reach)
+        rows, units = min(ROWS, len(names)), []
+        for place, name in enumerate(names):
             rank, row = divmod(place, rows)
-            x = home[0] + back * rank * 1.2 + self.random.uniform(-0.3, 0.3)
-            y = home[1] + (row - (rows - 1) / 2) * 1.2 + self.random.uniform(-0.3, 0.3)
-            x = min(max(x, PLAYABLE[0] + 0.1), PLAYABLE[2] - 0.1)
-            units[i] = (KINDS[names[i]], ids[names[i]], x, y)
-        team_units = []
-        for i in range(len(names)):
-            kind, type_id, x, y = units[i]
+            x = home[0] + back * rank * SPACING + self.random.uniform(-JITTER, JITTER)
+            y = home[1] + (row - (rows - 1) / 2) * SPACING + self.random.uniform(-JITTER, JITTER)
             order = ("march", *HOMES[0]) if owner == THEM else None
-            team_units.append(Unit(self.next_tag, owner, kind, type_id, x, y, order=order))
+            units.append(Unit(self.next_tag, owner, KINDS[name], ids[name], x, y, order=order))
             self.next_tag += TAG_STEP
-        return team_units
+        return units
 
     def _fight(self) -> None:
         """Everybody acts on the same moment; blows fall together, so both sides may die at once."""
@@ -201,20 +196,17 @@ class Battle:
             blows.append((unit, target))
 
     def _strike(self, attacker: Unit, target: Unit, foes: list[Unit]) -> None:
-        splash = attacker.kind.splash
-        hit = [target]
-        if splash:
-            hit = [foe for foe in foes if not foe.kind.flies and math.hypot(foe.x - target.x, foe.y - target.y) <= splash]
-        for foe in hit:
-            foe.suffer(attacker.kind)
+        for foe in foes:
+            beside = not foe.kind.flies and math.hypot(foe.x - target.x, foe.y - target.y) <= attacker.kind.splash
+            if foe is target or beside:
+                foe.suffer(attacker.kind)
         if attacker.kind.bursts:
             attacker.health = 0.0
 
     def _tend(self, medic: Unit, friends: list[Unit]) -> None:
         """Heal whom it was told to, or without a name the nearest that is hurt; follow the others."""
-        if medic.order[0] in ("heal", "attack"):
-            told = self.find(int(medic.order[1]))
-            patients = [] if told is None else [told]
+        if medic.order[0] == "heal":
+            patients = [friend for friend in friends if friend.tag == medic.order[1]]
         else:
             others = [friend for friend in friends if not friend.kind.heals]
             patients = [friend for friend in others if friend.health < friend.kind.health] or others

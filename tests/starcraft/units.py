@@ -1,6 +1,6 @@
 """What units are, in the game's own measures, and which of them fight on which of SMAC's maps.
 
-A loop is 1/16 of a second at the game's normal speed. Numbers are those of version 4.10, rounded.
+Seconds are those of the game as it is played, 22.4 loops each. Numbers are those of version 4.10, rounded.
 """
 
 from __future__ import annotations
@@ -56,12 +56,10 @@ KINDS = {
     for kind in (
         _kind("baneling", 9, 30, 0.375, 3.5, "bio", damage=16, against="light", bonus=19, splash=2.2, bursts=True),
         _kind(
-            "colossus", 4, 200, 1.0, 3.15, "armoured", shield=150, armour=1, damage=10, against="light", bonus=5, hits=2,
-            cooldown=1.07, reach=7, splash=1.2,
+            "colossus", 4, 200, 1.0, 3.15, "armoured", shield=150, armour=1, damage=10, against="light", bonus=5,
+            hits=2, cooldown=1.07, reach=7, splash=1.2,
         ),
-        _kind(
-            "hydralisk", 107, 90, 0.625, 3.15, "light bio", damage=12, cooldown=0.59, reach=5, shoots_up=True,
-        ),
+        _kind("hydralisk", 107, 90, 0.625, 3.15, "light bio", damage=12, cooldown=0.59, reach=5, shoots_up=True),
         _kind(
             "marauder", 51, 125, 0.5625, 3.15, "armoured bio", armour=1, damage=10, against="armoured", bonus=10,
             cooldown=1.07, reach=6,
