@@ -25,7 +25,7 @@ class Env(ABC):
 
     spec: EnvSpec
     num_envs: int
-    facts: Mapping[str, Any] = MappingProxyType({})  # what a run's metrics say of its games, where the name says too little
+    facts: Mapping[str, Any] = MappingProxyType({})  # of its games, for the metrics of a run
     breakable = False  # games are programs of their own, which may break: their episodes can get lost (Step.lost)
     lost_episodes = 0  # so far
 
@@ -148,7 +148,7 @@ def refuse_not_finite(step: Step, spec: EnvSpec) -> Step:
 
 
 def facts_of(env: Env, lost: int) -> dict[str, Any]:
-    """What metrics say of the games: {"game": env.facts and the episodes that got lost}, or {} where it has no facts."""
+    """What metrics say of the games: {"game": env.facts and what got lost}, or {} where it has no facts."""
     return {"game": {**env.facts, "episodes_lost": lost}} if env.facts else {}
 
 

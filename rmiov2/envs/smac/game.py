@@ -99,6 +99,6 @@ class Game:
         self._breaks = [at for at in self._breaks if at > self._battles - WITHIN] + [self._battles]
         if len(self._breaks) > BREAKS:
             raise UserError(
-                f"smac/{self._program.map_name}: a game broke {len(self._breaks)} times within {WITHIN} battles, at last"
-                f" with: {said}; start it by hand, `python -m smac.examples.random_agents`, to see what ails it"
+                f"smac/{self._program.map_name}: a game broke {len(self._breaks)} times within {WITHIN} battles, at"
+                f" last with: {said}; start it by hand, `python -m smac.examples.random_agents`, to see what ails it"
             )

@@ -1,4 +1,4 @@
-"""A game's process from outside: started with what it needs, asked and answered in bytes, killed with all it started."""
+"""A game's process from outside: started with what it needs, asked and answered in bytes, killed with its game."""
 
 from __future__ import annotations
 
@@ -50,7 +50,8 @@ class Process:
             stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
             env=os.environ | ENVIRONMENT | {"PYTHONPATH": path, "TMPDIR": folder},
         )  # fmt: skip
-        theirs.close(), os.close(lifeline)
+        theirs.close()
+        os.close(lifeline)
         self._about: dict[str, Any] | None = None
 
     def about(self) -> dict[str, Any]:

@@ -35,7 +35,7 @@ class StarCraft:
             from smac.env.starcraft2 import starcraft2
             from smac.env.starcraft2.maps import smac_maps
         refuse_unknown("smac map", map_name, smac_maps.get_smac_map_registry())
-        flags.FLAGS.sc2_timeout = patience
+        flags.FLAGS["sc2_timeout"].value = patience
         self.map_name, self._make = map_name, starcraft2.StarCraft2Env
         run = _installed(run_configs)
         where = Path(run.data_dir, "Maps", maps.get(map_name).path)

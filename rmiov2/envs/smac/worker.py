@@ -38,7 +38,8 @@ def guard(connection: int, lifeline: int) -> None:
         os.close(alive)
         return
     os.setpgid(0, 0)
-    os.close(held), os.close(connection)
+    os.close(held)
+    os.close(connection)
     select.select([lifeline, alive], [], [])
     try:
         os.killpg(group, signal.SIGKILL)
