@@ -10,12 +10,12 @@ import numpy as np
 FIGHTING = 6  # the first action that is an attack
 
 
-def choose(avail, rng):
-    """One available action for each agent (N,); in half of the moments every agent that can attacks."""
+def choose(avail, rng, eager):
+    """One available action for each agent (N,); with the probability eager, every agent that can attacks."""
     avail = np.asarray(avail, bool)
     attacks = avail[:, FIGHTING:]
     some = np.argmax(rng.random(avail.shape) * avail, axis=1)
-    fights = attacks.any(axis=1) & (rng.random() < 0.5)
+    fights = attacks.any(axis=1) & (rng.random() < eager)
     return np.where(fights, FIGHTING + attacks.argmax(axis=1), some)
 
 
@@ -28,12 +28,12 @@ def reference(make, seed, battles):
         ends = (env.battles_won > won, env.timeouts > timeouts)
         rows.append((env.get_obs(), env.get_state(), env.get_avail_actions(), rew, over, *ends, act))
 
-    for _ in range(battles):
+    for battle in range(battles):
         env.reset()
         over = False
         note(np.full(env.get_env_info()["n_agents"], -1), 0.0, False)
         while not over:
-            act = choose(env.get_avail_actions(), rng)
+            act = choose(env.get_avail_actions(), rng, eager=battle % 3 / 2)
             won, timeouts = env.battles_won, env.timeouts
             rew, over, _ = env.step(act)
             note(act, rew, over)

@@ -1,4 +1,4 @@
-"""smac/MAP when the game crashes, hangs, will not start or talks nonsense: its battle is lost, counted, and not learned."""
+"""smac/MAP when the game crashes, hangs, does not start or talks nonsense: its battle is lost, counted, never learned."""
 
 import json
 import os

@@ -75,16 +75,21 @@ class Smac(Adapter):
     def _answers(self, first: Bools) -> Step:
         rows = np.zeros(self.num_envs, self._type)
         rows["lost"], rows["avail"][..., NO_OP] = True, True  # until there is an answer
-        for b, game in enumerate(self._games):
-            answer = game.answer()
-            if answer is not None:
-                rows[b] = answer
+        try:
+            for b, game in enumerate(self._games):
+                answer = game.answer()
+                if answer is not None:
+                    rows[b] = answer
+        except BaseException:  # an answer that nobody fetched would be taken for the next one's
+            self.close()
+            raise
         names: Any = self._type.names
         fields = {name: np.ascontiguousarray(rows[name]) for name in names}
         return Step(seen=np.ones((self.num_envs, self.spec.num_agents), bool), first=first, **fields)
 
     def close(self) -> None:
-        """End every game and its process."""
+        """End every game and its process; a reset begins anew."""
+        self._last = None
         for game in self._games:
             game.close()
 
