@@ -1,5 +1,6 @@
 """The stand-in for StarCraft II by itself, without the package that talks to it: its fight, its modes, its process."""
 
+import importlib
 import json
 import math
 import os
@@ -15,6 +16,7 @@ from starcraft.battle import REST, SHIELD_BACK, THEM, US, Battle, Unit
 from starcraft.field import FIELDS, SIZE, Field
 from starcraft.install import launched, running
 from starcraft.modes import VARIABLE, Modes, Moments, read
+from starcraft.needs import missing
 from starcraft.units import CUSTOM_TYPES, KINDS, TEAMS
 
 
@@ -210,8 +212,32 @@ def test_modes_fail_at_their_moment_in_their_launches():
         read(1, {VARIABLE: '{"crush_at": 3}'})
 
 
+def test_the_other_smac_is_told_from_the_one_that_is_needed(tmp_path, monkeypatch):
+    (tmp_path / "smac").mkdir()
+    (tmp_path / "smac/__init__.py").touch()
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "another program" in missing()
+    (tmp_path / "smac/env/starcraft2").mkdir(parents=True)
+    (tmp_path / "pysc2.py").touch()
+    (tmp_path / "s2clientprotocol.py").touch()
+    importlib.invalidate_caches()
+    assert missing() is None
+
+
 def command(folder, port):
-    return [sys.executable, "-m", "starcraft", "-listen", "127.0.0.1", "-port", str(port), "-dataDir", str(folder)]
+    return [
+        sys.executable,
+        "-m",
+        "starcraft",
+        "-build",
+        "1",
+        "-listen",
+        "127.0.0.1",
+        "-port",
+        str(port),
+        "-dataDir",
+        str(folder),
+    ]
 
 
 def surroundings(**modes):
@@ -225,14 +251,17 @@ def wait_until(condition, seconds=20):
         time.sleep(0.05)
 
 
-def test_it_goes_when_its_parent_was_killed(tmp_path):
+@pytest.mark.parametrize("linger_s", [0, 1.5])
+def test_it_goes_when_its_parent_was_killed(linger_s, tmp_path):
     program = f"import subprocess, time; subprocess.Popen({command(tmp_path, 1)}); time.sleep(60)"
-    parent = subprocess.Popen([sys.executable, "-c", program], env=surroundings(slow_start_s=60))
+    modes = surroundings(slow_start_s=60, linger_s=linger_s)
+    parent = subprocess.Popen([sys.executable, "-c", program], env=modes)
     wait_until(lambda: running(tmp_path))
     parent.send_signal(signal.SIGKILL)
     parent.wait()
+    start = time.monotonic()
     wait_until(lambda: not running(tmp_path))
-    assert len(launched(tmp_path)) == 1
+    assert len(launched(tmp_path)) == 1 and time.monotonic() - start >= linger_s
 
 
 def test_it_does_not_share_a_port(tmp_path):

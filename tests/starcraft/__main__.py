@@ -1,4 +1,4 @@
-"""The process that pysc2 starts in the game's place: `-listen HOST -port N -dataDir FOLDER -tempDir FOLDER`."""
+"""The process that pysc2 starts in the game's place: `-listen HOST -port N -dataDir FOLDER …`."""
 
 from __future__ import annotations
 
@@ -27,14 +27,15 @@ def watch_parent(parent: int, linger_s: float) -> None:
 
 def main() -> None:
     """Listen and serve until told to quit, abandoned or terminated."""
-    parent = os.getppid()
-    parser = argparse.ArgumentParser(prefix_chars="-", allow_abbrev=False)
+    parser = argparse.ArgumentParser(allow_abbrev=False)
+    parser.add_argument("-build", type=int, required=True)
+    parser.add_argument("-parent", type=int, default=os.getppid())
     parser.add_argument("-listen", required=True)
     parser.add_argument("-port", type=int, required=True)
     parser.add_argument("-dataDir", type=Path, required=True)
     said = parser.parse_known_args()[0]
     modes = read(record(said.dataDir, said.port))
-    threading.Thread(target=watch_parent, args=(parent, modes.linger_s), daemon=True).start()
+    threading.Thread(target=watch_parent, args=(said.parent, modes.linger_s), daemon=True).start()
     if modes.ignore_sigterm:
         signal.signal(signal.SIGTERM, signal.SIG_IGN)
     time.sleep(modes.slow_start_s)
@@ -45,9 +46,9 @@ def main() -> None:
     except OSError as error:
         sys.exit(f"stand-in for StarCraft II: port {said.port} is taken: {error}")
     # The port is open before the slow imports: pysc2 tries once a second.
-    from .server import serve
+    from .server import serve  # slow to import, and pysc2 tries the port once a second: it is open already
 
-    serve(listener, modes)
+    serve(listener, modes, said.build)
 
 
 if __name__ == "__main__":

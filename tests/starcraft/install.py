@@ -9,6 +9,8 @@ import os
 import sys
 from pathlib import Path
 
+import psutil
+
 from .units import TEAMS
 
 BUILD = 75689  # 4.10
@@ -17,7 +19,7 @@ PROGRAM = """#!/bin/sh
 # A test double of StarCraft II's protocol, not the game.
 export PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python
 export PYTHONPATH="{path}${{PYTHONPATH:+:$PYTHONPATH}}"
-exec "{python}" -m starcraft "$@"
+exec "{python}" -m starcraft -build {build} -parent "$PPID" "$@"
 """
 
 
@@ -30,7 +32,7 @@ def install(folder: Path, maps: bool = True, build: int = BUILD) -> Path:
     path = [Path(__file__).parents[1], *(_site(name) for name in ("websockets", "s2clientprotocol"))]
     program = folder / f"Versions/Base{build}/SC2_x64"
     program.parent.mkdir(parents=True)
-    program.write_text(PROGRAM.format(path=":".join(map(str, path)), python=sys.executable))
+    program.write_text(PROGRAM.format(path=":".join(map(str, path)), python=sys.executable, build=build))
     program.chmod(0o755)
     if maps:
         (folder / "Maps/SMAC_Maps").mkdir(parents=True)
@@ -69,7 +71,6 @@ def running(folder: Path) -> list[int]:
 
 def _runs(pid: int) -> bool:
     try:
-        status = Path(f"/proc/{pid}/stat").read_text()
-    except (FileNotFoundError, ProcessLookupError):
+        return psutil.Process(pid).status() != psutil.STATUS_ZOMBIE
+    except psutil.NoSuchProcess:
         return False
-    return status.rpartition(")")[2].split()[0] != "Z"

@@ -1,7 +1,9 @@
 """What goes wrong with the stand-in: JSON in the environment variable STAND_IN_GAME, read when a game starts.
 
     STAND_IN_GAME='{"crash_at": 37, "launches": [1]}'
+    STAND_IN_GAME='[{"crash_at": 37, "launches": [1]}, {"port_taken": true, "launches": [2]}]'
 
+Of a list the first that is for the launch counts. A launch is one of the installation's, whoever started it.
 A moment is the ordinal of a step request since the launch (SMAC sends one for each of its steps and one more for each
 reset but the first), or a request's name in the protocol and its ordinal: `["observation", 1]`, `["create_game", 1]`.
 """
@@ -23,7 +25,7 @@ Moment = int | list  # 37, or ["observation", 1]
 class Modes:
     """All well by default."""
 
-    launches: list[int] | None = None  # launches of this installation that the rest is for, from 1; None: all
+    launches: list[int] | None = None  # those that the rest is for, from 1; None: all
     crash_at: Moment | None = None  # the process ends without an answer
     hang_at: Moment | None = None  # no answer ever comes
     malformed_at: Moment | None = None  # the answer is no message of the protocol
@@ -50,11 +52,14 @@ class Modes:
 def read(launch: int, environment: Mapping[str, str] = os.environ) -> Modes:
     """The modes of the launch-th game of an installation; ValueError names what is not known."""
     given = json.loads(environment.get(VARIABLE, "{}"))
-    unknown = set(given) - {field.name for field in fields(Modes)}
-    if unknown:
-        raise ValueError(f"{VARIABLE} names {sorted(unknown)}, which {__name__} does not know")
-    modes = Modes(**given)
-    return modes if modes.launches is None or launch in modes.launches else Modes()
+    for each in given if isinstance(given, list) else [given]:
+        unknown = set(each) - {field.name for field in fields(Modes)}
+        if unknown:
+            raise ValueError(f"{VARIABLE} names {sorted(unknown)}, which {__name__} does not know")
+        modes = Modes(**each)
+        if modes.launches is None or launch in modes.launches:
+            return modes
+    return Modes()
 
 
 class Moments:

@@ -26,16 +26,17 @@ NEEDED = {  # the states in which requests are allowed, where not in game alone
     "ping": ("launched", "init_game", "in_game"),
     "create_game": ("launched", "in_game"),
     "join_game": ("init_game",),
+    "quit": ("launched", "init_game", "in_game"),
 }
-VERSION = "4.10.0 (stand-in)"
 SPOILT = {"malformed": b"\xff no message of the protocol", "empty": b""}
 
 
 class Game:
     """The game's state, and an answer to each request."""
 
-    def __init__(self, modes: Modes) -> None:
+    def __init__(self, modes: Modes, build: int) -> None:
         self.modes = modes
+        self.build = build
         self.state = "launched"
         self.created: tuple[str, int | None] = ("", None)
         self.battle: Battle | None = None
@@ -57,7 +58,7 @@ class Game:
         return response
 
     def _ping(self, request: Any, response: Any) -> None:
-        response.game_version, response.base_build, response.data_build = VERSION, 75689, 75689
+        response.game_version, response.base_build, response.data_build = "stand-in", self.build, self.build
 
     def _create_game(self, request: Any, response: Any) -> None:
         name = PurePath(request.local_map.map_path).stem
@@ -106,7 +107,8 @@ class Game:
 
     def _observation(self, request: Any, response: Any) -> None:
         response.observation.game_loop = self.battle.loop
-        response.observation.raw_data.units.extend(describe(unit) for unit in self.battle.units)
+        for unit in self.battle.units:
+            describe(unit, response.observation.raw_data.units.add())
 
     def _action(self, request: Any, response: Any) -> None:
         for action in request.actions:
@@ -143,25 +145,27 @@ def order_of(command: Any) -> Order | None:
     return None
 
 
-def describe(unit: Unit) -> Any:
-    """A unit as the raw interface shows it."""
+def describe(unit: Unit, shown: Any) -> None:
+    """Fill in a unit as the raw interface shows it."""
     kind = unit.kind
-    shown = raw_pb2.Unit(
-        display_type=raw_pb2.Visible, alliance=raw_pb2.Self if unit.owner == US else raw_pb2.Enemy,
-        tag=unit.tag, unit_type=unit.type_id, owner=unit.owner, radius=kind.radius, build_progress=1,
-        health=unit.health, health_max=kind.health, weapon_cooldown=unit.cooldown,
-        shield=unit.shield, shield_max=kind.shield, energy=unit.energy, energy_max=kind.energy, is_flying=kind.flies,
-    )  # fmt: skip
+    shown.tag, shown.unit_type, shown.owner = unit.tag, unit.type_id, unit.owner
+    shown.alliance = raw_pb2.Self if unit.owner == US else raw_pb2.Enemy
+    shown.display_type, shown.build_progress, shown.radius = raw_pb2.Visible, 1, kind.radius
     shown.pos.x, shown.pos.y, shown.pos.z = unit.x, unit.y, 12 if kind.flies else 8
-    return shown
+    shown.health, shown.health_max = unit.health, kind.health
+    shown.weapon_cooldown, shown.is_flying = unit.cooldown, kind.flies
+    if kind.shield:
+        shown.shield, shown.shield_max = unit.shield, kind.shield
+    if kind.energy:
+        shown.energy, shown.energy_max = unit.energy, kind.energy
 
 
-def serve(listener: socket.socket, modes: Modes) -> None:
+def serve(listener: socket.socket, modes: Modes, build: int) -> None:
     """Play with whoever connects until it goes.
 
     Waiting blocks the whole process on purpose: a game that hangs or computes answers nothing, not even a farewell.
     """
-    game, moments = Game(modes), Moments(modes)
+    game, moments = Game(modes, build), Moments(modes)
 
     async def play(connection: ServerConnection) -> None:
         with contextlib.suppress(ConnectionClosed):
