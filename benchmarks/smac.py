@@ -91,12 +91,12 @@ def _own_cost(effort: Effort) -> Row:
 
     def alone() -> float:
         bare.reset()
-        for steps in range(1, STEPS + 1):
+        steps, over = 0, False
+        while not over:
             avail = np.asarray(bare.get_avail_actions())
             over = bare.step(np.where(avail[:, 0], 0, 1))[1]
             bare.get_obs(), bare.get_state()
-            if over:
-                break
+            steps += 1
         return float(steps)
 
     try:

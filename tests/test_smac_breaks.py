@@ -1,4 +1,4 @@
-"""smac/MAP when the game crashes, hangs, does not start or talks nonsense: its battle is lost, counted, never learned."""
+"""smac/MAP when the game crashes, hangs, will not start, talks nonsense: its battle is lost, counted, not learned."""
 
 import json
 import os
