@@ -25,6 +25,9 @@ class Source:
     def make(self, seed):
         return Double(seed)
 
+    def settle(self, env):
+        pass  # nobody comes late
+
 
 class GameBroke(Exception):
     """As pysc2's ProtocolError and ConnectionError."""

@@ -142,6 +142,23 @@ def test_a_game_is_launched_once_and_never_reset_before_its_battle_has_ended(her
     assert not step.won[0] or total >= 20 * (1 - 1e-6)  # a second reset would have scaled it down
 
 
+@NEEDS_SMAC
+@pytest.mark.parametrize("late", [0, 2])
+def test_enemies_that_come_late_do_not_change_the_scale_of_rewards(package, late):
+    package.modes(late_spawn=late)
+    env = package.make(num_envs=1)
+    step, hurt = env.reset(1), 0
+    while not step.done[0]:
+        before = step.state[0, 12:21:3]  # of the enemies' health, after four numbers of each of three allies
+        step = env.step(fight(step))
+        after = step.state[0, 12:21:3]
+        damage = 45 * (before - after).sum() + 10 * ((before > 0) & (after == 0)).sum() + 200 * step.won[0]
+        assert step.rew[0] == pytest.approx(20 * damage / (3 * 45 + 3 * 10 + 200), abs=1e-4)
+        hurt += damage
+    env.close()
+    assert hurt > 0
+
+
 def test_time_running_out_is_a_truncation(here):
     env = here.make(num_envs=1, map_name="3m")
     step, steps = env.reset(1), 0

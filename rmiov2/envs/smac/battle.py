@@ -31,6 +31,8 @@ class Source(Protocol):
 
     def make(self, seed: int) -> Any: ...
 
+    def settle(self, env: Any) -> None: ...
+
 
 def row_type(info: Mapping[str, Any]) -> np.dtype[Any]:
     """One row of one game as it travels between processes; info: SMAC's get_env_info()."""
@@ -65,7 +67,9 @@ class Battle:
         self._env.close()
         self._env = self._source.make(seed)
         self._first = True
-        return self._reset()
+        row = self._reset()
+        self._source.settle(self._env)
+        return row
 
     def next(self) -> Row:
         """Begin another battle of the game that is there; one that nobody has acted in yet is as good as new."""

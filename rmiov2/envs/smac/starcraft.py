@@ -64,6 +64,11 @@ class StarCraft:
         """An environment that has not launched its game yet; the seed is that of the launch."""
         return self._make(map_name=self.map_name, seed=seed, difficulty=DIFFICULTY, step_mul=STEP_MUL)
 
+    def settle(self, env: Any) -> None:
+        """Put the scale of rewards right after a launch: SMAC adds up its enemies anew while some are still to come."""
+        health = sum(unit.health_max + unit.shield_max for unit in env.enemies.values())
+        env.max_reward = env.n_enemies * env.reward_death_value + env.reward_win + health
+
 
 def _refuse_without_packages(name: str) -> None:
     spec = importlib.util.find_spec("smac")
