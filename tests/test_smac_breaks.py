@@ -8,6 +8,7 @@ import sys
 import time
 
 import numpy as np
+import psutil
 import pytest
 from smac_worlds import DOUBLE, TESTS, WORLDS, world
 from starcraft.install import running
@@ -162,8 +163,9 @@ if __name__ == "__main__":
 """
 
 
-@pytest.mark.parametrize("modes", [{}, {"hang_at": 3}, {"linger_s": 600, "ignore_sigterm": True}], ids=str)
-def test_no_game_outlives_a_parent_that_was_killed(here, modes):
+@pytest.mark.parametrize("modes", [{"hang_at": 3}, {"linger_s": 600, "ignore_sigterm": True}], ids=str)
+@pytest.mark.parametrize("with_workers", [False, True])
+def test_no_game_outlives_a_parent_that_was_killed(here, modes, with_workers):
     here.modes(**modes)
     code = PARENT.format(tests=str(TESTS), source=here.source)
     path = {"PYTHONPATH": os.pathsep.join([str(TESTS.parent), *filter(None, sys.path)])}
@@ -171,6 +173,9 @@ def test_no_game_outlives_a_parent_that_was_killed(here, modes):
     assert parent.stdout.readline() == b"playing\n"
     time.sleep(0.5)
     assert len(running(here.folder)) == 2
+    if with_workers:
+        for worker in psutil.Process(parent.pid).children():
+            worker.kill()
     parent.kill()
     parent.wait()
     assert here.nothing_left()

@@ -20,7 +20,8 @@ class Env(ABC):
     """num_envs games side by side.
 
     The last observation of an episode is delivered, with `terminated` or `truncated`; the next `step` ignores that
-    row's action, starts its new episode and delivers the first observation with `first` and no reward.
+    row's action, starts its new episode and delivers the first observation with `first` and no reward. Where a game
+    breaks, a row with `lost` stands in for the last observation: the episode was not decided, and nothing of it counts.
     """
 
     spec: EnvSpec
