@@ -87,7 +87,7 @@ class Sweep(Played):
             counted = np.stack(alive) & ~broken_off(np.stack(broke))
             self.playing += list(counted)
             self.lost += int(np.stack(broke).sum())
-            for offset in range(0, len(acts), self.segment):
+            for offset in range(0, int(counted.sum(0).max()), self.segment):
                 spans = [span for b in range(len(playing)) for span in _part(b, counted[:, b], offset, self.segment)]
                 yield cut(rows, acts, spans, begins)
                 begins = False
