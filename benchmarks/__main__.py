@@ -10,6 +10,7 @@
   model_free    MAPPO's environment steps beside the bare environment's, FACMAC's update beside its floor
   methods       an update of every method with a world model, side by side, on smax/3m and HalfCheetah-2x3
   gpu           RMIOv2's updates as CUDA graphs, the same kernels launched one by one, and the CPU
+  smac          four games of SMAC beside one, and the adapter's own part of a step; with doubles of the game
   orchestration  what DVC and Prefect add to the stages, as a share of the main job; two minutes, on the newest commit
 
 Threads, preset and number of environments are those of params.yaml; small and paper are those of conf/preset.
@@ -37,7 +38,7 @@ if TYPE_CHECKING:
 
 NAMES = (
     "world_model", "imagination", "collection", "evaluation", "latency", "fusion", "team_size", "model_free",
-    "methods", "gpu", "orchestration",
+    "methods", "gpu", "smac", "orchestration",
 )  # fmt: skip
 PRESETS = ("small", "paper")
 DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
@@ -111,7 +112,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
 
 def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
     """The rows of one of NAMES."""
-    from benchmarks import fusion, gpu, learning, methods, model_free, orchestration, playing, team_size
+    from benchmarks import fusion, gpu, learning, methods, model_free, orchestration, playing, smac, team_size
     from benchmarks.clock import Effort
 
     effort = Effort(options.repeats, options.seconds)
@@ -127,6 +128,7 @@ def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
         "model_free": lambda: model_free.model_free(effort),
         "methods": lambda: methods.methods(effort),
         "gpu": lambda: gpu.gpu(options.presets, effort),
+        "smac": lambda: smac.smac(effort),
         "orchestration": orchestration.orchestration,
     }
     return runs[name]()

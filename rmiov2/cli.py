@@ -51,6 +51,12 @@ def parser() -> argparse.ArgumentParser:
         "--p-loss", type=_probability, nargs="+", default=GRID, metavar="P", help="default: 0 to 1 by 0.2"
     )
     evaluate.add_argument("--episodes", type=_positive, default=100, help="per value of p-loss (default: %(default)s)")
+    evaluate.add_argument(
+        "--games",
+        type=_positive,
+        default=32,
+        help="side by side per value of p-loss, fewer on smac (default: %(default)s)",
+    )
     evaluate.add_argument("--mode", choices=MODES, help="what replaces lost observations (default: the team's own)")
     evaluate.add_argument("--out", type=Path, default=Path("evaluation.json"), help="default: %(default)s")
 
@@ -126,7 +132,7 @@ def evaluate_team(options: argparse.Namespace) -> None:
 
     agent = rmiov2.load(options.checkpoint)
     name, mode = options.env or agent.spec.name, options.mode or agent.own_mode
-    env = rmiov2.make_env(name, num_envs=len(options.p_loss) * min(options.episodes, 32), seed=options.seed)
+    env = rmiov2.make_env(name, num_envs=len(options.p_loss) * min(options.episodes, options.games), seed=options.seed)
     rates = np.repeat(np.asarray(options.p_loss), env.num_envs // len(options.p_loss))
     team = agent.team(env.num_envs, options.seed, mode=mode)
     played = play(env, team, "independent", rates, options.episodes, options.seed, progress=bar(f"{name} {mode}"))

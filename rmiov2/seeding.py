@@ -6,7 +6,6 @@ import hashlib
 from typing import Any
 
 import numpy as np
-import torch
 
 from rmiov2.types import UserError
 
@@ -23,6 +22,8 @@ class Generators:
     """The generators of one run: numpy for indices and masks, torch for what is drawn inside the networks."""
 
     def __init__(self, seed: int, device: str = "cpu") -> None:
+        import torch  # here, for a game's own process derives seeds too, and has no use for it
+
         self.seed = seed
         self.numpy = {name: np.random.default_rng(derive(seed, name)) for name in PURPOSES}
         self.torch = torch.Generator(device).manual_seed(derive(seed, "torch"))
@@ -39,6 +40,8 @@ class Generators:
 
     def load_state_dict(self, states: dict[str, Any]) -> None:
         """Put every generator where state_dict found it; raises UserError if that was on another device."""
+        import torch
+
         for name, rng in self.numpy.items():
             rng.bit_generator.state = states[name]
         state = torch.frombuffer(bytearray.fromhex(states["torch"]), dtype=torch.uint8)

@@ -58,7 +58,8 @@ class Step:
 
     obs (B, N, O) float32 · seen (B, N) bool · avail (B, N, A) bool, None if continuous · state (B, S) float32 ·
     rew (B,) float32, earned by the action that led here · terminated, truncated, won (B,) bool ·
-    first (B,) bool: a new episode begins at this row, and rew belongs to none.
+    first (B,) bool: a new episode begins at this row, and rew belongs to none ·
+    lost (B,) bool: the game broke, so the episode stops here undecided, and nothing of it counts; none unless said.
     """
 
     obs: Floats
@@ -70,11 +71,16 @@ class Step:
     truncated: Bools
     won: Bools
     first: Bools
+    lost: Bools = None  # type: ignore[assignment]  # only until it is made
+
+    def __post_init__(self) -> None:
+        if self.lost is None:
+            self.lost = np.zeros_like(self.first)
 
     @property
     def done(self) -> Bools:
-        """(B,) the episode ended with this row, for either reason."""
-        return self.terminated | self.truncated
+        """(B,) the episode ended with this row, for whatever reason; the next one begins a new one."""
+        return self.terminated | self.truncated | self.lost
 
 
 @dataclass(frozen=True)

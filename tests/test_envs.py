@@ -75,6 +75,7 @@ BROKEN = {
     "obs is float64": changed(obs=lambda s: s.obs.astype(float)),
     "state is float32 of shape": changed(state=lambda s: s.state[:, :1]),
     "both terminated and truncated": changed(truncated=lambda s: s.truncated | s.terminated),
+    "lost, its game broken, and yet decided": changed(lost=lambda s: s.done),
     "won before it ended": changed(won=lambda s: ~s.done),
     "no available action": changed(avail=lambda s: s.avail & s.first[:, None, None]),
     "none of spec.idle_actions": changed(avail=lambda s: np.stack([s.avail[..., 0] & False, s.avail[..., 1]], -1)),

@@ -38,6 +38,7 @@ ONLY = [
     (("jax", "jaxlib", "jaxmarl"), {"rmiov2.envs.smax"}),
     (("mujoco", "gymnasium_robotics"), {"rmiov2.envs.mamujoco"}),
     (("pettingzoo",), {"rmiov2.envs.pettingzoo"}),
+    (("smac", "pysc2", "absl", "s2clientprotocol"), {"rmiov2.envs.smac.starcraft"}),
     (("hydra", "omegaconf"), {"pipelines.params"}),
     (("prefect",), {"pipelines.flow", "pipelines.sweep"}),
     (

@@ -36,7 +36,7 @@ def test_every_env_composes_to_an_environment_there_is(name):
 
 
 @pytest.mark.parametrize("preset", params.choices("preset"))
-@pytest.mark.parametrize("env", ["smax_2s3z", "mamujoco_Ant-4x2", "toy_lights"])
+@pytest.mark.parametrize("env", ["smax_2s3z", "smac_2s3z", "mamujoco_Ant-4x2", "toy_lights"])
 def test_every_preset_fits_every_suite(preset, env):
     values = params.compose_values([f"preset={preset}", f"env={env}"])
     assert values["preset"] == preset and values["env"]["name"] == env.replace("_", "/", 1)

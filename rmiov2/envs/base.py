@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import difflib
 from abc import ABC, abstractmethod
-from collections.abc import Iterable
-from typing import cast
+from collections.abc import Iterable, Mapping
+from types import MappingProxyType
+from typing import Any, cast
 
 import numpy as np
 
@@ -19,11 +20,15 @@ class Env(ABC):
     """num_envs games side by side.
 
     The last observation of an episode is delivered, with `terminated` or `truncated`; the next `step` ignores that
-    row's action, starts its new episode and delivers the first observation with `first` and no reward.
+    row's action, starts its new episode and delivers the first observation with `first` and no reward. Where a game
+    breaks, a row with `lost` stands in for the last observation: the episode was not decided, and nothing of it counts.
     """
 
     spec: EnvSpec
     num_envs: int
+    facts: Mapping[str, Any] = MappingProxyType({})  # of its games, for the metrics of a run
+    breakable = False  # games are programs of their own, which may break: their episodes can get lost (Step.lost)
+    lost_episodes = 0  # so far
 
     @abstractmethod
     def reset(self, seed: int | None = None) -> Step:
@@ -31,6 +36,10 @@ class Env(ABC):
 
         Without a seed the first call takes the constructor's, and every later one a seed derived from it.
         """
+
+    def restart(self, seed: int) -> Step:
+        """Start a new episode in every row as reset does, but where a seed costs seconds, without it."""
+        return self.reset(seed)
 
     @abstractmethod
     def step(self, act: Actions) -> Step:
@@ -69,6 +78,7 @@ class Adapter(Env):
         else:
             refuse_illegal(cast(Ints, act), self._last.avail, ~restart, self.spec)
         self._last = refuse_not_finite(self._play(act, restart), self.spec)
+        self.lost_episodes += int(self._last.lost.sum())
         return self._last
 
     def close(self) -> None:
@@ -136,6 +146,11 @@ def refuse_not_finite(step: Step, spec: EnvSpec) -> Step:
         if not np.isfinite(value).all():
             raise UserError(f"{spec.name}: got a {name} that is not finite; the environment or its input is broken")
     return step
+
+
+def facts_of(env: Env, lost: int) -> dict[str, Any]:
+    """What metrics say of the games: {"game": env.facts and what got lost}, or {} where it has no facts."""
+    return {"game": {**env.facts, "episodes_lost": lost}} if env.facts else {}
 
 
 def blank(obs: Floats, seen: Bools) -> Floats:

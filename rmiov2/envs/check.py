@@ -102,7 +102,7 @@ def _specification(spec: EnvSpec) -> None:
 def _shapes(step: Step, env: Env) -> None:
     spec, rows = env.spec, env.num_envs
     team = (rows, spec.num_agents)
-    flags = ("terminated", "truncated", "won", "first")
+    flags = ("terminated", "truncated", "won", "first", "lost")
     expected: dict[str, tuple[tuple[int, ...], type[np.generic]]] = {
         "obs": ((*team, spec.obs_dim), np.float32),
         "seen": (team, np.bool_),
@@ -128,6 +128,8 @@ def _contents(step: Step, spec: EnvSpec) -> None:
         _require(np.isfinite(getattr(step, name)).all(), spec, f"{name} is not finite")
     _require(not (step.terminated & step.truncated).any(), spec, "a step both terminated and truncated")
     _require(not (step.won & ~step.done).any(), spec, "an episode was won before it ended")
+    decided = step.terminated | step.truncated | step.won
+    _require(not (step.lost & decided).any(), spec, "an episode was lost, its game broken, and yet decided")
     if step.avail is None:
         return
     _require(step.avail.any(axis=-1).all(), spec, "an agent has no available action")

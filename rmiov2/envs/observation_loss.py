@@ -88,14 +88,22 @@ class ObservationLoss(Env):
         self._pattern, self._p_loss, self._seed = pattern, p_loss, seed
         self._losses = self._begin(np.random.default_rng(derive(seed, "observation_loss")))
 
+    def _begin_with(self, seed: int) -> None:
+        self._losses = self._begin(np.random.default_rng(derive(self._seed, "observation_loss", seed)))
+
     def _begin(self, rng: np.random.Generator) -> LossPattern:
         return LossPattern(self._pattern, self._p_loss, self.num_envs, self.spec.num_agents, rng)
 
     def reset(self, seed: int | None = None) -> Step:
         """Start a new episode in every row; the same seed gives the same games and the same losses."""
         if seed is not None:
-            self._losses = self._begin(np.random.default_rng(derive(self._seed, "observation_loss", seed)))
+            self._begin_with(seed)
         return self._mark(self.env.reset(seed))
+
+    def restart(self, seed: int) -> Step:
+        """Start a new episode in every row; the same seed gives the same losses."""
+        self._begin_with(seed)
+        return self._mark(self.env.restart(seed))
 
     def step(self, act: Actions) -> Step:
         """Play act; see Env.step."""
@@ -122,6 +130,10 @@ class Blinded(Env):
     def reset(self, seed: int | None = None) -> Step:
         """Start a new episode in every row; see ObservationLoss.reset."""
         return self._blank(self.env.reset(seed))
+
+    def restart(self, seed: int) -> Step:
+        """Start a new episode in every row; see ObservationLoss.restart."""
+        return self._blank(self.env.restart(seed))
 
     def step(self, act: Actions) -> Step:
         """Play act, or what becomes of it."""

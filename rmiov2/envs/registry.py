@@ -25,6 +25,32 @@ class Row(NamedTuple):
     notes: str
 
 
+SMAC_MAPS = {
+    "3m": "3 marines against 3; 60 steps",
+    "8m": "8 marines against 8; 120 steps",
+    "25m": "25 marines against 25; 150 steps",
+    "5m_vs_6m": "5 marines against 6; 70 steps",
+    "8m_vs_9m": "8 marines against 9; 120 steps",
+    "10m_vs_11m": "10 marines against 11; 150 steps",
+    "27m_vs_30m": "27 marines against 30; 180 steps",
+    "MMM": "a medivac, 2 marauders and 7 marines against the same; 150 steps",
+    "MMM2": "a medivac, 2 marauders and 7 marines against a marauder and a marine more; 180 steps",
+    "2s3z": "2 stalkers and 3 zealots against the same; 120 steps",
+    "3s5z": "3 stalkers and 5 zealots against the same; 150 steps",
+    "3s5z_vs_3s6z": "3 stalkers and 5 zealots against one zealot more; 170 steps",
+    "3s_vs_3z": "3 stalkers against 3 zealots; 150 steps",
+    "3s_vs_4z": "3 stalkers against 4 zealots; 200 steps",
+    "3s_vs_5z": "3 stalkers against 5 zealots; 250 steps",
+    "1c3s5z": "a colossus, 3 stalkers and 5 zealots against the same; 180 steps",
+    "2m_vs_1z": "2 marines against a zealot; 150 steps",
+    "corridor": "6 zealots against 24 zerglings; 400 steps",
+    "6h_vs_8z": "6 hydralisks against 8 zealots; 150 steps",
+    "2s_vs_1sc": "2 stalkers against a spine crawler; 300 steps",
+    "so_many_baneling": "7 zealots against 32 banelings; 100 steps",
+    "bane_vs_bane": "4 banelings and 20 zerglings against the same; 200 steps",
+    "2c_vs_64zg": "2 colossi against 64 zerglings; 400 steps",
+}
+
 SUITES = {
     "toy": Suite(
         "rmiov2.envs.toy:make",
@@ -56,6 +82,7 @@ SUITES = {
             "smacv2_20_units": "20 random units against 20, random places",
         },
     ),
+    "smac": Suite("rmiov2.envs.smac.adapter:Smac", "smac", SMAC_MAPS),
     "mamujoco": Suite(
         "rmiov2.envs.mamujoco:MaMujoco",
         "mamujoco",

@@ -79,7 +79,8 @@ def play(
     """Play `episodes` episodes per group of rows; without groups (B,), the rows of one rate of p_loss are a group.
 
     How many episodes of each row count is fixed before the first is played (an even share, see quotas), so that short
-    episodes are not over-represented; what a row plays beyond its share is dropped. Columns, one entry per counted
+    episodes are not over-represented; what a row plays beyond its share is dropped, and one that got lost, because its
+    game broke, is played again. Columns, one entry per counted
     episode, ordered by group, row, time: group, row, episode (0.. within the group), p_loss, and those of RECORDED.
     """
     rates = np.broadcast_to(np.asarray(p_loss, dtype=np.float64), (env.num_envs,))
@@ -130,7 +131,7 @@ class Tally:
         """Take in one step of every row; says which rows (B,) ended an episode that counts."""
         self.returns = np.where(after.first, 0.0, self.returns + after.rew)
         self.lengths = np.where(after.first, 0, self.lengths + 1)
-        counted: Bools = after.done & (self.count < self.quota)
+        counted: Bools = after.done & ~after.lost & (self.count < self.quota)
         if counted.any():
             self._keep(np.flatnonzero(counted), after, team)
         return counted

@@ -99,13 +99,18 @@ def _trend(trend: Floats, half_width: Ints) -> dict[str, Any]:
 
 
 def _play_row(env: Env, team: Believer, seed: int) -> tuple[list[Turn], Floats, list[int]]:
-    """The turns of row 0's first episode, what its agents acted on (L, N, O), and the messages so far (L,)."""
-    played, completed, messages = [], [], []
+    """The turns of row 0's first whole episode, what its agents acted on (L, N, O), and the messages so far (L,)."""
+    played: list[Turn] = []
+    completed: list[Floats] = []
+    messages: list[int] = []
     for turn in turns(env, team, seed):
+        if turn.step.lost[0]:  # with this turn begins another
+            played, completed, messages = [], [], []
+            continue
         played.append(turn)
         completed.append(team.completed[0].copy())
         messages.append(int(team.messages[0]))
-        if turn.after.done[0]:
+        if turn.after.done[0] and not turn.after.lost[0]:
             break
     return played, np.stack(completed), messages
 

@@ -10,7 +10,7 @@ from typing import Any, Protocol
 import numpy as np
 
 from rmiov2.config import Evaluate
-from rmiov2.envs.base import Env
+from rmiov2.envs.base import Env, facts_of
 from rmiov2.evaluation import controls, statistics
 from rmiov2.evaluation.episodes import Columns, Progress, Team, performances, play
 from rmiov2.evaluation.modes import UNTUNED, modes_played, own_mode
@@ -48,7 +48,7 @@ def evaluate(
     seed: int,
     progress: Callable[[str], Progress] | None = None,
 ) -> tuple[Columns, dict[str, Any]]:
-    """Play every mode over settings.p_loss: the rows, and summarise(rows).
+    """Play every mode over settings.p_loss: the rows, and summarise(rows) with facts_of the games.
 
     tuned, untuned: the agent after masked fine-tuning and before; the second plays the agent's own mode alone, the
     first everything else. make_env(num_envs) makes one environment, in which all rates play side by side. agent and
@@ -61,7 +61,7 @@ def evaluate(
         rows = _label(parts, agent, env, seed, settings.pattern)
     finally:
         env.close()
-    return rows, summarise(rows, settings.bootstrap)
+    return rows, summarise(rows, settings.bootstrap) | facts_of(env, env.lost_episodes)
 
 
 def evaluate_own(

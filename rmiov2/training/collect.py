@@ -3,6 +3,9 @@
 A sweep leaves nothing inside the environment, so a run can be saved between two sweeps and go on exactly there, on
 simulators that cannot be saved too. All rows' episodes are kept whole: none is dropped for being long. A rollout, what
 on-policy methods learn from, begins afresh as well, and plays on in every row until its steps are over.
+
+An episode that got lost, because its game broke, is never handed out: a sweep plays another in its row, and where that
+can happen nothing is learned from an episode before it has ended.
 """
 
 from __future__ import annotations
@@ -40,6 +43,7 @@ class Played:
     segment: int
     rewards: list[Floats] = field(default_factory=list)
     playing: list[Bools] = field(default_factory=list)
+    lost: int = 0  # episodes
 
     def steps(self) -> int:
         """Environment steps played, idle rows not counted."""
@@ -63,25 +67,30 @@ class Sweep(Played):
 
     def pieces(self) -> Iterator[list[Trajectory]]:
         """Trajectories, each time `segment` steps have passed or all episodes have ended."""
-        step = self.env.reset(self.seed)
+        step = self.env.restart(self.seed)
         self.won = np.zeros(self.env.num_envs, bool)
         playing, begins = np.ones(self.env.num_envs, bool), True
         while playing.any():
             rows: list[Step] = [step]
             acts: list[Actions] = []
             alive: list[Bools] = []
-            while playing.any() and len(acts) < self.segment:
+            broke: list[Bools] = [np.zeros_like(playing)]
+            while playing.any() and (len(acts) < self.segment or self.env.breakable):
                 alive.append(playing)
                 acts.append(self.policy(step))
                 step = self.env.step(acts[-1])
                 rows.append(step)
                 self.rewards.append(step.rew)
                 self.won |= step.won & playing
-                playing = playing & ~step.done
-            self.playing += alive
-            lasted = np.stack(alive).sum(0)
-            yield cut(rows, acts, [(b, 0, steps) for b, steps in enumerate(lasted.tolist()) if steps], begins)
-            begins = False
+                broke.append(step.lost & playing)
+                playing = playing & (~step.done | step.lost)
+            counted = np.stack(alive) & ~broken_off(np.stack(broke))
+            self.playing += list(counted)
+            self.lost += int(np.stack(broke).sum())
+            for offset in range(0, int(counted.sum(0).max()), self.segment):
+                spans = [span for b in range(len(playing)) for span in _part(b, counted[:, b], offset, self.segment)]
+                yield cut(rows, acts, spans, begins)
+                begins = False
 
     def episode_returns(self) -> Floats:
         """(B,) undiscounted."""
@@ -96,15 +105,20 @@ class Rollout(Played):
 
     def pieces(self) -> Iterator[list[Trajectory]]:
         """All trajectories at once; each begins an episode."""
-        rows: list[Step] = [self.env.reset(self.seed)]
+        rows: list[Step] = [self.env.restart(self.seed)]
         acts: list[Actions] = []
         for _ in range(self.segment):
             acts.append(self.policy(rows[-1]))
             rows.append(self.env.step(acts[-1]))
         self.rewards = [row.rew for row in rows[1:]]
-        self.playing = [~row.first for row in rows[1:]]
-        done = np.stack([row.done for row in rows])
-        spans = [(b, *span) for b in range(self.env.num_envs) for span in episodes_in(done[:, b])]
+        done, lost = np.stack([row.done for row in rows]), np.stack([row.lost for row in rows])
+        every = [(b, *span) for b in range(self.env.num_envs) for span in episodes_in(done[:, b])]
+        spans = [(b, begin, end) for b, begin, end in every if not lost[end, b]]
+        self.lost = len(every) - len(spans)
+        playing = np.zeros_like(done[1:])
+        for b, begin, end in spans:
+            playing[begin:end, b] = True
+        self.playing = list(playing)
         pieces = cut(rows, acts, spans, True)
         self.ended = [piece for piece, (b, _, end) in zip(pieces, spans, strict=True) if done[end, b]]
         yield pieces
@@ -126,6 +140,19 @@ def episodes_in(done: Bools) -> Iterator[tuple[int, int]]:
         if end > begin:
             yield begin, end
         begin = end + 1
+
+
+def broken_off(broke: Bools) -> Bools:
+    """(L, B) the steps up to the last row (L+1, B) in which a game broke, and the one that begins a new episode."""
+    return np.asarray(np.logical_or.accumulate(broke[::-1])[::-1][:-1])
+
+
+def _part(b: int, counted: Bools, offset: int, segment: int) -> Iterator[tuple[int, int, int]]:
+    """(b, begin, end) of the next `segment` steps of row b's episode from its `offset`-th; nothing beyond its end."""
+    begin = int(counted.argmax()) + offset
+    end = min(begin + segment, int(counted.argmax() + counted.sum()))
+    if begin < end:
+        yield b, begin, end
 
 
 def stacked(acts: list[Actions]) -> Actions:

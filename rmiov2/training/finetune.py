@@ -26,7 +26,7 @@ from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators, derive
 from rmiov2.training import checkpoint
 from rmiov2.training.collect import Rollout, Sweep
-from rmiov2.training.curves import Row, write_csv
+from rmiov2.training.curves import Row, facts_in, lost_in, write_csv
 from rmiov2.training.pretrain import SAVE_SECONDS, Say, annealed, kept, policy_of, replay_of, resumed, save, summary
 from rmiov2.types import Batch, Bools, Floats, Trajectory
 from rmiov2.world_model.reward_trend import reward_trend
@@ -66,6 +66,7 @@ class HeldOut:
                 for piece in pieces:
                     replay.add(piece, piece.rew)
             sweep += 1
+        self.lost = env.lost_episodes
         env.close()
         self.batch: Batch = replay.sample(HELD_OUT_WINDOWS, config.execution.history + 1, rng)
         self.seen = draw_seen("independent", HELD_OUT_P_LOSS, self.batch.obs.shape[:3], rng)
@@ -88,7 +89,7 @@ class Finetuning:
         self.replay = Replay(env.spec, config.collect.capacity)
         self.held_out = HeldOut(config, self.agent) if self.agent.capabilities.reconstructs else None
         self.rounds, self.sweeps, self.env_steps, self.collected, self.wall_s = 0, 0, 0, 0, 0.0
-        self.curve: list[Row] = [self._row(0)]
+        self.curve: list[Row] = [self._row(0) | lost_in(env, self.held_out.lost if self.held_out else 0)]
         self.keep(replayed)
 
     def keep(self, pieces: list[Trajectory]) -> None:
@@ -102,13 +103,14 @@ class Finetuning:
         done, due = (f.updates * k // ROUNDS for k in (self.rounds, self.rounds + 1))
         scale = annealed(self.rounds / ROUNDS, f.anneal)
         collected: list[Trajectory] = []
+        lost = self.env.lost_episodes
         if self.agent.capabilities.on_policy:
             metrics = self._play_blinded(due - done, scale)
         else:
             collected = self._collect()
             metrics = self.agent.update(self.replay, self.rngs, due - done, 0, self.mask, scale)
         self.rounds += 1
-        self.curve.append(self._row(due) | metrics)
+        self.curve.append(self._row(due) | lost_in(self.env, self.env.lost_episodes - lost) | metrics)
         return collected
 
     def _row(self, update: int) -> dict[str, float]:
@@ -188,7 +190,7 @@ def finetune(
     told: dict[str, Any] = summary(config, run.env_steps, config.finetune.updates, run.wall_s)
     if run.held_out:
         told["l_rec"] = {"before": run.curve[0]["l_rec"], "after": run.curve[-1]["l_rec"]}
-    return told
+    return told | facts_in(env, run.curve)
 
 
 def _rounds(run: Finetuning, resume: Path, say: Say, save_seconds: float, watch: Watch) -> None:

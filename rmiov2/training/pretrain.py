@@ -14,7 +14,7 @@ import torch
 from rmiov2.agents.base import Agent
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import Config
-from rmiov2.envs.base import Env
+from rmiov2.envs.base import Env, facts_of
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import greedy_performance
 from rmiov2.replay import shards
@@ -22,7 +22,7 @@ from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators, derive
 from rmiov2.training import checkpoint
 from rmiov2.training.collect import Policy, Rollout, Sweep, random_policy
-from rmiov2.training.curves import Row, write_csv
+from rmiov2.training.curves import Row, facts_in, lost_in, write_csv
 from rmiov2.types import Actions, EnvSpec, Step, Trajectory, UserError
 from rmiov2.world_model.reward_trend import reward_trend
 
@@ -34,16 +34,17 @@ def warmup(config: Config, out: Path, say: Say) -> dict[str, Any]:
     """Fill `out` with random play: warmup_steps environment steps or a little more, whole episodes."""
     env = make_env(config.env.name, config.collect.num_envs, config.seed)
     rngs = Generators(derive(config.seed, "warmup"))
-    policy, kept, steps, sweep, won = random_policy(env.spec, rngs.numpy["exploration"]), [], 0, 0, []
+    policy, kept, steps, sweep, won, lost = random_policy(env.spec, rngs.numpy["exploration"]), [], 0, 0, [], 0
     while steps < config.collect.warmup_steps:
         game = Sweep(env, policy, rngs.env_seed(sweep), config.pretrain.segment)
         kept += [piece for pieces in game.pieces() for piece in pieces]
         won += game.won.tolist()
-        steps, sweep = steps + game.steps(), sweep + 1
+        steps, sweep, lost = steps + game.steps(), sweep + 1, lost + game.lost
         say(f"random play, {steps} steps", min(1.0, steps / config.collect.warmup_steps))
     env.close()
     shards.replace(out, kept, env.spec)
-    return {"env_steps": steps, "episodes": len(won), "trajectories": len(kept), "won": float(np.mean(won))}
+    told = {"env_steps": steps, "episodes": len(won), "trajectories": len(kept), "won": float(np.mean(won))}
+    return told | facts_of(env, lost)
 
 
 def policy_of(agent: Agent, num_envs: int, rng: np.random.Generator, greedy: bool) -> Policy:
@@ -146,6 +147,7 @@ class Pretraining:
             "real_reward": float(returns.sum()) / game.steps(),
             "episode_return": float(returns.mean()),
             "won": float(game.won.mean()),
+            **lost_in(self.env, game.lost),
             **metrics,
         }
 
@@ -153,10 +155,10 @@ class Pretraining:
         """One point of the learning curve: greedy, on its own environments and seeds."""
         p = self.config.pretrain
         team = partial(self.agent.team, mode="zeros")  # nobody is blind here, so nothing is ever filled in
+        lost = env.lost_episodes
         value, lo, hi = greedy_performance(env, team, p.eval_episodes, derive(self.config.seed, "learning"))
-        self.learning.append(
-            {"env_steps": self.env_steps, "performance": value, "lo": lo, "hi": hi, "episodes": p.eval_episodes}
-        )
+        point = {"env_steps": self.env_steps, "performance": value, "lo": lo, "hi": hi, "episodes": p.eval_episodes}
+        self.learning.append(point | lost_in(env, env.lost_episodes - lost))
 
     def examination_due(self) -> bool:
         """Whether eval_every steps have passed since the last point, or none was taken yet."""
@@ -271,7 +273,8 @@ def _finish(run: Pretraining, out: Path, replay_out: Path, plots: Path, resume: 
     write_csv(plots / "pretrain.csv", run.curve)
     write_csv(plots / "learning.csv", run.learning)
     return summary(config, run.env_steps, run.agent.updates, run.wall_s) | {
-        "performance": run.learning[-1]["performance"]
+        "performance": run.learning[-1]["performance"],
+        **facts_in(run.env, run.curve, run.learning),
     }
 
 
