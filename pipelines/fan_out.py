@@ -111,10 +111,10 @@ def _value(values: Any, key: str) -> Any:
 
 
 def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
-    """Its stages in its workspace, their words in its log; the exit status."""
+    """Its stages in its workspace, the words of each in a log of its own; the exit status."""
     folder = study.folder
-    log = folder.with_name(folder.name + ".log")
-    print(f"{folder.name} runs, `tail -F {log.relative_to(paths.ROOT)}` watches", flush=True)
+    logs = {stage: folder.with_name(f"{folder.name}.{stage}.log") for stage in STAGES}
+    print(f"{folder.name} runs, {folder.relative_to(paths.ROOT)}.*.log tell how it goes", flush=True)
     try:
         with workspaces.held(folder):
             study.make()
@@ -122,7 +122,7 @@ def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
             for stage in STAGES:
                 if stopped.is_set():
                     return 130
-                if status := run_dvc(["repro", stage], folder, log, lambda line: None, variables)[0]:
+                if status := run_dvc(["repro", stage], folder, logs[stage], lambda line: None, variables)[0]:
                     return status
                 made.add(study.stages[stage])
     except UserError as error:

@@ -135,3 +135,11 @@ _COMPARED = {
         "",
     ),
 }
+
+
+def part_name(ablation: str) -> str:
+    """A file of conf/ablation in words: no observation fusion, p_mask 0.25, or the whole method."""
+    if ablation == "none":
+        return "whole method"
+    head, tail = ("p_mask", ablation.removeprefix("p_mask_")) if ablation.startswith("p_mask_") else ("", ablation)
+    return f"{head} {tail.replace('_', ' ')}".strip()
