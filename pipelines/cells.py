@@ -92,18 +92,22 @@ class Cell:
         """Its settings with nothing taken away."""
         return tuple(text for text in self.overrides if not text.startswith("ablation="))
 
+    @property
+    def changes(self) -> dict[str, Any]:
+        """The settings that its ablation changes, by section.name."""
+        before, after = (flat(_composed(overrides)) for overrides in (self.whole, self.overrides))
+        return {key: value for key, value in after.items() if before.get(key) != value}
+
     def make(self) -> Path:
         """Its workspace, with its settings and a record of which part it goes without.
 
         Raises UserError for an ablation that changes nothing, as what it takes away is not there.
         """
-        before, after = (flat(_composed(overrides)) for overrides in (self.whole, self.overrides))
-        changes = {key: value for key, value in after.items() if before.get(key) != value}
-        if self.ablation != WHOLE and not changes:
+        if self.ablation != WHOLE and not self.changes:
             told = " ".join(self.whole)
             raise UserError(f"ablation={self.ablation} changes nothing of {told}; leave it out of the list")
         workspaces.make(self.folder, [*self.overrides, *self.machine, f"seed={self.seed}"])
-        variant = {"ablation": self.ablation, "scale": self.scale or after["preset"], "changes": changes}
+        variant = {"ablation": self.ablation, "scale": self.scale or self.values["preset"], "changes": self.changes}
         write_json(self.folder / workspaces.VARIANT, variant)
         return self.folder
 

@@ -28,7 +28,7 @@ from rmiov2.types import UserError
 
 def run(cells: list[Cell], jobs: int, device: str, threads: int) -> None:
     """Every open cell to its end and kept; raises UserError that names those that failed."""
-    placed = [replace(cell, machine=(f"device={_device(cell, device)}", f"threads={threads}")) for cell in cells]
+    placed = [replace(cell, machine=(f"device={device_of(cell, device)}", f"threads={threads}")) for cell in cells]
     if failed := fan_out(placed, jobs, _ended):
         names = ", ".join(cell.label for cell in failed)
         raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")
@@ -41,7 +41,7 @@ def _ended(cell: Cell) -> None:
     print(f"{cell.label} is kept", flush=True)
 
 
-def _device(cell: Cell, wanted: str) -> str:
+def device_of(cell: Cell, wanted: str) -> str:
     """Where the cell runs: where it was begun, else where it is wanted, else on a GPU if it can be and there is one."""
     begun = cell.folder / "params.yaml"
     if begun.is_file():

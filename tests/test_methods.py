@@ -230,8 +230,8 @@ def finished(root: Path, seed: int = 0) -> Path:
     checkpoint.save(root / "models/finetune/checkpoint.safetensors", state, config=config, spec=env.spec)
     settings = {"env": {"name": "smax/3m"}, "agent": {"name": "rmiov2"}, "seed": seed, "preset": "small"}
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
-    ran = {"params": {"params.yaml": settings}}
-    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": dict.fromkeys(STAGES, ran)}))
+    ran = {stage: {"params": {"params.yaml": dict(settings)}} for stage in STAGES}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": ran}))
     return root
 
 

@@ -101,6 +101,7 @@ MEASURES: Mapping[str, Callable[[Seed], Measured | None]] = {
     "mean of the learning curve": learned_on_the_way,
     "world-model loss at the end": model_loss,
 }
+RATED = ("AUC", "AUC, true availability", "performance with nothing lost")  # rates, where wins are counted
 A, B, C, TREND = "no_observation_fusion", "no_action_fusion", "no_fusion", "no_reward_trend"
 RATES = {"no_masking": 0.0, "p_mask_0.125": 0.125, "p_mask_0.25": 0.25, "p_mask_0.375": 0.375, WHOLE: 0.5,
          "p_mask_0.75": 0.75}  # fmt: skip
@@ -139,9 +140,15 @@ def measured(method: Method, measure: str) -> list[Measured]:
 
 
 def estimate(method: Method, measure: str) -> Estimate | None:
-    """Its mean with its interval over seeds; None without any."""
+    """Its mean with its interval over seeds, which ends where its values do; None without any."""
     found = measured(method, measure)
-    return over_seeds([value for value, _ in found], [half for _, half in found]) if found else None
+    if not found:
+        return None
+    made = over_seeds([value for value, _ in found], [half for _, half in found])
+    low, high = (0.0, np.inf) if measure == "L_rec" else (-np.inf, np.inf)
+    if measure in RATED and method.seeds[0].evaluate["measure"] == "win_rate":
+        low, high = 0.0, 1.0
+    return Estimate(made.mean, made.bounds and (max(low, made.bounds[0]), min(high, made.bounds[1])))
 
 
 def paired(left: Method, right: Method, measure: str) -> Paired | None:

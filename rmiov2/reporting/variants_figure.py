@@ -46,7 +46,7 @@ def worth_picture(found: Family) -> Picture:
     digits = decimals_of(found.whole.seeds[0].evaluate) + 1
     said = "; ".join(f"{part_name(name)} {_said(pairs[name], digits)}" for name in ranked)
     caption = (
-        "Area under the curve of each variant less that of the whole method with the same seed: each seed small, the"
+        "Area under the curve of each variant less that of the whole method with the same seed: each seed a ring, the"
         f" mean with its 95 % interval over seeds. Left of the line the part is worth having. {said}."
     )
     rows = [(name, seed, value) for name in ranked for seed, value in zip(pairs[name].seeds, pairs[name].values,
@@ -68,14 +68,14 @@ def _worth(pairs: Mapping[str, Paired], ranked: Sequence[str], width: float) -> 
     axes.axvline(0, color=MUTED, lw=1, ls=(0, (1, 2)))
     for place, name in enumerate(reversed(ranked)):
         pair = pairs[name]
-        axes.plot(pair.values, [place] * len(pair.values), "o", color=CYCLE[0], ms=3.5, alpha=0.45, mec="none")
         if pair.estimate.bounds:
             axes.plot(pair.estimate.bounds, [place, place], color=CYCLE[0], lw=2)
+        axes.plot(pair.values, [place] * len(pair.values), "o", ms=4, mfc="white", mec=CYCLE[0], mew=0.9)
         axes.plot(pair.estimate.mean, place, "D", color=CYCLE[0], ms=6, mec="white", mew=0.7)
     axes.set_yticks(range(len(ranked)), [_label(name) for name in reversed(ranked)])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     axes.grid(axis="x")
-    axes.set_title("AUC less that of the whole method", x=0 if width > WIDTHS[1] else None)
+    axes.set_title("AUC less that of the whole method")
     return png(figure)
 
 
@@ -116,7 +116,7 @@ def _auc(method: Method, digits: int) -> str:
 def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], width: float) -> bytes:
     figure = canvas(width, 4.6)
     axes = figure.add_subplot()
-    look = looks([method.ablation for method in methods])
+    look = looks(sorted((method.ablation for method in methods), key=lambda name: name != WHOLE))
     ends = [over_p_loss(axes, m, look[m.ablation], _label(m.ablation)) for m in reversed(methods)]
     name_axes(axes, evaluate["p_loss"], measure_name(evaluate))
     if evaluate["measure"] == "win_rate":

@@ -32,7 +32,6 @@ from rmiov2.reporting.words import (
     measure_name,
     number,
     part_name,
-    significant,
 )
 
 ABSENT = Cell(None, "–", "", best=False)
@@ -150,7 +149,7 @@ def _beside(name: str, found: Family, digits: int) -> Iterator[Cell]:
     yield _estimated(estimate(method, "AUC") if method else None, digits)
     yield _estimated(estimate(method, "L_rec") if method else None, digits + 1)
     for area, error in PRINTED[name]:
-        yield _words(f"{area / 100:.3f} / {significant(error)}")
+        yield _words(f"{area / 100:.3f} / {error:g}")
 
 
 def what_differs(found: Family) -> tuple[str, ...]:

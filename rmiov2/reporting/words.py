@@ -141,5 +141,4 @@ def part_name(ablation: str) -> str:
     """A file of conf/ablation in words: no observation fusion, p_mask 0.25, or the whole method."""
     if ablation == "none":
         return "whole method"
-    head, tail = ("p_mask", ablation.removeprefix("p_mask_")) if ablation.startswith("p_mask_") else ("", ablation)
-    return f"{head} {tail.replace('_', ' ')}".strip()
+    return ablation.replace("_", " ").replace("p mask", "p_mask")
