@@ -23,7 +23,7 @@ from rmiov2.reporting.methods import Estimate
 from rmiov2.reporting.page import build
 from rmiov2.reporting.style import styled
 from rmiov2.reporting.variants import CLAIMS, MEASURES, Claim, Family, family, judged, of_run, paired
-from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures
+from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
 from rmiov2.reporting.variants_table import PRINTED, findings_table, said, variants_table
 from rmiov2.types import UserError
 
@@ -49,6 +49,10 @@ def kept_family(kept: Path, levels: dict[str, list[float]], **choices: Any) -> F
         for seed, level in enumerate(values):
             keep_variant(kept, ablation, seed, level, **choices)
     shutil.rmtree(kept / "smax-3m-rmiov2")
+    return of_kept(kept)
+
+
+def of_kept(kept: Path) -> Family:
     found = {method.ablation: method for method in read_kept(kept)}
     made = family(found.pop("none"), list(found.values()))
     assert made is not None
@@ -162,6 +166,18 @@ def test_the_table_says_what_each_variant_changes(tmp_path: Path) -> None:
     changed, count, auc, by_seed, less, *_ = rows["no action fusion"]
     assert (changed, count, auc, by_seed) == ("x.y = False", "3", "0.51 [0.49, 0.53]", "0.50, 0.51, 0.52")
     assert less == "−0.100 [−0.108, −0.092]"  # as sure as the episodes allow: sqrt(3 * 2) * 0.01 / 3
+
+
+def test_what_was_played_otherwise_is_not_compared(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5, 0.5], "bursty_loss": [0.3, 0.4], "no_fusion": [0.1, 0.2]})
+    for path in tmp_path.glob("smax-3m+bursty_loss/seed-*/variant.json"):
+        write_json(path, json.loads(path.read_text()) | {"changes": {"evaluate.pattern": "bursty"}})
+    found = of_kept(tmp_path)
+    rows = {row.name: [cell.text for cell in row.cells] for row in variants_table(found).rows}
+    assert rows["bursty loss"][2:5] == ["0.35", "0.30, 0.40", "–"] and rows["no fusion"][4] == "−0.350"
+    with styled():
+        picture = worth_picture(found)
+    assert picture is not None and b"bursty" not in picture.data and b"no_fusion,1" in picture.data
 
 
 @pytest.fixture(scope="module")

@@ -169,6 +169,11 @@ def paired(left: Method, right: Method, measure: str) -> Paired | None:
     return Paired(tuple(seed for seed, _, _ in pairs), tuple(values), over_seeds(values, widths))
 
 
+def same_test(method: Method) -> bool:
+    """Whether it was played as the whole method was, so that its difference is what the part is worth."""
+    return not any(key.startswith("evaluate.") for key in method.changes)
+
+
 def judged(claim: Claim, found: Family) -> tuple[Paired | None, Verdict]:
     """The difference that a claim is about, better less worse, and what it says of the claim.
 

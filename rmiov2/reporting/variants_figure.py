@@ -15,7 +15,7 @@ from rmiov2.reporting.methods_figure import learned, over_p_loss, points, seeds_
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
-from rmiov2.reporting.variants import RATES, TREND, A, B, C, Family, Paired, estimate, paired
+from rmiov2.reporting.variants import RATES, TREND, A, B, C, Family, Paired, estimate, paired, same_test
 from rmiov2.reporting.words import decimals_of, interval, measure_name, number, part_name, significant
 
 FUSIONS, PRETRAINED = (WHOLE, A, B, C), (WHOLE, A, TREND)
@@ -39,9 +39,12 @@ def chosen(found: Family, names: Sequence[str]) -> list[Method]:
     return methods if len(methods) > 1 else []
 
 
-def worth_picture(found: Family) -> Picture:
-    """AUC of every variant less that of the whole method, each seed and the mean with its interval."""
-    pairs = {m.ablation: pair for m in found.variants if (pair := paired(m, found.whole, "AUC")) is not None}
+def worth_picture(found: Family) -> Picture | None:
+    """AUC of every variant less that of the whole method, each seed, mean and interval; None without any."""
+    alike = [method for method in found.variants if same_test(method)]
+    pairs = {m.ablation: pair for m in alike if (pair := paired(m, found.whole, "AUC")) is not None}
+    if not pairs:
+        return None
     ranked = sorted(pairs, key=lambda name: pairs[name].estimate.mean)
     digits = decimals_of(found.whole.seeds[0].evaluate) + 1
     said = "; ".join(f"{part_name(name)} {_said(pairs[name], digits)}" for name in ranked)

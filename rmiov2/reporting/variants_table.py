@@ -23,6 +23,7 @@ from rmiov2.reporting.variants import (
     judged,
     measured,
     paired,
+    same_test,
 )
 from rmiov2.reporting.words import (
     NARROW_SPACE,
@@ -40,7 +41,8 @@ VARIANTS_NOTE = (
     " lost observations, on games of each team’s own policy. Brackets are 95 % intervals: Student’s t over the seeds,"
     " of differences over the seeds that both have, or, where that is wider, what the luck of the episodes alone leaves"
     " open; a single seed has none. A finding is confirmed where the whole interval lies on its side of zero, not"
-    " confirmed where it lies on the other, and undecided at this size where zero is inside."
+    " confirmed where it lies on the other, and undecided at this size where zero is inside. Variants that were played"
+    " otherwise have no difference."
 )
 PRINTED_NOTE = "The paper’s AUC is divided by 100. A dash: not run here."
 MAPS = ("2s3z", "3s_vs_5z", "1c3s5z", "corridor")
@@ -80,14 +82,14 @@ def _decimals(found: Family) -> int:
 
 
 def _cells(method: Method, found: Family, digits: int) -> Iterator[Cell]:
-    whole = method is found.whole
+    whole, alone = method is found.whole, method is found.whole or not same_test(method)
     yield _words("" if whole else ", ".join(f"{key} = {value}" for key, value in method.changes.items()))
     yield _words(str(len(method.seeds)))
     yield _estimated(estimate(method, "AUC"), digits)
     yield _words(", ".join(number(value, digits) for value, _ in measured(method, "AUC")))
-    yield ABSENT if whole else _difference(paired(method, found.whole, "AUC"), digits)
+    yield ABSENT if alone else _difference(paired(method, found.whole, "AUC"), digits)
     yield _estimated(estimate(method, "L_rec"), digits + 1)
-    yield ABSENT if whole else _difference(paired(method, found.whole, "L_rec"), digits + 1)
+    yield ABSENT if alone else _difference(paired(method, found.whole, "L_rec"), digits + 1)
     yield _estimated(estimate(method, "performance with nothing lost"), digits)
     yield _estimated(estimate(method, "AUC, true availability"), digits)
 
