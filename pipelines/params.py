@@ -12,6 +12,7 @@ from __future__ import annotations
 import argparse
 import difflib
 import sys
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -28,6 +29,7 @@ from rmiov2.files import replace_file
 from rmiov2.types import UserError
 
 GROUPS = ("env", "agent", "preset", "tuned", "ablation")
+_composing = threading.Lock()  # hydra composes one configuration at a time in a process
 HEADER = "# Written by `python -m pipelines.params`; rmiov2/config.py says what each key means.\n"
 
 
@@ -36,7 +38,7 @@ def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
     for override in overrides:
         _refuse_unknown(override)
     try:
-        with initialize_config_dir(str(paths.CONF), version_base="1.3"):
+        with _composing, initialize_config_dir(str(paths.CONF), version_base="1.3"):
             composed = compose("config", overrides=list(overrides))
     except (HydraException, OmegaConfBaseException) as error:
         raise UserError(f"cannot compose {' '.join(overrides)}: {str(error).splitlines()[0]}") from error

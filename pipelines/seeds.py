@@ -5,18 +5,15 @@
     python -m pipelines.seeds --table                               all that is kept as markdown, and who is ahead
 
 A seed that has finished is not repeated; one that was stopped goes on. What is kept of each is small: its metrics, its
-curves, what its team costs, and one picture of all.
+curves, what its team costs, and one picture of all. `python -m pipelines.paper` runs whole lists of studies.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
-import signal
 import sys
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -24,62 +21,28 @@ import yaml
 
 from pipelines import paths
 from pipelines import workspace as workspaces
-from pipelines.dvc_stage import kill_all, run_dvc
-from pipelines.lifeline import WATCHED
-from pipelines.params import compose_values
+from pipelines.cells import Cell, default_agent, folder_name, variant_of
+from pipelines.fan_out import STAGES, fan_out
+from pipelines.params import flat
 from rmiov2.types import UserError
 
 SEEDS = paths.ROOT / "docs" / "seeds"
 
 
-def study_name(values: Mapping[str, Any]) -> str:
-    """Of complete settings: the environment, and the agent where it is not the default one."""
-    env, agent = values["env"]["name"].replace("/", "-"), values["agent"]["name"]
-    return str(env if agent == default_agent() else f"{env}-{agent}")
-
-
-def default_agent() -> str:
-    """What conf/ has where no agent is named."""
-    return str(compose_values()["agent"]["name"])
-
-
-def workspace(name: str, seed: int, overrides: list[str]) -> Path:
-    """A clone of the committed code with the settings of one seed; the same arguments find it again."""
-    folder = paths.STATE / "seeds" / f"{name}-{seed}"
-    return workspaces.make(folder, [*overrides, f"seed={seed}"])
-
-
-def study(folder: Path) -> int:
-    """`dvc repro evaluate` in a workspace, its words in its log; the exit status."""
-    variables = workspaces.variables(folder) | {WATCHED: str(os.getpid())}
-    log = folder.with_suffix(".log")
-    print(f"seed: {folder.name} runs, `tail -f {log.relative_to(paths.ROOT)}` watches", flush=True)
-    return run_dvc(["repro", "evaluate"], folder, log, lambda line: None, variables)[0]
-
-
-def studies(folders: list[Path], jobs: int) -> list[int]:
-    """Every workspace's exit status; stopped by Ctrl-C or SIGTERM, none of them works on."""
-    signal.signal(signal.SIGTERM, signal.default_int_handler)
-    with ThreadPoolExecutor(jobs) as pool:
-        try:
-            return list(pool.map(study, folders))
-        except KeyboardInterrupt:
-            pool.shutdown(wait=False, cancel_futures=True)
-            kill_all()
-            raise
-
-
 def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
     """Every seed to its end, `jobs` at a time, then the picture; raises UserError if one failed."""
-    name = study_name(compose_values(overrides))
-    folders = [workspace(name, seed, overrides) for seed in seeds]
-    failed = [folder.name for folder, status in zip(folders, studies(folders, jobs), strict=True) if status]
-    if failed:
-        raise UserError(f"{', '.join(failed)} failed; see state/seeds/*.log, then run the same command again")
-    target = SEEDS / name
-    for seed, folder in zip(seeds, folders, strict=True):
-        workspaces.keep(workspaces.small(folder), target / f"seed-{seed}")
-    return overlay([target / f"seed-{seed}" for seed in seeds])
+    cells = [Cell(tuple(overrides), seed) for seed in seeds]
+    if failed := fan_out(cells, jobs, lambda cell: None):
+        names = ", ".join(cell.folder.name for cell in failed)
+        raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")
+    return overlay([keep(cell) for cell in cells])
+
+
+def keep(cell: Cell) -> Path:
+    """What is small of a study that has ended, kept in its folder."""
+    target = SEEDS / cell.label
+    workspaces.keep(workspaces.small(cell.folder), target)
+    return target
 
 
 def keep_finished(folders: list[Path]) -> list[Path]:
@@ -92,7 +55,7 @@ def keep_finished(folders: list[Path]) -> list[Path]:
         values = settings_of(folder)
         texts = workspaces.small(folder)
         refuse_others(folder, values)
-        finished[SEEDS / study_name(values) / f"seed-{values['seed']}"] = texts
+        finished[SEEDS / folder_name(values, **variant_of(folder)) / f"seed-{values['seed']}"] = texts
     for target, texts in finished.items():
         workspaces.keep(texts, target)
     return [overlay(sorted(study.glob("seed-*"))) for study in sorted({target.parent for target in finished})]
@@ -125,6 +88,18 @@ def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:
     for name, got in found.items():
         if got != {expected}:
             raise UserError(f"{folder}/{name} is of {sorted(got)}, expected {expected}; let its study run to its end")
+    refuse_other_settings(folder, values)
+
+
+def refuse_other_settings(folder: Path, values: Mapping[str, Any]) -> None:
+    """Raise UserError if a stage ran on other settings, as an ablation's metrics do not say: dvc.lock does."""
+    locked = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    own = flat(dict(values))
+    for stage in STAGES:
+        ran = flat(locked[stage]["params"]["params.yaml"]) if stage in locked else {"seed": None}
+        if other := [key for key, value in ran.items() if own.get(key) != value]:
+            told = f"{other[0]} = {ran[other[0]]}, expected {own.get(other[0])}"
+            raise UserError(f"{folder}: {stage} ran with {told}; let its study run to its end")
 
 
 def overlay(kept: list[Path]) -> Path:

@@ -6,6 +6,7 @@ others. `dvc gc` knows only the checkout that it runs in; do not use it while wo
 
 from __future__ import annotations
 
+import csv
 import fcntl
 import json
 import os
@@ -13,7 +14,6 @@ import re
 import shutil
 import subprocess
 import sys
-import threading
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -25,11 +25,11 @@ from pipelines.stage import PASSIVE
 from rmiov2.files import replace_file
 from rmiov2.types import UserError
 
-_composing = threading.Lock()  # hydra composes one configuration at a time in a process
-
 # What is kept of a finished study as it is: small, and enough to lay seeds side by side.
 KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
 TUNING_CURVE, COSTS = "plots/finetune.csv", "costs.json"
+LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
+VARIANT = "state/variant.json"  # of a study without one part of the method, or at another scale: which
 
 
 def slug(overrides: Sequence[str]) -> str:
@@ -42,8 +42,7 @@ def make(folder: Path, overrides: Sequence[str], share: bool = True) -> Path:
 
     share: use this checkout's DVC cache, in which a stage may be found that would else be run.
     """
-    with _composing:
-        text = as_text(compose_values(overrides))
+    text = as_text(compose_values(overrides))
     if not folder.is_dir():
         unfinished = folder.with_name(folder.name + ".new")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -119,19 +118,32 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
 
 
 def small(folder: Path) -> dict[str, bytes]:
-    """What is kept of a finished study: the KEPT files, the curve of L_rec where it has one, and what its team costs.
+    """What is kept of a finished study: the KEPT files, the curves of L_rec and of the world model's loss where it has
+    them, what its team costs, and which variant it is.
 
     All of it is read off the files that the stages have written. Raises UserError where one is missing.
     """
     from rmiov2.reporting.costs import costs
     from rmiov2.reporting.files import CHECKPOINT, EPISODE_COLUMNS, read_table
 
-    if absent := [name for name in (*KEPT, TUNING_CURVE) if not (folder / name).is_file()]:
+    if absent := [name for name in (*KEPT, TUNING_CURVE, LOSSES) if not (folder / name).is_file()]:
         raise UserError(f"{folder} has no {', '.join(absent)}: its study has not finished; let it run to its end")
     texts = {name: (folder / name).read_bytes() for name in KEPT}
     curve = (folder / TUNING_CURVE).read_bytes()
     if b"l_rec" in curve.splitlines()[0].split(b","):
         texts[TUNING_CURVE] = curve
+    if losses := _losses(folder / LOSSES):
+        texts[LOSSES] = losses
+    if (folder / VARIANT).is_file():
+        texts[VARIANT] = (folder / VARIANT).read_bytes()
     episodes = read_table(folder / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
     text = json.dumps(costs(episodes, folder / CHECKPOINT), indent=1, allow_nan=False)
     return {**texts, COSTS: text.encode() + b"\n"}
+
+
+def _losses(path: Path) -> bytes:
+    """The LOSS columns where both have a value; nothing where the method has no such loss."""
+    with path.open(newline="", encoding="utf-8") as handle:
+        rows = [[row.get(column) for column in LOSS] for row in csv.DictReader(handle)]
+    lines = [",".join(map(str, row)) for row in rows if all(row)]
+    return "\n".join([",".join(LOSS), *lines, ""]).encode() if lines else b""

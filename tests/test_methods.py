@@ -11,6 +11,7 @@ from typing import Any
 
 import pandas
 import pytest
+import yaml
 from synthetic_run import CELLS, GRID, write_run
 from test_reporting import Reader, embedded
 from torch import nn
@@ -20,6 +21,7 @@ from benchmarks.clock import Effort
 from benchmarks.methods import methods
 from benchmarks.table import Row
 from pipelines import paths, seeds
+from pipelines.fan_out import STAGES
 from rmiov2.agents.registry import AGENTS, make_agent
 from rmiov2.envs.registry import make_env
 from rmiov2.files import write_json
@@ -226,7 +228,10 @@ def finished(root: Path, seed: int = 0) -> Path:
     env = make_env("toy/lights", 1)
     state = {"agent": dict(make_agent(config, env.spec).state_dict())}
     checkpoint.save(root / "models/finetune/checkpoint.safetensors", state, config=config, spec=env.spec)
-    (root / "params.yaml").write_text(f"env: {{name: smax/3m}}\nagent: {{name: rmiov2}}\nseed: {seed}\n")
+    settings = {"env": {"name": "smax/3m"}, "agent": {"name": "rmiov2"}, "seed": seed, "preset": "small"}
+    (root / "params.yaml").write_text(yaml.safe_dump(settings))
+    ran = {stage: {"params": {"params.yaml": dict(settings)}} for stage in STAGES}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": ran}))
     return root
 
 
@@ -252,6 +257,20 @@ def test_what_another_run_left_in_a_workspace_is_not_kept(tmp_path: Path, monkey
     with pytest.raises(UserError, match=r"no plots/learning.csv: its study has not finished"):
         seeds.keep_finished([root])
     assert not (tmp_path / "kept").exists()
+
+
+def test_what_other_settings_left_in_a_workspace_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The metrics of an ablation look like those of the whole method with its seed."""
+    monkeypatch.setattr(seeds, "SEEDS", tmp_path / "kept")
+    root = finished(tmp_path / "workspace")
+    with (root / "params.yaml").open("a") as settings:
+        settings.write("finetune: {p_mask: 0.0}\n")
+    seeds.keep_finished([root])  # a setting that no stage of these reads
+    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    lock["stages"]["finetune"]["params"]["params.yaml"]["finetune"] = {"p_mask": 0.5}
+    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    with pytest.raises(UserError, match=r"finetune ran with finetune.p_mask = 0.5, expected 0.0"):
+        seeds.keep_finished([root])
 
 
 def test_measured_updates_stand_in_the_row_of_their_method(tmp_path: Path) -> None:

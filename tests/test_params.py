@@ -1,6 +1,7 @@
 """conf/ composes into params.yaml: the committed file is the defaults, and every choice of every group is valid."""
 
 import re
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -15,8 +16,13 @@ ROOT = Path(__file__).resolve().parent.parent
 ABLATIONS = [name for name in params.choices("ablation") if name != "none"]
 
 
+@cache
+def composed(*overrides):
+    return params.flat(params.compose_values(overrides))
+
+
 def changed(*overrides):
-    base, other = params.flat(params.compose_values()), params.flat(params.compose_values(overrides))
+    base, other = composed(), composed(*overrides)
     return {key: other[key] for key in base if base[key] != other[key]}
 
 
@@ -43,11 +49,37 @@ def test_every_preset_fits_every_suite(preset, env):
 
 
 @pytest.mark.parametrize("name", ABLATIONS)
-def test_an_ablation_is_a_short_diff_that_cites_its_source_and_changes_something(name):
-    lines = (ROOT / "conf" / "ablation" / f"{name}.yaml").read_text().splitlines()
+def test_an_ablation_is_a_short_diff_that_cites_its_source_and_changes_what_it_names(name):
+    text = (ROOT / "conf" / "ablation" / f"{name}.yaml").read_text()
+    lines = text.splitlines()
     assert len(lines) <= 5
     assert lines[1].startswith("# ")
-    assert 1 <= len(changed(f"ablation={name}")) <= 2
+    named = params.flat(yaml.safe_load(text))
+    assert 1 <= len(named) <= 2
+    assert changed(f"ablation={name}") == named
+
+
+def test_every_addition_that_is_on_by_default_can_be_switched_off():
+    """Whatever preset=paper has otherwise is its size or its budget, or an ablation sets it as there."""
+    sized = {"preset", "finetune.lr", "finetune.updates", "finetune.env_steps", "evaluate.episodes"}
+    sized |= {f"world_model.{k}" for k in ("deter", "categoricals", "classes", "hidden", "layers", "fusion_heads")}
+    sized |= {f"world_model.{k}" for k in ("batch", "length", "lr")} | {"policy.hidden", "policy.critic_hidden"}
+    sized |= {f"policy.{k}" for k in ("horizon", "lr_actor", "lr_critic", "starts", "e_sample", "minibatches")}
+    sized |= {"policy.entropy", "policy.grad_clip", "collect.num_envs", "collect.warmup_steps"}
+    sized |= {f"pretrain.{k}" for k in ("env_steps", "segment", "e_m", "e_pi", "policy_after")}
+    off = {}
+    for name in ABLATIONS:
+        for key, value in changed(f"ablation={name}").items():
+            off.setdefault(key, []).append(value)
+    paper = changed("preset=paper")
+    missing = {key: value for key, value in paper.items() if key not in sized and value not in off.get(key, [])}
+    assert missing == {} and sized <= set(paper)
+    assert False in off["world_model.agent_ids"]  # on in both, and printed in neither equation
+
+
+def test_the_papers_masking_rates_are_all_there():
+    rates = {changed(f"ablation={name}").get("finetune.p_mask", 0.5) for name in ("none", *ABLATIONS)}
+    assert rates == {0, 0.125, 0.25, 0.375, 0.5, 0.75}
 
 
 @pytest.mark.parametrize("name", params.choices("tuned"))

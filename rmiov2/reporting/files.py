@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,8 @@ COMPLETION_KEYS = ("error", "messages")  # of the scene of a team that completes
 ABLATE_KEYS = ("p_mask", "updates", "episodes", "auc", "auc_ci95")
 RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
 COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
+VARIANT_KEYS = ("ablation", "scale", "changes")  # of a kept seed; one without them is of the whole method at its preset
+WHOLE = "none"  # the ablation that takes nothing away
 GATE_KEYS = ("expectations", "met", "warnings")
 CHECKPOINT = "models/finetune/checkpoint.safetensors"
 TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
@@ -37,7 +39,8 @@ class Seed:
     """One training of a method, as its run left it or as it was kept.
 
     learning: LEARNING_COLUMNS. l_rec: (update, l_rec) of masked fine-tuning, None where nothing is reconstructed or it
-    was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept.
+    was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept. losses: (env_steps, loss_model)
+    of pre-training, None without a world model or where they were not kept.
     """
 
     seed: int
@@ -47,21 +50,30 @@ class Seed:
     learning: DataFrame
     l_rec: DataFrame | None
     costs: Mapping[str, Any] | None
+    losses: DataFrame | None = None
 
 
 @dataclass(frozen=True)
 class Method:
-    """A method and its seeds, all on one task and grid of p_loss."""
+    """A method and its seeds, all on one task and grid of p_loss.
+
+    ablation, changes: the part that it goes without, and the settings that this changes. scale: its preset, or the list
+    of experiments that it is of.
+    """
 
     agent: str
     seeds: tuple[Seed, ...]
+    ablation: str = WHOLE
+    scale: str = ""
+    changes: Mapping[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
 class Results:
     """Everything that one run has left in files; collect is None where that stage was not run.
 
-    methods: those whose seeds were kept on this run's task and grid of p_loss, this run's own among them.
+    methods: those whose seeds were kept on this run's task, grid of p_loss and preset, this run's own among them.
+    variants: the same of this run's method without one of its parts each.
     costs: of this run; None where its team is not at hand.
     times: milliseconds per update by "AGENT, ENV, PRESET"; empty where none were measured.
     ablate: a record per cell, of another p_mask each.
@@ -80,6 +92,7 @@ class Results:
     ablate: tuple[Mapping[str, Any], ...]
     gates: Mapping[str, Mapping[str, Any]]
     methods: tuple[Method, ...]
+    variants: tuple[Method, ...]
     costs: Mapping[str, Any] | None
     times: Times
 
@@ -93,11 +106,13 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
     errs, beliefs = (("l_rec",), COMPLETION_KEYS) if completes(evaluate) else ((), ())
     collect, team = root / "metrics/collect.json", root / CHECKPOINT
     episodes = read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
+    pretrain = read_json(root / "metrics/pretrain.json", "pretrain", RUN_KEYS)
+    kept = [m for m in read_kept(root / "docs/seeds") if alike(m, evaluate) and m.scale == pretrain["preset"]]
     receipts = {name: root / f"metrics/gates/{name}.json" for name in GATES}
     return Results(
         evaluate=evaluate,
         collect=read_json(collect, "collect", ()) if collect.is_file() else None,
-        pretrain=read_json(root / "metrics/pretrain.json", "pretrain", RUN_KEYS),
+        pretrain=pretrain,
         finetune=read_json(root / "metrics/finetune.json", "finetune", (*RUN_KEYS, *errs)),
         learning=read_table(root / "plots/learning.csv", "pretrain", LEARNING_COLUMNS),
         pretraining=read_table(root / "plots/pretrain.csv", "pretrain", ("env_steps",)),
@@ -108,25 +123,43 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
             read_json(root / f"metrics/ablate/{cell}.json", "ablate", (*ABLATE_KEYS, *errs)) for cell in cells
         ),
         gates={name: read_json(path, f"gate_{name}", GATE_KEYS) for name, path in receipts.items() if path.is_file()},
-        methods=tuple(method for method in read_methods(root / "docs/seeds") if alike(method, evaluate)),
+        methods=tuple(method for method in kept if method.ablation == WHOLE),
+        variants=tuple(m for m in kept if m.ablation != WHOLE and m.agent == evaluate["agent"]),
         costs=costs(episodes, team) if team.is_file() else None,
         times=read_times(root / "docs/seeds"),
     )
 
 
 def read_methods(kept: Path) -> Iterator[Method]:
-    """The studies in the folder kept, by name; none where there is no folder.
+    """The whole methods in the folder kept, by name; see read_kept."""
+    return (method for method in read_kept(kept) if method.ablation == WHOLE)
 
-    Raises UserError for a file that is incomplete, and for seeds of one study that played different games.
+
+def read_kept(kept: Path) -> Iterator[Method]:
+    """The studies in the folder kept, by name, variants among them; none where there is no folder.
+
+    Raises UserError for a file that is incomplete, and for seeds of one study that are not of one.
     """
     for study in sorted(kept.glob("*")):
-        seeds = tuple(read_seed(folder) for folder in sorted(study.glob("seed-*")))
+        seeds = {folder: read_seed(folder) for folder in sorted(study.glob("seed-*"))}
         if not seeds:
             continue
-        method = Method(seeds[0].evaluate["agent"], seeds)
-        if not alike(method, seeds[0].evaluate):
+        variants = [read_variant(folder, seed) for folder, seed in seeds.items()]
+        method = Method(next(iter(seeds.values())).evaluate["agent"], tuple(seeds.values()), **variants[0])
+        if not alike(method, method.seeds[0].evaluate):
             raise UserError(f"{study}: its seeds differ in environment, agent or grid of p_loss; keep them anew")
+        if any(variant != variants[0] for variant in variants):
+            raise UserError(f"{study}: its seeds differ in ablation, scale or what it changes; keep them anew")
         yield method
+
+
+def read_variant(folder: Path, seed: Seed) -> dict[str, Any]:
+    """VARIANT_KEYS of a kept seed; of one kept before there were any, those of the whole method at its preset."""
+    path = folder / "variant.json"
+    if not path.is_file():
+        return {"ablation": WHOLE, "scale": seed.pretrain["preset"], "changes": {}}
+    found = read_json(path, "", VARIANT_KEYS)
+    return {key: found[key] for key in VARIANT_KEYS}
 
 
 def read_times(kept: Path) -> Times:
@@ -147,7 +180,7 @@ def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
 
 def read_seed(folder: Path) -> Seed:
     """A kept seed; what older ones lack, L_rec and costs, is None. Raises UserError for costs over another grid."""
-    l_rec, cost = folder / "finetune.csv", folder / "costs.json"
+    l_rec, cost, losses = folder / "finetune.csv", folder / "costs.json", folder / "pretrain.csv"
     evaluate = read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS)
     costly = read_json(cost, "evaluate", COST_KEYS) if cost.is_file() else None
     if costly is not None and costly["p_loss"] != evaluate["p_loss"]:
@@ -160,6 +193,7 @@ def read_seed(folder: Path) -> Seed:
         learning=read_table(folder / "learning.csv", "pretrain", LEARNING_COLUMNS),
         l_rec=measured(read_table(l_rec, "finetune", ("update", "l_rec"))) if l_rec.is_file() else None,
         costs=costly,
+        losses=read_table(losses, "pretrain", ("env_steps", "loss_model")) if losses.is_file() else None,
     )
 
 
@@ -168,6 +202,14 @@ def measured(finetuning: DataFrame) -> DataFrame | None:
     if "l_rec" not in finetuning:
         return None
     points = finetuning[["update", "l_rec"]].dropna()
+    return None if points.empty else points
+
+
+def losses_of(pretraining: DataFrame) -> DataFrame | None:
+    """The rounds of pre-training that have a loss of the world model, (env_steps, loss_model); None without any."""
+    if "loss_model" not in pretraining:
+        return None
+    points = pretraining[["env_steps", "loss_model"]].dropna()
     return None if points.empty else points
 
 

@@ -11,7 +11,7 @@ import numpy.typing as npt
 from scipy import stats
 
 from rmiov2.evaluation.modes import UNTUNED, own_mode
-from rmiov2.reporting.files import Method, Results, Seed, measured
+from rmiov2.reporting.files import Method, Results, Seed, losses_of, measured
 from rmiov2.reporting.words import completes
 
 ALIKE = 0.05  # by which share environment steps may differ and still be called equal: games end when they end
@@ -32,13 +32,17 @@ def beside(results: Results) -> tuple[Method, ...]:
     The run is a seed of its method, with those kept that were trained as it was: preset, masked updates and, but for
     ALIKE, environment steps are the same. A kept seed of the run's own number gives way to the run.
     """
-    agent = results.evaluate["agent"]
-    others = tuple(method for method in results.methods if method.agent != agent)
-    run = _seed_of(results)
-    kept = [seed for method in results.methods if method.agent == agent for seed in method.seeds]
-    seeds = [run, *(seed for seed in kept if seed.seed != run.seed and _trained_alike(seed, run))]
-    own = Method(agent, tuple(sorted(seeds, key=lambda seed: seed.seed)))
+    own = own_method(results)
+    others = tuple(method for method in results.methods if method.agent != own.agent)
     return (own, *others) if others else ()
+
+
+def own_method(results: Results) -> Method:
+    """This run's method: the run, and those of its kept seeds that were trained as it was."""
+    agent, run = results.evaluate["agent"], _seed_of(results)
+    kept = [seed for method in results.methods if method.agent == agent for seed in method.seeds]
+    seeds = [run, *(seed for seed in kept if seed.seed != run.seed and trained_alike(seed, run))]
+    return Method(agent, tuple(sorted(seeds, key=lambda seed: seed.seed)), scale=run.pretrain["preset"])
 
 
 def _seed_of(results: Results) -> Seed:
@@ -50,10 +54,12 @@ def _seed_of(results: Results) -> Seed:
         learning=results.learning,
         l_rec=measured(results.finetuning) if completes(results.evaluate) else None,
         costs=results.costs,
+        losses=losses_of(results.pretraining),
     )
 
 
-def _trained_alike(seed: Seed, run: Seed) -> bool:
+def trained_alike(seed: Seed, run: Seed) -> bool:
+    """Whether preset, masked updates and, but for ALIKE, environment steps are the same."""
     same = seed.pretrain["preset"] == run.pretrain["preset"] and seed.finetune["updates"] == run.finetune["updates"]
     return bool(same and equal(seed.pretrain["env_steps"], run.pretrain["env_steps"]))
 

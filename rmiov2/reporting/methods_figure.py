@@ -51,7 +51,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
         for method in methods
         for mode in (own_answer(method), untuned(method))
         for seed in method.seeds
-        for point in _points(seed.evaluate, mode)
+        for point in points(seed.evaluate, mode)
     ]
     data = csv_bytes(("agent", "mode", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
     wide, narrow = (_p_loss(methods, evaluate, look, width) for width in (10.6, 5.2))
@@ -61,7 +61,9 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
 def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look], width: float) -> bytes:
     figure = canvas(width, 4.6)
     axes = figure.add_subplot()
-    ends = [_over_p_loss(axes, method, look[method.agent]) for method in reversed(methods)]  # the run's own on top
+    ends = [  # the run's own on top
+        over_p_loss(axes, method, look[method.agent], method.agent) for method in reversed(methods)
+    ]
     name_axes(axes, evaluate["p_loss"], measure_name(evaluate))
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(0, 1)
@@ -69,12 +71,13 @@ def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mappin
     return png(figure)
 
 
-def _points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
+def points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
+    """(p_loss, performance, lo, hi) of a mode."""
     columns = (evaluate["p_loss"], evaluate["performance"][mode], evaluate["ci95"][mode])
     return [(p_loss, value, *bounds) for p_loss, value, bounds in zip(*columns, strict=True)]
 
 
-def _over_p_loss(axes: Axes, method: Method, look: Look) -> tuple[float, str, str]:
+def over_p_loss(axes: Axes, method: Method, look: Look, name: str) -> tuple[float, str, str]:
     """Draw a method; the end of its line, for label_ends."""
     own, p_loss, colour = own_answer(method), method.seeds[0].evaluate["p_loss"], look["color"]
     seeds, inside = curves(method, own), bands(method, own)
@@ -83,23 +86,23 @@ def _over_p_loss(axes: Axes, method: Method, look: Look) -> tuple[float, str, st
     axes.plot(p_loss, seeds.T, color=colour, lw=0.8, alpha=0.4)
     axes.plot(p_loss, curves(method, untuned(method)).mean(axis=0), color=colour, lw=1.1, ls=(0, (4, 1.5)), alpha=0.7)
     axes.plot(p_loss, mean, ls="-", lw=2.4, mec="white", mew=0.7, clip_on=False, **look)
-    return float(mean[-1]), method.agent, colour
+    return float(mean[-1]), name, colour
 
 
 def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look]) -> Picture:
     """Every method's learning curve over environment steps, each seed and the mean."""
     measure, digits = measure_name(evaluate), decimals_of(evaluate)
-    learned = {method.agent: [_learned(seed) for seed in method.seeds] for method in methods}
+    curves_of = {method.agent: [learned(seed) for seed in method.seeds] for method in methods}
     figure = canvas(height=4.2)
     axes = figure.add_subplot()
-    ends = _seeds_and_means(axes, learned, look)
+    ends = seeds_and_means(axes, curves_of, look)
     axes.set_xlabel("environment steps")
     axes.set_title(f"{measure} with full sight")
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(bottom=0)
     label_ends(axes, [*ends, reference_line(axes, evaluate["random"], "random play")])
     said = "; ".join(
-        f"{agent} {number(end, digits)} after {count(min(x[-1] for x, _ in learned[agent]))}"
+        f"{agent} {number(end, digits)} after {count(min(x[-1] for x, _ in curves_of[agent]))}"
         for end, agent, _ in reversed(ends)
     )
     caption = (
@@ -107,7 +110,7 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
         f" thick, as far as each of them went. There it has: {said}."
     )
     alt = f"Line chart: {measure} over environment steps for {_named(methods)}."
-    data = _rows(methods, learned, ("agent", "seed", "env_steps", evaluate["measure"]))
+    data = _rows(methods, curves_of, ("agent", "seed", "env_steps", evaluate["measure"]))
     return Picture("methods_learning", "Learning curves", caption, alt, png(figure), "methods_learning.csv", data)
 
 
@@ -120,7 +123,7 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     errors = {method.agent: [_error(seed) for seed in method.seeds] for method in kept}
     figure = canvas(height=4.2)
     axes = figure.add_subplot()
-    ends = _seeds_and_means(axes, errors, look)
+    ends = seeds_and_means(axes, errors, look)
     values = [value for curves_of in errors.values() for _, y in curves_of for value in y]
     if min(values) > 0 and max(values) > APART**2 * min(values):
         axes.set_yscale("log")
@@ -143,7 +146,7 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     return Picture("methods_l_rec", "What is reconstructed", caption, alt, png(figure), "methods_l_rec.csv", data)
 
 
-def _seeds_and_means(
+def seeds_and_means(
     axes: Axes, drawn: dict[str, list[Curve]], look: Mapping[str, Look]
 ) -> list[tuple[float, str, str]]:
     """Draw every method's seeds and their mean, with a thin line from its end to the edge; the ends, for label_ends."""
@@ -167,7 +170,8 @@ def _seeds_and_means(
     return ends
 
 
-def _learned(seed: Seed) -> Curve:
+def learned(seed: Seed) -> Curve:
+    """Its learning curve."""
     return seed.learning["env_steps"].to_numpy(dtype=float), seed.learning["performance"].to_numpy(dtype=float)
 
 

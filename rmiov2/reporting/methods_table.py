@@ -24,7 +24,7 @@ from rmiov2.reporting.methods import (
     performance,
     untuned,
 )
-from rmiov2.reporting.tables import Cell, Row, Table
+from rmiov2.reporting.tables import Cell, Row, Table, markdown
 from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
@@ -61,7 +61,7 @@ def methods_table(methods: Sequence[Method], times: Times) -> Table:
         *(sight, middle, "AUC", "AUC by seed", f"{sight}, not fine-tuned", "AUC, not fine-tuned"),
         *(f"messages a step, {middle}", f"bytes a step, {middle}", "parameters", "ms an update"),
     )
-    caption = f"Methods on {first['env']}: {measure_name(first)} and costs"
+    caption = f"Methods on {first['env']}, {methods[0].scale}: {measure_name(first)} and costs"
     return Table(caption, head, rows)
 
 
@@ -184,17 +184,10 @@ def methods_markdown(kept: Path, reference: str) -> str:
     parts = []
     for _, group in groupby(methods, key=_task):
         found = list(group)
-        table = methods_table(found, read_times(kept))
-        lines = [table.head, ["---"] * len(table.head), *([row.name, *map(_text, row.cells)] for row in table.rows)]
-        rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
-        parts.append("\n\n".join((f"**{table.caption}**", rows, *verdict(found, reference))))
+        parts.append("\n\n".join((markdown(methods_table(found, read_times(kept))), *verdict(found, reference))))
     return "\n\n".join([*parts, INTERVALS] if parts else []).replace(NARROW_SPACE, ",")
 
 
-def _task(method: Method) -> tuple[str, str]:
+def _task(method: Method) -> tuple[str, str, str]:
     evaluate = method.seeds[0].evaluate
-    return evaluate["env"], str(evaluate["p_loss"])
-
-
-def _text(cell: Cell) -> str:
-    return f"{cell.text} {cell.bounds}".strip()
+    return evaluate["env"], method.scale, str(evaluate["p_loss"])

@@ -12,7 +12,7 @@ from typing import Any
 import jinja2
 from markupsafe import Markup, escape
 
-from rmiov2.reporting import result_figures, scene_figures, training_figures
+from rmiov2.reporting import result_figures, scene_figures, training_figures, variants
 from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.files import Results, read_results, write_bytes
 from rmiov2.reporting.methods import beside
@@ -20,6 +20,15 @@ from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_table, verdict
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
+from rmiov2.reporting.variants_figure import variants_pictures
+from rmiov2.reporting.variants_table import (
+    PRINTED_NOTE,
+    VARIANTS_NOTE,
+    findings_table,
+    reproduced_table,
+    variants_table,
+    what_differs,
+)
 from rmiov2.reporting.words import headline, measure_name
 
 
@@ -78,10 +87,11 @@ def draw_chapters(results: Results) -> list[Chapter]:
     chapters = [
         Chapter("result", "Under observation loss", _present(performance), (), result_tables(evaluate), note),
         methods_chapter(results),
+        *variants_chapters(results),
         Chapter("learning", "How it was learned", _present(learning)),
         Chapter("scene", "One episode", _present(episode)),
     ]
-    return [chapter for chapter in chapters if chapter.pictures]
+    return [chapter for chapter in chapters if chapter.pictures or chapter.lead]
 
 
 def result_tables(evaluate: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -102,6 +112,20 @@ def methods_chapter(results: Results) -> Chapter:
     tables = (methods_table(methods, results.times),) if methods else ()
     lead = tuple(verdict(methods, evaluate["agent"]))
     return Chapter("beside", "Beside other methods", pictures, lead, tables, INTERVALS)
+
+
+def variants_chapters(results: Results) -> list[Chapter]:
+    """What each part of the method is worth, and ours beside the paper's numbers; nothing where no variant was kept."""
+    found = variants.of_run(results)
+    if found is None:
+        return []
+    tables = (findings_table(found), variants_table(found))
+    printed = (reproduced_table(found),) if results.evaluate["measure"] == "win_rate" else ()
+    pictures = _present(variants_pictures(found))
+    return [
+        Chapter("worth", "What each part is worth", pictures, (), tables, VARIANTS_NOTE),
+        Chapter("reproduced", "What we reproduce", (), what_differs(found), printed, PRINTED_NOTE),
+    ]
 
 
 def render(results: Results, chapters: list[Chapter]) -> str:
@@ -134,9 +158,9 @@ def data_uri(content: bytes, name: str) -> str:
 
 
 def letters(text: str) -> Markup:
-    """The text escaped, p_loss and L_rec set as the letters they are, and no line broken before a per cent sign."""
+    """The text escaped, p_loss, p_mask and L_rec set as letters, and no line broken before a per cent sign."""
     safe = str(escape(text)).replace(" %", "\u00a0%")
-    return Markup(re.sub(r"\b([pL])_(loss|rec)\b", r"<i>\1</i><sub>\2</sub>", safe))
+    return Markup(re.sub(r"\b([pL])_(loss|mask|rec)\b", r"<i>\1</i><sub>\2</sub>", safe))
 
 
 def _present(pictures: Iterable[Picture | None]) -> tuple[Picture, ...]:

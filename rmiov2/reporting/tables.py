@@ -72,6 +72,14 @@ def _column(values: list[float], bounds: list[list[float]], digits: int) -> list
     ]
 
 
+def markdown(table: Table) -> str:
+    """The table under its caption."""
+    lines = [table.head, ["---"] * len(table.head)]
+    lines += [[row.name, *(f"{cell.text} {cell.bounds}".strip() for cell in row.cells)] for row in table.rows]
+    rows = "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return f"**{table.caption}**\n\n{rows}"
+
+
 def setting_rows(results: Results) -> list[tuple[str, str]]:
     """How it was run, as (name, value) in words."""
     first, evaluate = results.pretrain, results.evaluate

@@ -135,3 +135,10 @@ _COMPARED = {
         "",
     ),
 }
+
+
+def part_name(ablation: str) -> str:
+    """A file of conf/ablation in words: no observation fusion, p_mask 0.25, or the whole method."""
+    if ablation == "none":
+        return "whole method"
+    return ablation.replace("_", " ").replace("p mask", "p_mask")

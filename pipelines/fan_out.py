@@ -1,0 +1,139 @@
+"""Studies side by side, each in a workspace of its own; what two of them have in common is made once.
+
+DVC restores a stage that another workspace has run. So whoever would run it a second time waits until it is made.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import signal
+import threading
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from functools import cache
+from pathlib import Path
+from typing import Any, Protocol, TypeVar
+
+import psutil
+import yaml
+
+from pipelines import paths
+from pipelines import workspace as workspaces
+from pipelines.dvc_stage import kill_all, run_dvc
+from pipelines.lifeline import WATCHED
+from rmiov2.types import UserError
+
+STAGES = ("pretrain", "finetune", "evaluate")  # long ones, in order; each brings those before it along
+LOOK = 1.0  # seconds between two looks at what has been made
+
+
+class Study(Protocol):
+    """A workspace: its folder, what stages_of says of its settings, and make(), which makes it or finds it again."""
+
+    @property
+    def folder(self) -> Path: ...
+
+    @property
+    def stages(self) -> Mapping[str, str]: ...
+
+    def make(self) -> Path: ...
+
+
+S = TypeVar("S", bound=Study)
+
+
+def fan_out(studies: Sequence[S], jobs: int, ended: Callable[[S], None]) -> list[S]:
+    """Every study to its end, `jobs` at a time, ended(study) called after each that ended well; those that failed.
+
+    Stopped by Ctrl-C or SIGTERM, none of them works on.
+    """
+    signal.signal(signal.SIGTERM, signal.default_int_handler)
+    waiting, failed, stopped, made = list(studies), [], threading.Event(), set[str]()
+    running: dict[Future[int], S] = {}
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while waiting or running:
+                for study in startable(waiting, list(running.values()), made, jobs):
+                    waiting.remove(study)
+                    running[pool.submit(_to_its_end, study, made, stopped)] = study
+                for future in wait(running, LOOK, FIRST_COMPLETED).done:
+                    study = running.pop(future)
+                    if future.result():
+                        failed.append(study)
+                    else:
+                        ended(study)
+        except BaseException:
+            stopped.set()
+            while wait(running, LOOK).not_done:  # one of them may have been about to start its next stage
+                kill_all()
+            raise
+    return failed
+
+
+def startable(waiting: Sequence[S], running: Sequence[S], made: set[str], jobs: int) -> list[S]:
+    """The first of those that wait, until `jobs` run, but for those that need a stage that is about to be made."""
+    taken = {key for study in running for key in study.stages.values()} - made
+    found: list[S] = []
+    for study in waiting:
+        if len(running) + len(found) == jobs:
+            break
+        keys = set(study.stages.values())
+        if taken.isdisjoint(keys):
+            found.append(study)
+            taken |= keys - made
+    return found
+
+
+def stages_of(values: Mapping[str, Any]) -> dict[str, str]:
+    """What each of STAGES computes from, as a digest: settings for which it is the same share what the stage makes."""
+    entries: list[str] = []
+    found = {}
+    for stage, read in _settings_read().items():
+        entries += read
+        if stage in STAGES:
+            text = json.dumps([stage, {entry: _value(values, entry) for entry in entries}], sort_keys=True)
+            found[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
+    return found
+
+
+@cache
+def _settings_read() -> dict[str, list[str]]:
+    declared = yaml.safe_load(paths.DVC_YAML.read_text(encoding="utf-8"))["stages"]
+    return {name: entry.get("params", []) for name, entry in declared.items()}
+
+
+def _value(values: Any, key: str) -> Any:
+    for part in key.split("."):
+        values = values[part]
+    return values
+
+
+def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
+    """Its stages in its workspace, the words of each in a log of its own; the exit status."""
+    folder = study.folder
+    logs = {stage: folder.with_name(f"{folder.name}.{stage}.log") for stage in STAGES}
+    print(f"{folder.name} runs, {folder.relative_to(paths.ROOT)}.*.log tell how it goes", flush=True)
+    try:
+        with workspaces.held(folder):
+            study.make()
+            variables = workspaces.variables(folder) | {WATCHED: str(os.getpid())}
+            for stage in STAGES:
+                if stopped.is_set():
+                    return 130
+                if status := run_dvc(["repro", stage], folder, logs[stage], lambda line: None, variables)[0]:
+                    return status
+                made.add(study.stages[stage])
+    except UserError as error:
+        print(f"{folder.name}: {error}", flush=True)
+        return 2
+    return 0
+
+
+def idle_cores() -> int:
+    """Cores that nobody uses, looked at for a second; one at least."""
+    whole = os.cpu_count() or 1
+    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else whole
+    idle = round((1 - float(psutil.cpu_percent(1.0)) / 100) * whole)
+    return max(1, min(ours, idle))

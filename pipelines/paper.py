@@ -1,0 +1,125 @@
+"""Every figure and table of the paper: methods and ablations, tasks and seeds, by one command that may be stopped.
+
+    python -m pipelines.paper                 the list conf/experiments/small.yaml, as many cells at once as cores idle
+    python -m pipelines.paper paper           another list; on a GPU where torch sees one
+    python -m pipelines.paper --list          what is kept, begun and open; nothing is run
+    python -m pipelines.paper --table         what each part is worth, docs/ablations.md, of all that is kept
+    python -m pipelines.paper --only 'smax-3m/*' 'smax-3m+no_*fusion/*'       cells whose names look so
+
+A cell that is kept in docs/seeds is not repeated; one that was begun goes on. Cells share DVC's cache: what an ablation
+has in common with the whole method, its pre-training for instance, is made once. `make report` draws what is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from collections import Counter
+from dataclasses import replace
+from fnmatch import fnmatchcase
+
+import yaml
+
+from pipelines.cells import WHOLE, Cell, cells_of, default_agent, seconds, state_of
+from pipelines.fan_out import fan_out, idle_cores
+from pipelines.seeds import SEEDS, keep, overlay
+from rmiov2.types import UserError
+
+
+def run(cells: list[Cell], jobs: int, device: str, threads: int) -> None:
+    """Every open cell to its end and kept; raises UserError that names those that failed."""
+    placed = [replace(cell, machine=(f"device={device_of(cell, device)}", f"threads={threads}")) for cell in cells]
+    if failed := fan_out(placed, jobs, _ended):
+        names = ", ".join(cell.label for cell in failed)
+        raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")
+
+
+def _ended(cell: Cell) -> None:
+    target = keep(cell)
+    if cell.ablation == WHOLE:
+        overlay(sorted(target.parent.glob("seed-*")))
+    print(f"{cell.label} is kept", flush=True)
+
+
+def device_of(cell: Cell, wanted: str) -> str:
+    """Where the cell runs: where it was begun, else where it is wanted, else on a GPU if it can be and there is one."""
+    begun = cell.folder / "params.yaml"
+    if begun.is_file():
+        return str(yaml.safe_load(begun.read_text(encoding="utf-8"))["device"])
+    if wanted != "auto":
+        return wanted
+    import torch
+
+    from rmiov2.agents.registry import agent_class
+
+    fits = agent_class(cell.values["agent"]["name"]).capabilities.gpu
+    return "cuda" if fits and torch.cuda.is_available() else "cpu"
+
+
+def chosen(name: str, patterns: list[str]) -> list[Cell]:
+    """The cells of a list whose labels match one of the patterns; raises UserError for a pattern that none matches."""
+    cells = cells_of(name)
+    for pattern in patterns:
+        if not any(fnmatchcase(cell.label, pattern) for cell in cells):
+            raise UserError(
+                f"--only {pattern} fits no cell of {name}; `python -m pipelines.paper {name} --list` has them"
+            )
+    return [cell for cell in cells if not patterns or any(fnmatchcase(cell.label, p) for p in patterns)]
+
+
+def summary(cells: list[Cell], jobs: int) -> str:
+    """How many cells are kept, begun and open, and about how long the rest takes."""
+    states = Counter(state_of(cell, SEEDS) for cell in cells)
+    counted = ", ".join(f"{states[state]} {state}" for state in ("kept", "begun", "open"))
+    left = list(seconds([cell for cell in cells if state_of(cell, SEEDS) != "kept"], SEEDS))
+    known = [wall for wall in left if wall is not None]
+    if not left:
+        return f"{counted}: nothing is left to do"
+    told = f"about {sum(known) / jobs / 3600:.1f} h of training, {jobs} at once" if known else "time not known"
+    unknown = f"; {len(left) - len(known)} of whose kind none is kept are not counted" if known and None in left else ""
+    return f"{counted}: {told}{unknown}"
+
+
+def table() -> str:
+    """What each part is worth, of every task that has kept variants, as markdown."""
+    from rmiov2.reporting import variants_markdown
+
+    return variants_markdown(SEEDS, default_agent())
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0, or 2 and one sentence on standard error, or 130 when it was stopped."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("name", nargs="?", default="small", metavar="LIST", help="a file of conf/experiments: small")
+    parser.add_argument("--list", action="store_true", help="print every cell and its state, run nothing")
+    parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cells whose names match one of these")
+    parser.add_argument("--table", action="store_true", help="print what each part is worth, run nothing")
+    parser.add_argument("--jobs", type=int, help="cells side by side; as many as cores idle")
+    parser.add_argument("--threads", type=int, default=1, help="of each cell: 1")
+    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of cells not begun: auto")
+    options = parser.parse_args(arguments)
+    try:
+        if options.table:
+            print(table())
+            return 0
+        cells = chosen(options.name, options.only)
+        jobs = options.jobs or max(1, idle_cores() // options.threads)
+        if options.list:
+            for cell in cells:
+                print(f"{state_of(cell, SEEDS):5} {cell.label}")
+        print(f"paper: {summary(cells, jobs)}", flush=True)
+        if not options.list:
+            run([cell for cell in cells if state_of(cell, SEEDS) != "kept"], jobs, options.device, options.threads)
+    except UserError as error:
+        print(error, file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("paper: stopped; the same command goes on where it was", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,191 @@
+"""What each part of the method is worth: variants without it, paired with the whole by seed; the paper's findings."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from rmiov2.evaluation.modes import own_mode
+from rmiov2.reporting.files import WHOLE, Method, Results, Seed
+from rmiov2.reporting.methods import Estimate, over_seeds, own_method, trained_alike
+
+Measured = tuple[float, float]  # of a seed: a value, and the half width of its 95 % interval over episodes
+Verdict = Literal["confirmed", "not confirmed", "undecided at this size", "not run"]
+END = 0.2  # share of pre-training over which the world model's last losses are averaged
+
+
+@dataclass(frozen=True)
+class Family:
+    """The whole method and its variants on one task at one scale, every seed trained as long as those of the whole."""
+
+    whole: Method
+    variants: tuple[Method, ...]
+
+    @property
+    def named(self) -> Mapping[str, Method]:
+        """By ablation."""
+        return {method.ablation: method for method in (self.whole, *self.variants)}
+
+
+@dataclass(frozen=True)
+class Claim:
+    """A finding of the paper: `better` is ahead of `worse` in a measure, which more is better of, or less."""
+
+    place: str
+    better: str
+    worse: str
+    measure: str
+    more: bool = True
+
+
+@dataclass(frozen=True)
+class Paired:
+    """A difference between two variants over the seeds that both have."""
+
+    seeds: tuple[int, ...]
+    values: tuple[float, ...]
+    estimate: Estimate
+
+
+def auc(seed: Seed) -> Measured:
+    """Of its own answer to a lost observation, after masked fine-tuning."""
+    mode = own_mode(seed.evaluate["performance"])
+    low, high = seed.evaluate["auc_ci95"][mode]
+    return float(seed.evaluate["auc"][mode]), float(high - low) / 2
+
+
+def auc_told(seed: Seed) -> Measured | None:
+    """The same where blind agents are handed the true availability mask; None where actions are continuous."""
+    block, mode = seed.evaluate.get("true_availability"), own_mode(seed.evaluate["performance"])
+    if not block:
+        return None
+    low, high = block["auc_ci95"][mode]
+    return float(block["auc"][mode]), float(high - low) / 2
+
+
+def full_sight(seed: Seed) -> Measured:
+    """Performance with nothing lost."""
+    mode = own_mode(seed.evaluate["performance"])
+    low, high = seed.evaluate["ci95"][mode][0]
+    return float(seed.evaluate["performance"][mode][0]), float(high - low) / 2
+
+
+def l_rec(seed: Seed) -> Measured | None:
+    """Reconstruction loss of lost observations after masked fine-tuning; None where nothing is reconstructed."""
+    found = seed.finetune.get("l_rec")
+    return None if found is None else (float(found["after"]), 0.0)
+
+
+def learned_on_the_way(seed: Seed) -> Measured:
+    """The mean of its learning curve over environment steps: how soon it learned as well as how much."""
+    steps, values = (seed.learning[name].to_numpy(dtype=float) for name in ("env_steps", "performance"))
+    return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]) if len(steps) > 1 else values[0]), 0.0
+
+
+def model_loss(seed: Seed) -> Measured | None:
+    """The world model's mean loss over the last fifth of pre-training; None where it was not kept."""
+    if seed.losses is None:
+        return None
+    steps, values = (seed.losses[name].to_numpy(dtype=float) for name in ("env_steps", "loss_model"))
+    return float(values[steps >= steps[-1] - END * (steps[-1] - steps[0])].mean()), 0.0
+
+
+MEASURES: Mapping[str, Callable[[Seed], Measured | None]] = {
+    "AUC": auc,
+    "AUC, true availability": auc_told,
+    "L_rec": l_rec,
+    "performance with nothing lost": full_sight,
+    "mean of the learning curve": learned_on_the_way,
+    "world-model loss at the end": model_loss,
+}
+RATED = ("AUC", "AUC, true availability", "performance with nothing lost")  # rates, where wins are counted
+A, B, C, TREND = "no_observation_fusion", "no_action_fusion", "no_fusion", "no_reward_trend"
+RATES = {"no_masking": 0.0, "p_mask_0.125": 0.125, "p_mask_0.25": 0.25, "p_mask_0.375": 0.375, WHOLE: 0.5,
+         "p_mask_0.75": 0.75}  # fmt: skip
+RISING = [name for name, rate in RATES.items() if rate <= 0.5]
+CLAIMS = (
+    *(Claim("table 1", better, worse, "AUC") for better, worse in ((WHOLE, A), (A, B), (B, C), (WHOLE, C))),
+    *(Claim("table 1", better, worse, "L_rec", more=False) for better, worse in ((WHOLE, B), (B, A), (A, C))),
+    *(Claim("table 2", more, less, "AUC") for less, more in zip(RISING, RISING[1:], strict=False)),
+    Claim("table 2", WHOLE, "no_masking", "AUC"),
+    Claim("table 2", WHOLE, "no_masking", "L_rec", more=False),
+    *(Claim("figure 10", WHOLE, part, "world-model loss at the end", more=False) for part in (A, TREND)),
+    *(Claim("figure 11", WHOLE, part, "mean of the learning curve") for part in (A, TREND)),
+    *(Claim("figure 11", WHOLE, part, "performance with nothing lost") for part in (A, TREND)),
+)
+
+
+def family(whole: Method, variants: Sequence[Method]) -> Family | None:
+    """The variants' seeds that were trained as those of the whole; None where none is left."""
+    first = whole.seeds[0]
+    kept = [
+        Method(v.agent, tuple(seed for seed in v.seeds if trained_alike(seed, first)), v.ablation, v.scale, v.changes)
+        for v in variants
+    ]
+    kept = [variant for variant in kept if variant.seeds]
+    return Family(whole, tuple(kept)) if kept else None
+
+
+def of_run(results: Results) -> Family | None:
+    """The run's method and its kept variants; None where none was kept."""
+    return family(own_method(results), results.variants)
+
+
+def measured(method: Method, measure: str) -> list[Measured]:
+    """A measure of the seeds that have it."""
+    return [value for seed in method.seeds if (value := MEASURES[measure](seed)) is not None]
+
+
+def estimate(method: Method, measure: str) -> Estimate | None:
+    """Its mean with its interval over seeds, which ends where its values do; None without any."""
+    found = measured(method, measure)
+    if not found:
+        return None
+    made = over_seeds([value for value, _ in found], [half for _, half in found])
+    low, high = (0.0, np.inf) if measure == "L_rec" else (-np.inf, np.inf)
+    if measure in RATED and method.seeds[0].evaluate["measure"] == "win_rate":
+        low, high = 0.0, 1.0
+    return Estimate(made.mean, made.bounds and (max(low, made.bounds[0]), min(high, made.bounds[1])))
+
+
+def paired(left: Method, right: Method, measure: str) -> Paired | None:
+    """left less right, seed by seed; None where no seed of both has the measure.
+
+    Student's t over the differences, never narrower than the episodes of both allow: see over_seeds.
+    """
+    others = {seed.seed: MEASURES[measure](seed) for seed in right.seeds}
+    pairs = [
+        (seed.seed, mine, theirs)
+        for seed in left.seeds
+        if (mine := MEASURES[measure](seed)) is not None and (theirs := others.get(seed.seed)) is not None
+    ]
+    if not pairs:
+        return None
+    values = [mine[0] - theirs[0] for _, mine, theirs in pairs]
+    widths = [float(np.hypot(mine[1], theirs[1])) for _, mine, theirs in pairs]
+    return Paired(tuple(seed for seed, _, _ in pairs), tuple(values), over_seeds(values, widths))
+
+
+def same_test(method: Method) -> bool:
+    """Whether it was played as the whole method was, so that its difference is what the part is worth."""
+    return not any(key.startswith("evaluate.") for key in method.changes)
+
+
+def judged(claim: Claim, found: Family) -> tuple[Paired | None, Verdict]:
+    """The difference that a claim is about, better less worse, and what it says of the claim.
+
+    Confirmed or not only if the whole interval lies on one side of zero; one seed decides nothing.
+    """
+    named = found.named
+    if claim.better not in named or claim.worse not in named:
+        return None, "not run"
+    pair = paired(named[claim.better], named[claim.worse], claim.measure)
+    if pair is None:
+        return None, "not run"
+    bounds = pair.estimate.bounds
+    if bounds is None or bounds[0] <= 0 <= bounds[1]:
+        return pair, "undecided at this size"
+    return pair, "confirmed" if (bounds[0] > 0) == claim.more else "not confirmed"

@@ -1,0 +1,206 @@
+"""What each part is worth, drawn: differences to the whole method, and figures 10, 11, 12 and 14 of the paper."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from matplotlib.axes import Axes
+from matplotlib.ticker import FuncFormatter
+
+from rmiov2.reporting.files import WHOLE, Method, Seed
+from rmiov2.reporting.methods import own_answer
+from rmiov2.reporting.methods_figure import learned, over_p_loss, points, seeds_and_means
+from rmiov2.reporting.result_figures import name_axes
+from rmiov2.reporting.seeds import Curve
+from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
+from rmiov2.reporting.variants import RATES, TREND, A, B, C, Family, Paired, estimate, paired, same_test
+from rmiov2.reporting.words import decimals_of, interval, measure_name, number, part_name, significant
+
+FUSIONS, PRETRAINED = (WHOLE, A, B, C), (WHOLE, A, TREND)
+WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones
+
+
+def variants_pictures(found: Family) -> list[Picture | None]:
+    """All of them; None for one of which nothing is kept but the whole method."""
+    return [
+        worth_picture(found),
+        p_loss_picture(found, FUSIONS, "variants_fusion", "Without the fusions (figure 12)"),
+        p_loss_picture(found, tuple(RATES), "variants_p_mask", "Masking rates (figure 14)"),
+        losses_picture(found),
+        learning_picture(found),
+    ]
+
+
+def chosen(found: Family, names: Sequence[str]) -> list[Method]:
+    """Those of the variants that were kept, in this order; nothing if only the whole method was."""
+    methods = [found.named[name] for name in names if name in found.named]
+    return methods if len(methods) > 1 else []
+
+
+def worth_picture(found: Family) -> Picture | None:
+    """AUC of every variant less that of the whole method, each seed, mean and interval; None without any."""
+    alike = [method for method in found.variants if same_test(method)]
+    pairs = {m.ablation: pair for m in alike if (pair := paired(m, found.whole, "AUC")) is not None}
+    if not pairs:
+        return None
+    ranked = sorted(pairs, key=lambda name: pairs[name].estimate.mean)
+    digits = decimals_of(found.whole.seeds[0].evaluate) + 1
+    said = "; ".join(f"{part_name(name)} {_said(pairs[name], digits)}" for name in ranked)
+    caption = (
+        "Area under the curve of each variant less that of the whole method with the same seed: each seed a ring, the"
+        f" mean with its 95 % interval over seeds. Left of the line the part is worth having. {said}."
+    )
+    rows = [(name, seed, value) for name in ranked for seed, value in zip(pairs[name].seeds, pairs[name].values,
+                                                                         strict=True)]  # fmt: skip
+    alt = f"Dot chart of differences in area under the curve: {', '.join(map(part_name, ranked))}."
+    wide, narrow = (_worth(pairs, ranked, width) for width in WIDTHS)
+    data = csv_bytes(("ablation", "seed", "auc_less_whole"), rows)
+    return Picture("variants", "What each part is worth", caption, alt, wide, "variants.csv", data, narrow)
+
+
+def _said(pair: Paired, digits: int) -> str:
+    bounds = pair.estimate.bounds
+    return f"{number(pair.estimate.mean, digits)} {interval(bounds, digits) if bounds else '(one seed)'}"
+
+
+def _worth(pairs: Mapping[str, Paired], ranked: Sequence[str], width: float) -> bytes:
+    figure = canvas(width, 0.9 + 0.3 * len(ranked))
+    axes = figure.add_subplot()
+    axes.axvline(0, color=MUTED, lw=1, ls=(0, (1, 2)))
+    for place, name in enumerate(reversed(ranked)):
+        pair = pairs[name]
+        if pair.estimate.bounds:
+            axes.plot(pair.estimate.bounds, [place, place], color=CYCLE[0], lw=2)
+        axes.plot(pair.values, [place] * len(pair.values), "o", ms=4, mfc="white", mec=CYCLE[0], mew=0.9)
+        axes.plot(pair.estimate.mean, place, "D", color=CYCLE[0], ms=6, mec="white", mew=0.7)
+    axes.set_yticks(range(len(ranked)), [_label(name) for name in reversed(ranked)])
+    axes.set_ylim(-0.6, len(ranked) - 0.4)
+    axes.grid(axis="x")
+    axes.set_title("AUC less that of the whole method")
+    return png(figure)
+
+
+def _label(name: str) -> str:
+    return part_name(name).replace("p_mask", "$p_{mask}$")
+
+
+def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -> Picture | None:
+    """Performance over p_loss of these variants, before and after masked fine-tuning, each seed and the mean."""
+    methods, evaluate = chosen(found, names), found.whole.seeds[0].evaluate
+    if not methods:
+        return None
+    digits = decimals_of(evaluate)
+    said = "; ".join(f"{part_name(m.ablation)} {_auc(m, digits)}" for m in methods)
+    caption = (
+        f"{measure_name(evaluate).capitalize()} by the team’s own answer to a lost observation, mean over seeds, each"
+        " seed thin; the band spans the seeds’ own 95 % intervals; dashed: before masked fine-tuning. Area under the"
+        f" curve: {said}."
+    )
+    alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
+    rows = [
+        (method.ablation, seed.seed, *point)
+        for method in methods
+        for seed in method.seeds
+        for point in points(seed.evaluate, own_answer(method))
+    ]
+    data = csv_bytes(("ablation", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
+    wide, narrow = (_p_loss(methods, evaluate, width) for width in WIDTHS)
+    return Picture(name, title, caption, alt, wide, f"{name}.csv", data, narrow)
+
+
+def _auc(method: Method, digits: int) -> str:
+    found = estimate(method, "AUC")
+    assert found is not None
+    return f"{number(found.mean, digits)} {interval(found.bounds, digits) if found.bounds else '(one seed)'}"
+
+
+def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], width: float) -> bytes:
+    figure = canvas(width, 4.6)
+    axes = figure.add_subplot()
+    look = looks(sorted((method.ablation for method in methods), key=lambda name: name != WHOLE))
+    ends = [over_p_loss(axes, m, look[m.ablation], _label(m.ablation)) for m in reversed(methods)]
+    name_axes(axes, evaluate["p_loss"], measure_name(evaluate))
+    if evaluate["measure"] == "win_rate":
+        axes.set_ylim(0, 1)
+    label_ends(axes, [*ends, reference_line(axes, evaluate["random"], "random play")])
+    return png(figure)
+
+
+def losses_picture(found: Family) -> Picture | None:
+    """The world model's loss over environment steps of pre-training (figure 10); None unless two variants have it."""
+    drawn = _curves(found, lost)
+    words = Words("variants_losses", "World-model loss (figure 10)", "loss_model", "world-model loss")
+    return _over_steps(drawn, words, "The world model’s loss", _loss_axis)
+
+
+def learning_picture(found: Family) -> Picture | None:
+    """The learning curves of the same variants (figure 11); None unless there are two."""
+    evaluate = found.whole.seeds[0].evaluate
+    measure = measure_name(evaluate)
+    words = Words("variants_learning", "Learning curves (figure 11)", evaluate["measure"], f"{measure} with full sight")
+    return _over_steps(_curves(found, learned), words, f"Greedy {measure} with full sight", _level_axis)
+
+
+@dataclass(frozen=True)
+class Words:
+    """Of a picture over environment steps: its name, its title, the column of its numbers, the title of its axes."""
+
+    name: str
+    title: str
+    column: str
+    axis: str
+
+
+def lost(seed: Seed) -> Curve | None:
+    """The world model's loss over pre-training, as a running median; None where it was not kept."""
+    if seed.losses is None:
+        return None
+    window = max(1, len(seed.losses) // 15)
+    median = seed.losses["loss_model"].rolling(window, min_periods=1, center=True).median()
+    return seed.losses["env_steps"].to_numpy(dtype=float), median.to_numpy(dtype=float)
+
+
+def _curves(found: Family, of: Callable[[Seed], Curve | None]) -> dict[str, list[Curve]]:
+    drawn = {m.ablation: [curve for seed in m.seeds if (curve := of(seed)) is not None]
+             for m in chosen(found, PRETRAINED)}  # fmt: skip
+    return {name: curves for name, curves in drawn.items() if curves}
+
+
+def _over_steps(
+    drawn: Mapping[str, list[Curve]], words: Words, what: str, shape: Callable[[Axes, list[float]], None]
+) -> Picture | None:
+    if len(drawn) < 2:
+        return None
+    figure = canvas(height=4.2)
+    axes = figure.add_subplot()
+    look = {part_name(name): one for name, one in looks(list(drawn)).items()}
+    ends = seeds_and_means(axes, {part_name(name): curves for name, curves in drawn.items()}, look)
+    shape(axes, [float(value) for curves in drawn.values() for _, y in curves for value in y])
+    axes.set_xlabel("environment steps")
+    axes.set_title(words.axis)
+    label_ends(axes, ends)
+    said = "; ".join(f"{name} {significant(end)}" for end, name, _ in reversed(ends))
+    caption = f"{what} while pre-training, each seed thin, their mean thick. It ends at: {said}."
+    alt = f"Line chart: {words.axis} over environment steps for {', '.join(map(part_name, drawn))}."
+    rows = [(name, index, x, y) for name, curves in drawn.items() for index, curve in enumerate(curves)
+            for x, y in zip(*curve, strict=True)]  # fmt: skip
+    data = csv_bytes(("ablation", "curve", "env_steps", words.column), rows)
+    return Picture(words.name, words.title, caption, alt, png(figure), f"{words.name}.csv", data)
+
+
+def _loss_axis(axes: Axes, values: list[float]) -> None:
+    if min(values) > 0:
+        axes.set_yscale("log")
+        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+
+
+def _level_axis(axes: Axes, values: list[float]) -> None:
+    if min(values) >= 0:
+        axes.set_ylim(bottom=0)
+
+
+def _named(methods: Sequence[Method]) -> str:
+    return ", ".join(part_name(method.ablation) for method in methods)

@@ -1,0 +1,211 @@
+"""The variants in a table, the paper's findings row by row, and the paper's numbers beside ours (tables 1 and 2)."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from itertools import groupby
+from pathlib import Path
+
+from rmiov2.reporting.files import WHOLE, Method, read_kept
+from rmiov2.reporting.methods import Estimate
+from rmiov2.reporting.tables import Cell, Row, Table, markdown
+from rmiov2.reporting.variants import (
+    CLAIMS,
+    RATES,
+    A,
+    B,
+    C,
+    Claim,
+    Family,
+    Paired,
+    estimate,
+    family,
+    judged,
+    measured,
+    paired,
+    same_test,
+)
+from rmiov2.reporting.words import (
+    NARROW_SPACE,
+    count,
+    decimals_of,
+    interval,
+    measure_name,
+    number,
+    part_name,
+)
+
+ABSENT = Cell(None, "–", "", best=False)
+VARIANTS_NOTE = (
+    "AUC and performance are of the team’s own answer to a lost observation after masked fine-tuning; L_rec is that of"
+    " lost observations, on games of each team’s own policy. Brackets are 95 % intervals: Student’s t over the seeds,"
+    " of differences over the seeds that both have, or, where that is wider, what the luck of the episodes alone leaves"
+    " open; a single seed has none. A finding is confirmed where the whole interval lies on its side of zero, not"
+    " confirmed where it lies on the other, and undecided at this size where zero is inside. Variants that were played"
+    " otherwise have no difference."
+)
+PRINTED_NOTE = "The paper’s AUC is divided by 100. A dash: not run here."
+MAPS = ("2s3z", "3s_vs_5z", "1c3s5z", "corridor")
+# RMIOv2, tables 1 and 2: AUC in per cent and L_rec on each of MAPS. The whole method's p_mask is 0.5.
+PRINTED = {
+    WHOLE: ((93.8, 0.071), (68.8, 0.073), (86.6, 0.443), (61.3, 0.871)),
+    A: ((84.3, 0.174), (31.4, 0.193), (80.5, 1.062), (37.5, 1.657)),
+    B: ((68.1, 0.151), (32.0, 0.125), (42.3, 0.785), (28.2, 1.453)),
+    C: ((8.1, 0.254), (7.3, 0.246), (13.9, 1.534), (6.7, 2.032)),
+    "no_masking": ((27.9, 8.76), (10.3, 4.96), (25.4, 15.4), (14.3, 6.39)),
+    "p_mask_0.125": ((54.9, 0.136), (30.1, 0.133), (36.2, 0.576), (20.3, 1.032)),
+    "p_mask_0.25": ((81.7, 0.102), (53.3, 0.106), (77.9, 0.505), (45.1, 0.982)),
+    "p_mask_0.375": ((90.6, 0.091), (65.4, 0.095), (85.4, 0.462), (58.5, 0.892)),
+    "p_mask_0.75": ((92.4, 0.079), (69.0, 0.081), (81.3, 0.485), (51.7, 0.961)),
+}
+SIMULATORS = {
+    "smax": "SMAX is not StarCraft II: it has SMAC’s units and maps, another engine and another enemy",
+    "mamujoco": "The robots are those of Gymnasium-Robotics, newer versions than the paper’s",
+}
+
+
+def variants_table(found: Family) -> Table:
+    """A row for the whole method and for each variant."""
+    first = found.whole.seeds[0].evaluate
+    digits = _decimals(found)
+    head = (
+        *("part", "what it changes", "seeds", "AUC", "AUC by seed", "AUC less that of the whole"),
+        *("L_rec", "L_rec less that of the whole", "nothing lost", "AUC, true availability"),
+    )
+    rows = tuple(Row(part_name(m.ablation), tuple(_cells(m, found, digits))) for m in (found.whole, *found.variants))
+    caption = f"{found.whole.agent} without each part on {first['env']}, {found.whole.scale}: {measure_name(first)}"
+    return Table(caption, head, rows)
+
+
+def _decimals(found: Family) -> int:
+    return max(decimals_of(seed.evaluate) for method in found.named.values() for seed in method.seeds)
+
+
+def _cells(method: Method, found: Family, digits: int) -> Iterator[Cell]:
+    whole, alone = method is found.whole, method is found.whole or not same_test(method)
+    yield _words("" if whole else ", ".join(f"{key} = {value}" for key, value in method.changes.items()))
+    yield _words(str(len(method.seeds)))
+    yield _estimated(estimate(method, "AUC"), digits)
+    yield _words(", ".join(number(value, digits) for value, _ in measured(method, "AUC")))
+    yield ABSENT if alone else _difference(paired(method, found.whole, "AUC"), digits)
+    yield _estimated(estimate(method, "L_rec"), digits + 1)
+    yield ABSENT if alone else _difference(paired(method, found.whole, "L_rec"), digits + 1)
+    yield _estimated(estimate(method, "performance with nothing lost"), digits)
+    yield _estimated(estimate(method, "AUC, true availability"), digits)
+
+
+def _words(text: str) -> Cell:
+    return Cell(None, text or "–", "", best=False)
+
+
+def _estimated(found: Estimate | None, digits: int) -> Cell:
+    if found is None:
+        return ABSENT
+    bounds = interval(found.bounds, digits) if found.bounds else ""
+    return Cell(found.mean, number(found.mean, digits), bounds, best=False)
+
+
+def _difference(found: Paired | None, digits: int) -> Cell:
+    return _estimated(None if found is None else found.estimate, digits + 1)
+
+
+def findings_table(found: Family) -> Table:
+    """What the paper found, a row each, whether it is so here, and by how much; those that were not run say so."""
+    digits = _decimals(found)
+    first = found.whole.seeds[0].evaluate
+    head = ("the paper’s finding", "here", "difference", "by seed", "seeds", "where")
+    rows = tuple(Row(said(claim), tuple(_finding(claim, found, digits))) for claim in CLAIMS)
+    return Table(f"The paper’s findings on {first['env']}, {found.whole.scale}", head, rows)
+
+
+def said(claim: Claim) -> str:
+    """A finding in words."""
+    relation = "above" if claim.more else "below"
+    return f"{claim.measure}: {part_name(claim.better)} {relation} {part_name(claim.worse)}"
+
+
+def _finding(claim: Claim, found: Family, digits: int) -> Iterator[Cell]:
+    pair, verdict = judged(claim, found)
+    equal = ", equal in every seed" if pair and not any(pair.values) else ""
+    yield _words(verdict + equal)
+    yield _difference(pair, digits)
+    yield _words(", ".join(number(value, digits + 1) for value in pair.values) if pair else "")
+    yield _words(", ".join(map(str, pair.seeds)) if pair else "")
+    yield _words(claim.place)
+
+
+def reproduced_table(found: Family) -> Table:
+    """Ours beside the paper's tables 1 and 2."""
+    first, digits = found.whole.seeds[0].evaluate, _decimals(found)
+    head = ("part", "AUC here", "L_rec here", *(f"{name}, paper: AUC / L_rec" for name in MAPS))
+    rows = tuple(Row(_rated(name), tuple(_beside(name, found, digits))) for name in PRINTED)
+    return Table(f"Ours on {first['env']} beside the paper’s tables 1 and 2", head, rows)
+
+
+def _rated(ablation: str) -> str:
+    return part_name(ablation) + (f", p_mask {RATES[ablation]:g}" if ablation in (WHOLE, "no_masking") else "")
+
+
+def _beside(name: str, found: Family, digits: int) -> Iterator[Cell]:
+    method = found.named.get(name)
+    yield _estimated(estimate(method, "AUC") if method else None, digits)
+    yield _estimated(estimate(method, "L_rec") if method else None, digits + 1)
+    for area, error in PRINTED[name]:
+        yield _words(f"{area / 100:.3f} / {error:g}")
+
+
+def what_differs(found: Family) -> tuple[str, ...]:
+    """In sentences: the simulator first, then size, seeds and steps, and what of the method is ours."""
+    whole, first = found.whole, found.whole.seeds[0]
+    suite = first.evaluate["env"].partition("/")[0]
+    simulator = SIMULATORS.get(suite, f"The paper does not play {suite}")
+    seeds = ", ".join(str(seed.seed) for seed in whole.seeds)
+    size = (
+        f"Here: preset {first.pretrain['preset']}{_of_list(whole)}, seeds {seeds} of the whole method,"
+        f" {count(first.pretrain['env_steps'])} environment steps, {count(first.finetune['updates'])} masked updates,"
+        f" {count(first.evaluate['episodes'])} episodes a point."
+    )
+    paper = (
+        "The paper: three seeds, 15,000 to 50,000 masked updates, 1,000 episodes a point; its hyper-parameters are not"
+        " public, and it does not say whether a blind agent knows which actions it has: here it does not."
+    )
+    own = (
+        "Every preset but paper has additions of ours switched on; variants without one each show what it is worth."
+        " L_rec is in the scale of each simulator’s observations."
+    )
+    return (f"{simulator}. So numbers do not compare; directions may.", size, paper, own)
+
+
+def _of_list(whole: Method) -> str:
+    preset = whole.seeds[0].pretrain["preset"]
+    return "" if whole.scale == preset else f", the list {whole.scale}"
+
+
+def variants_markdown(kept: Path, agent: str) -> str:
+    """What each part is worth, of every task and scale of which variants of the agent are kept."""
+    methods = [method for method in read_kept(kept) if method.agent == agent]
+    parts = []
+    for _, group in groupby(sorted(methods, key=_task), key=_task):
+        whole, variants = _split(list(group))
+        found = family(whole, variants) if whole else None
+        if found is None:
+            continue
+        tables = [findings_table(found), variants_table(found)]
+        if found.whole.seeds[0].evaluate["measure"] == "win_rate":
+            tables.append(reproduced_table(found))
+        parts += [*what_differs(found), *map(markdown, tables)]
+    text = "\n\n".join([*parts, VARIANTS_NOTE] if parts else [NOTHING])
+    return text.replace(NARROW_SPACE, ",")
+
+
+NOTHING = "No variant is kept yet: `.venv/bin/python -m pipelines.paper` makes them."
+
+
+def _task(method: Method) -> tuple[str, str, str]:
+    evaluate = method.seeds[0].evaluate
+    return evaluate["env"], method.scale, str(evaluate["p_loss"])
+
+
+def _split(methods: Sequence[Method]) -> tuple[Method | None, list[Method]]:
+    whole = [method for method in methods if method.ablation == WHOLE]
+    return whole[0] if whole else None, [method for method in methods if method.ablation != WHOLE]

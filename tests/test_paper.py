@@ -1,0 +1,236 @@
+"""The one command: its lists compose, its cells keep their names, share what they can, and go on after a stop."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from project import Project
+from study_cases import until
+
+from pipelines import cells, fan_out, paper
+from pipelines import workspace as workspaces
+from pipelines.cells import Cell, cells_of, folder_name, lists, read_list, seconds, state_of
+from pipelines.params import choices, compose_values
+from pipelines.seeds import SEEDS
+from rmiov2.reporting.files import read_kept
+from rmiov2.types import UserError
+
+TOY = ("preset=toy", "env=toy_lights")
+
+
+@pytest.mark.parametrize("name", lists())
+def test_a_list_names_files_that_exist_and_no_cell_twice(name: str) -> None:
+    made = read_list(name)
+    for env, task in made.tasks.items():
+        assert env in choices("env") and set(task.ablations) <= set(choices("ablation"))
+        assert {text.split()[0] for text in task.methods} <= set(choices("agent"))
+    labels = [cell.label for cell in cells_of(name)]
+    assert len(set(labels)) == len(labels) and all(label.endswith(f"@{name}/seed-{s}") or name == "small"
+                                                   for label in labels for s in label[-1:])  # fmt: skip
+
+
+@pytest.mark.parametrize("name", ["small", "paper", "toy"])
+def test_every_cell_of_a_list_composes_and_every_ablation_takes_something_away(name: str) -> None:
+    # Those of battles at the defaults are looked at in test_params; those of both battles at paper size are the same.
+    known = {"small": {"env=smax_3m", "env=smax_2s3z"}, "paper": {"env=smax_3s_vs_5z"}}.get(name, set())
+    for cell in cells_of(name):
+        if cell.seed == 0 and (cell.ablation == "none" or known.isdisjoint(cell.overrides)):
+            assert cell.values["seed"] == 0
+            assert (cell.ablation == "none") == (cell.changes == {})
+
+
+def test_the_small_list_has_what_the_paper_compares() -> None:
+    task = read_list("small").tasks["smax_3m"]
+    agents = {cell.values["agent"]["name"] for cell in cells_of("small") if "env=smax_3m" in cell.overrides}
+    assert agents == {"rmiov2", "rmio", "gawm", "mamba", "mag", "mappo", "qmix", "facmac"}
+    left = set(choices("ablation")) - set(task.ablations)
+    assert left == {"none", "gawm_adaptive", "whole_history"}  # the second is a method, the third takes long
+
+
+def test_names_say_what_is_not_the_default() -> None:
+    values = compose_values(["env=smax_3m"])
+    assert folder_name(values) == "smax-3m" and folder_name(values, "no_fusion") == "smax-3m+no_fusion"
+    assert folder_name(values | {"preset": "paper"}) == "smax-3m@paper"
+    assert folder_name(compose_values(["agent=qmix", "preset=toy"]), scale="other") == "smax-3m-qmix@other"
+    cell = Cell((*TOY, "ablation=p_mask_0.125"), 3)
+    assert cell.label == "toy-lights+p_mask_0.125@toy/seed-3" and cell.folder.name == "toy-lights+p_mask_0.125@toy-3"
+
+
+def test_what_is_kept_already_keeps_its_name() -> None:
+    for study in SEEDS.glob("*/seed-*"):
+        run = json.loads((study / "evaluate.json").read_text())
+        values = {"env": {"name": run["env"]}, "agent": {"name": run["agent"]}, "preset": "small"}
+        if not (study / "variant.json").exists():
+            assert study.parent.name == folder_name(values)
+
+
+def test_an_ablation_that_takes_nothing_away_is_refused() -> None:
+    with pytest.raises(UserError, match="ablation=constant_p_mask changes nothing of env=toy_lights preset=paper"):
+        Cell(("env=toy_lights", "preset=paper", "ablation=constant_p_mask"), 0).make()
+
+
+def test_a_list_that_is_wrong_is_a_sentence(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells, "LISTS", tmp_path)
+    (tmp_path / "mine.yaml").write_text("seeds: [0]\ntasks: {toy_lights: {method: [rmiov2]}}\n")
+    with pytest.raises(UserError, match=r"mine.yaml: tasks.toy_lights.method: Extra inputs"):
+        read_list("mine")
+    with pytest.raises(UserError, match="conf/experiments has no 'yours'; it has mine"):
+        read_list("yours")
+
+
+# What cells share.
+
+
+def stages(*overrides: str, seed: int = 0) -> dict[str, str]:
+    return dict(Cell((*TOY, *overrides), seed).stages)
+
+
+def same(one: dict[str, str], other: dict[str, str]) -> list[str]:
+    return [stage for stage in fan_out.STAGES if one[stage] == other[stage]]
+
+
+def test_an_ablation_shares_the_stages_that_do_not_read_what_it_changes() -> None:
+    whole = stages()
+    assert same(whole, stages("ablation=no_masking")) == ["pretrain"]
+    assert same(whole, stages("ablation=history_1")) == ["pretrain"]
+    assert same(whole, stages("ablation=no_completion")) == ["pretrain", "finetune"]
+    assert same(whole, stages("ablation=no_fusion")) == same(whole, stages(seed=1)) == []
+    assert same(whole, stages("ablation=none")) == list(fan_out.STAGES)
+
+
+@dataclass(frozen=True)
+class Study:
+    """Made of nothing but what is asked of a study before it runs."""
+
+    folder: Path
+    keys: tuple[str, str, str]
+
+    @property
+    def stages(self) -> dict[str, str]:
+        return dict(zip(fan_out.STAGES, self.keys, strict=True))
+
+    def make(self) -> Path:
+        return self.folder
+
+
+def test_nothing_is_made_twice_at_once() -> None:
+    whole, masked, bare, other = (
+        Study(Path(name), keys)
+        for name, keys in (("whole", ("p", "f", "e")), ("masked", ("p", "g", "d")), ("bare", ("p", "f", "c")),
+                           ("other", ("q", "h", "b")))
+    )  # fmt: skip
+    waiting = [whole, masked, bare, other]
+    assert fan_out.startable(waiting, [], set(), 4) == [whole, other]
+    assert fan_out.startable(waiting, [], set(), 1) == [whole]
+    assert fan_out.startable([masked, bare], [whole, other], {"p"}, 4) == [masked]
+    assert fan_out.startable([bare], [whole, masked], {"p", "f"}, 4) == [bare]
+    assert fan_out.startable([bare], [whole, masked], {"p", "f"}, 2) == []
+    assert fan_out.startable(waiting, [], {"p", "f", "g", "q", "h"}, 9) == waiting
+
+
+def test_what_is_shared_is_estimated_once(tmp_path: Path) -> None:
+    kept = tmp_path / "toy-lights@toy/seed-5"
+    kept.mkdir(parents=True)
+    for stage, wall in (("pretrain", 100.0), ("finetune", 10.0)):
+        (kept / f"{stage}.json").write_text(json.dumps({"wall_s": wall}))
+    made = [Cell((*TOY, *more), 0) for more in ((), ("ablation=no_masking",), ("ablation=no_completion",))]
+    unknown = Cell((*TOY, "agent=rmio"), 0)
+    assert list(seconds([*made, unknown, Cell(TOY, 1)], tmp_path)) == [110.0, 10.0, 0.0, None, 110.0]
+
+
+def test_cells_are_chosen_by_their_names_and_wrong_patterns_are_told() -> None:
+    found = paper.chosen("small", ["smax-3m/*", "smax-3m+no_*fusion/*"])
+    assert {cell.ablation for cell in found} == {"none", "no_fusion", "no_action_fusion", "no_observation_fusion"}
+    assert len(found) == 12 and {state_of(cell, SEEDS) for cell in found if cell.ablation == "none"} == {"kept"}
+    with pytest.raises(UserError, match="--only smax-3m fits no cell of small"):
+        paper.chosen("small", ["smax-3m"])
+
+
+def test_where_a_cell_runs_is_no_part_of_its_name_and_stays_as_it_was_begun(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cells.paths, "STATE", tmp_path)
+    cell = Cell(TOY, 0)
+    assert Cell(TOY, 0, machine=("threads=2",)).label == cell.label
+    assert paper.device_of(cell, "cpu") == "cpu" and paper.device_of(cell, "cuda") == "cuda"
+    assert paper.device_of(Cell((*TOY, "agent=mappo"), 0), "auto") == "cpu"
+    cell.folder.mkdir(parents=True)
+    (cell.folder / "params.yaml").write_text(yaml.safe_dump({"device": "cpu"}))
+    assert paper.device_of(cell, "cuda") == "cpu"
+
+
+def test_there_is_always_a_core() -> None:
+    assert 1 <= fan_out.idle_cores() <= (os.cpu_count() or 1)
+
+
+# The command itself.
+
+
+def command(project: Project, *arguments: str) -> subprocess.Popen[str]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "pipelines.paper", "toy", "--jobs", "2", *arguments],
+        cwd=project.root, env=project.env, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
+    )  # fmt: skip
+
+
+@pytest.mark.long
+def test_a_stopped_command_leaves_nothing_running_goes_on_and_repeats_nothing(tmp_path: Path) -> None:
+    """Two cells of one seed, stopped in the first one's pre-training; the other's is restored, not made again."""
+    project = Project(tmp_path)
+    shutil.copy(project.root / "tests/hasty/sitecustomize.py", project.root)  # stages save after every round
+    toy = project.root / "conf/experiments/toy.yaml"
+    toy.write_text(toy.read_text().replace("[preset=toy]", "[preset=toy, pretrain.env_steps=1500]"))
+    project.commit()
+    began = command(project)
+    folder = project.root / "state/seeds/toy-lights@toy-0"
+    until(lambda: list(folder.glob("state/resume/pretrain/*/checkpoint.safetensors")), 240)
+    began.send_signal(signal.SIGINT)
+    told, _ = began.communicate(timeout=60)
+    assert began.returncode == 130 and "the same command goes on" in told
+    assert not list(living(project.root))
+    kept = project.root / "docs/seeds"
+    assert not list(kept.glob("toy-*")) and "begun toy-lights@toy/seed-0" in listed(project)
+
+    told, _ = command(project).communicate(timeout=600)
+    assert "toy-lights+no_masking@toy/seed-0 is kept" in told, told
+    log = (folder.parent / "toy-lights+no_masking@toy-0.pretrain.log").read_text()
+    assert "Stage 'pretrain' is cached - skipping run" in log
+    assert "goes on from" in (folder.parent / "toy-lights@toy-0.pretrain.log").read_text()
+    found = {method.ablation: method for method in read_kept(kept) if method.seeds[0].evaluate["env"] == "toy/lights"}
+    assert found["no_masking"].changes == {"finetune.p_mask": 0.0} and found["none"].scale == "toy"
+    pretrained = [(kept / f"toy-lights{name}@toy/seed-0/pretrain.json").read_bytes() for name in ("", "+no_masking")]
+    assert pretrained[0] == pretrained[1]
+
+    told, _ = command(project).communicate(timeout=120)
+    assert "2 kept, 0 begun, 0 open: nothing is left to do" in told and "runs" not in told
+    said = project.run("python", "-m", "pipelines.paper", "--table")
+    assert "The paper’s findings on toy/lights, toy" in said and "finetune.p_mask = 0.0" in said
+
+
+def listed(project: Project) -> str:
+    return project.run("python", "-m", "pipelines.paper", "toy", "--list")
+
+
+def living(root: Path) -> Any:
+    import psutil
+
+    for process in psutil.process_iter():
+        try:
+            if Path(process.cwd()).is_relative_to(root):
+                yield process
+        except psutil.Error:
+            continue
+
+
+def test_the_record_of_a_variant_is_kept_with_it() -> None:
+    assert Path(workspaces.VARIANT).parts[0] == "state"  # which git ignores: a new commit in the workspace leaves it

@@ -1,0 +1,231 @@
+"""Variants: told apart from methods, paired with the whole by seed; no finding of the paper counts that luck made."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import pytest
+from synthetic_run import CELLS, write_run
+from test_methods import keep_seed
+from test_reporting import Reader, embedded
+
+from pipelines import paper
+from pipelines.paths import ROOT
+from rmiov2.files import write_json
+from rmiov2.reporting import methods_markdown, variants_markdown
+from rmiov2.reporting.files import Method, read_kept, read_methods, read_results
+from rmiov2.reporting.methods import Estimate
+from rmiov2.reporting.page import build
+from rmiov2.reporting.style import styled
+from rmiov2.reporting.variants import CLAIMS, MEASURES, Claim, Family, family, judged, of_run, paired
+from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
+from rmiov2.reporting.variants_table import PRINTED, findings_table, said, variants_table
+from rmiov2.types import UserError
+
+
+def keep_variant(
+    kept: Path, ablation: str, seed: int, level: float, *, l_rec: float = 1.0, loss: float = 2.0, **choices: Any
+) -> Path:
+    """A seed of RMIOv2 without that part, which wins `level` at every rate; "none" is kept as before there were any."""
+    keep_seed(kept, "rmiov2", seed, level, l_rec=True, **choices)
+    made = kept / f"smax-3m-rmiov2/seed-{seed}"
+    finetune = json.loads((made / "finetune.json").read_text())
+    write_json(made / "finetune.json", finetune | {"l_rec": {"before": 4.0, "after": l_rec}})
+    (made / "pretrain.csv").write_text(f"env_steps,loss_model\n1000,{3 * loss}\n9000,{loss}\n10000,{loss}\n")
+    if ablation != "none":
+        write_json(made / "variant.json", {"ablation": ablation, "scale": "small", "changes": {"x.y": False}})
+    target = kept / ("smax-3m" if ablation == "none" else f"smax-3m+{ablation}") / made.name
+    target.parent.mkdir(exist_ok=True, parents=True)
+    return Path(shutil.move(made, target))
+
+
+def kept_family(kept: Path, levels: dict[str, list[float]], **choices: Any) -> Family:
+    for ablation, values in levels.items():
+        for seed, level in enumerate(values):
+            keep_variant(kept, ablation, seed, level, **choices)
+    shutil.rmtree(kept / "smax-3m-rmiov2")
+    return of_kept(kept)
+
+
+def of_kept(kept: Path) -> Family:
+    found = {method.ablation: method for method in read_kept(kept)}
+    made = family(found.pop("none"), list(found.values()))
+    assert made is not None
+    return made
+
+
+def test_a_variant_is_no_method(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5, 0.4], "no_fusion": [0.1, 0.2]})
+    (method,) = read_methods(tmp_path)
+    assert (method.ablation, method.scale, [seed.seed for seed in method.seeds]) == ("none", "small", [0, 1])
+    variant = next(found for found in read_kept(tmp_path) if found.ablation == "no_fusion")
+    assert variant.agent == "rmiov2" and variant.changes == {"x.y": False}
+    assert "0.10" not in methods_markdown(tmp_path, "rmiov2")
+
+
+def test_seeds_of_one_study_are_of_one_variant(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5], "no_fusion": [0.1], "no_masking": [0.1]})
+    shutil.move(tmp_path / "smax-3m+no_masking/seed-0", tmp_path / "smax-3m+no_fusion/seed-1")
+    with pytest.raises(UserError, match="its seeds differ in ablation, scale or what it changes"):
+        list(read_kept(tmp_path))
+
+
+def test_a_difference_is_of_the_same_seeds(tmp_path: Path) -> None:
+    """What seeds have in common, here 0.1 to 0.9, is no part of it; a seed that only one has is left out."""
+    found = kept_family(tmp_path, {"none": [0.1, 0.5, 0.9, 0.2], "no_fusion": [0.0, 0.3, 0.6]}, width=0.0)
+    pair = paired(found.named["no_fusion"], found.whole, "AUC")
+    assert pair is not None and pair.seeds == (0, 1, 2)
+    assert pair.values == pytest.approx((-0.1, -0.2, -0.3)) and pair.estimate.mean == pytest.approx(-0.2)
+    half = 4.302653 * 0.1 / 3**0.5  # Student's t at two degrees of freedom
+    assert pair.estimate.bounds == pytest.approx((-0.2 - half, -0.2 + half), abs=1e-6)
+
+
+def test_a_difference_is_never_surer_than_the_episodes_of_both(tmp_path: Path) -> None:
+    found = kept_family(tmp_path, {"none": [0.5, 0.5], "no_fusion": [0.4, 0.4]}, width=0.06)
+    pair = paired(found.whole, found.named["no_fusion"], "AUC")
+    assert pair is not None and pair.estimate.bounds == pytest.approx(
+        (0.1 - 0.03, 0.1 + 0.03)
+    )  # sqrt(2 * 2) * 0.03 / 2
+
+
+LEVELS = {"none": [0.60, 0.61, 0.62], "no_observation_fusion": [0.40, 0.42, 0.41],
+          "no_action_fusion": [0.50, 0.51, 0.52], "no_masking": [0.50, 0.90, 0.40],
+          "no_reward_trend": [0.60, 0.61, 0.62]}  # fmt: skip
+
+
+def test_a_finding_is_judged_by_its_whole_interval(tmp_path: Path) -> None:
+    found = kept_family(tmp_path, LEVELS)
+    ahead = Claim("table 1", "none", "no_observation_fusion", "AUC")
+    assert judged(ahead, found)[1] == "confirmed"
+    assert judged(Claim("", "no_observation_fusion", "no_action_fusion", "AUC"), found)[1] == "not confirmed"
+    assert judged(Claim("", "none", "no_masking", "AUC"), found)[1] == "undecided at this size"
+    assert judged(Claim("", "none", "no_fusion", "AUC"), found) == (None, "not run")
+    assert judged(Claim("", "none", "no_observation_fusion", "AUC", more=False), found)[1] == "not confirmed"
+    alone = Family(one_seed(found.whole), tuple(map(one_seed, found.variants)))
+    pair, verdict = judged(ahead, alone)
+    assert pair is not None and pair.estimate == Estimate(pytest.approx(0.2), None)
+    assert verdict == "undecided at this size"
+
+
+def one_seed(method: Method) -> Method:
+    return Method(method.agent, method.seeds[:1], method.ablation, method.scale, method.changes)
+
+
+def test_the_measures_are_those_of_the_files(tmp_path: Path) -> None:
+    keep_variant(tmp_path, "none", 0, 0.5, l_rec=0.25, loss=2.5)
+    (method,) = (m for m in read_kept(tmp_path))
+    (seed,) = method.seeds
+    value = {name: found and found[0] for name, of in MEASURES.items() for found in [of(seed)]}
+    assert value["AUC"] == 0.5 and value["L_rec"] == 0.25 and value["performance with nothing lost"] == 0.5
+    assert value["world-model loss at the end"] == 2.5  # of the last fifth alone
+    assert value["mean of the learning curve"] == pytest.approx(0.25)  # a straight line from 0 to 0.5
+    assert value["AUC, true availability"] is None
+    curve = lost(seed)
+    assert curve is not None and curve[1].tolist() == [7.5, 2.5, 2.5]
+
+
+def test_seeds_trained_otherwise_are_not_compared(tmp_path: Path) -> None:
+    keep_variant(tmp_path, "none", 0, 0.5)
+    keep_variant(tmp_path, "no_fusion", 0, 0.5, steps=600_000)
+    shutil.rmtree(tmp_path / "smax-3m-rmiov2")
+    fusion, whole = sorted(read_kept(tmp_path), key=lambda method: method.ablation == "none")
+    assert family(whole, [fusion]) is None
+
+
+def test_every_finding_has_its_row_and_an_unflattering_one_stays(tmp_path: Path) -> None:
+    table = findings_table(kept_family(tmp_path, LEVELS))
+    rows = {row.name: [cell.text for cell in row.cells] for row in table.rows}
+    assert list(rows) == [said(claim) for claim in CLAIMS] and len(rows) == len(CLAIMS)
+    assert rows["AUC: whole method above no observation fusion"][:2] == ["confirmed", "0.200"]
+    assert rows["AUC: no observation fusion above no action fusion"][:2] == ["not confirmed", "−0.100"]
+    assert rows["AUC: no action fusion above no fusion"][:2] == ["not run", "–"]
+    same = rows["performance with nothing lost: whole method above no reward trend"]
+    assert same[0] == "undecided at this size, equal in every seed"
+
+
+def test_the_claims_are_what_the_paper_printed() -> None:
+    """On most of its maps; figures 10 and 11 have no numbers. Of table 2 the paper's own corridor and 2s3z agree."""
+    for claim in (claim for claim in CLAIMS if claim.place.startswith("table")):
+        column = ("AUC", "L_rec").index(claim.measure)
+        ahead = [
+            (better[column] > worse[column]) == claim.more
+            for better, worse in zip(PRINTED[claim.better], PRINTED[claim.worse], strict=True)
+        ]
+        assert sum(ahead) >= 3, claim
+
+
+def test_the_table_says_what_each_variant_changes(tmp_path: Path) -> None:
+    table = variants_table(kept_family(tmp_path, LEVELS))
+    rows = {row.name: [f"{c.text} {c.bounds}".strip() for c in row.cells] for row in table.rows}
+    assert list(rows)[0] == "whole method" and len(rows) == len(LEVELS)
+    changed, count, auc, by_seed, less, *_ = rows["no action fusion"]
+    assert (changed, count, auc, by_seed) == ("x.y = False", "3", "0.51 [0.49, 0.53]", "0.50, 0.51, 0.52")
+    assert less == "−0.100 [−0.108, −0.092]"  # as sure as the episodes allow: sqrt(3 * 2) * 0.01 / 3
+
+
+def test_what_was_played_otherwise_is_not_compared(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5, 0.5], "bursty_loss": [0.3, 0.4], "no_fusion": [0.1, 0.2]})
+    for path in tmp_path.glob("smax-3m+bursty_loss/seed-*/variant.json"):
+        write_json(path, json.loads(path.read_text()) | {"changes": {"evaluate.pattern": "bursty"}})
+    found = of_kept(tmp_path)
+    rows = {row.name: [cell.text for cell in row.cells] for row in variants_table(found).rows}
+    assert rows["bursty loss"][2:5] == ["0.35", "0.30, 0.40", "–"] and rows["no fusion"][4] == "−0.350"
+    with styled():
+        picture = worth_picture(found)
+    assert picture is not None and b"bursty" not in picture.data and b"no_fusion,1" in picture.data
+
+
+@pytest.fixture(scope="module")
+def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
+    root = write_run(tmp_path_factory.mktemp("variants"), "smax")
+    kept = root / "docs/seeds"
+    for ablation, levels in LEVELS.items():
+        for seed, level in enumerate(levels):
+            keep_variant(kept, ablation, seed, level)
+    shutil.rmtree(kept / "smax-3m-rmiov2")
+    return root, build(root, root / "reports", CELLS).read_text(encoding="utf-8")
+
+
+def test_the_page_draws_the_variants_beside_the_run(page: tuple[Path, str]) -> None:
+    root, text = page
+    links = {str(link["download"]): embedded(link["href"]) for link in Reader(text).all("a") if "download" in link}
+    rows = {
+        name: list(csv.DictReader(io.StringIO(links[name].decode()))) for name in links if name.startswith("variants")
+    }
+    assert set(rows) == {"variants.csv", "variants_fusion.csv", "variants_p_mask.csv", "variants_losses.csv",
+                         "variants_learning.csv"}  # fmt: skip
+    assert {row["ablation"] for row in rows["variants_p_mask.csv"]} == {"none", "no_masking"}
+    run = json.loads((root / "metrics/evaluate.json").read_text())  # it is seed 0 of the whole method
+    drawn = [row for row in rows["variants_fusion.csv"] if (row["ablation"], row["seed"]) == ("none", "0")]
+    assert [float(row["win_rate"]) for row in drawn] == run["performance"]["completion"]
+    less = {
+        row["seed"]: float(row["auc_less_whole"]) for row in rows["variants.csv"] if row["ablation"] == "no_masking"
+    }
+    assert less == pytest.approx({"0": 0.50 - run["auc"]["completion"], "1": 0.90 - 0.61, "2": 0.40 - 0.62})
+    assert "mappo" not in text and 'id="beside"' not in text
+    assert text.index("SMAX is not StarCraft II") < text.index("Ours on smax/3m beside")
+
+
+def test_the_same_variants_give_the_same_bytes(page: tuple[Path, str]) -> None:
+    root, _ = page
+    found = of_run(read_results(root, CELLS))
+    assert found is not None
+    with styled():
+        again = {picture.name: picture.png for picture in variants_pictures(found) if picture is not None}
+    assert again == {name: (root / f"reports/{name}.png").read_bytes() for name in again} and len(again) == 5
+
+
+def test_what_was_not_kept_is_not_drawn(tmp_path: Path) -> None:
+    found = kept_family(tmp_path, {"none": [0.5], "no_masking": [0.1]})
+    assert chosen(found, ("none", "no_fusion")) == []
+    assert [method.ablation for method in chosen(found, ("no_masking", "no_fusion", "none"))] == ["no_masking", "none"]
+
+
+def test_the_document_is_what_is_kept() -> None:
+    assert (ROOT / "docs/ablations.md").read_text() == paper.table() + "\n"
+    assert variants_markdown(ROOT / "docs", "rmiov2").startswith("No variant is kept yet")
