@@ -172,3 +172,26 @@ def scene_rest(generator: np.random.Generator, seen: np.ndarray, truth: np.ndarr
                        "reconstruction": (truth + generator.normal(size=truth.shape) * scale).tolist()},
             "reward": {"raw": raw.tolist(), "trend": (trend * raw.sum() / trend.sum()).tolist(),
                        "half_width": np.where(np.arange(len(raw)) > len(raw) - 6, 5, 2).tolist()}}  # fmt: skip
+
+
+def write_stress(root: Path, kind: str = "smax") -> dict[str, Any]:
+    """metrics/stress.json as its stage writes it."""
+    scale = 1.0 if kind == "smax" else 3.0
+    steps, modes = [1, 2, 5, 20], {"completion": 0.9, "zeros": 0.6, "last_seen": 0.7, "open_loop": 0.0}
+    curve = lambda share, xs: [0.8 * scale * share**x for x in xs]  # noqa: E731
+    band = lambda values: [[value - 0.04, value + 0.04] for value in values]  # noqa: E731
+    dark = {mode: curve(share, steps) for mode, share in modes.items()}
+    bursty = {mode: curve(share, GRID) for mode, share in modes.items()}
+    gone = {mode: 0.5 * scale * share for mode, share in modes.items()}
+    summary = {
+        "env": "x", "agent": "rmiov2", "measure": "win_rate" if kind == "smax" else "step_return", "episodes": 48,
+        "full_sight": {"performance": 0.8 * scale, "ci95": [0.7, 0.9], "usual_length": 20},
+        "bursty": {"p_loss": GRID, "performance": bursty, "ci95": {mode: band(c) for mode, c in bursty.items()},
+                   "auc": {mode: c[2] for mode, c in bursty.items()},
+                   "auc_ci95": {mode: [c[2] - 0.02, c[2] + 0.02] for mode, c in bursty.items()}},
+        "one_agent": {"performance": gone, "ci95": {mode: [value, value + 0.1] for mode, value in gone.items()}},
+        "blackout": {"steps": steps, "performance": dark, "ci95": {mode: band(c) for mode, c in dark.items()},
+                     "lasts": {"completion": 5, "zeros": 1, "last_seen": 1, "open_loop": 0}},
+    }  # fmt: skip
+    (root / "metrics/stress.json").write_text(json.dumps(summary))
+    return summary

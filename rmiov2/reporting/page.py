@@ -18,6 +18,7 @@ from rmiov2.reporting.files import Results, read_results, write_bytes
 from rmiov2.reporting.methods import beside
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_table, verdict
+from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.words import headline, measure_name
@@ -74,9 +75,12 @@ def draw_chapters(results: Results) -> list[Chapter]:
         scene_figures.error_picture(scene),
         scene_figures.reward_picture(scene),
     ]
-    note = "Brackets are 95 % intervals; the largest of a column is bold."
+    unmet = _present(stress_pictures(results.stress))
+    brackets = "Brackets are 95 % intervals"
+    note = f"{brackets}; the largest of a column is bold."
     chapters = [
         Chapter("result", "Under observation loss", _present(performance), (), result_tables(evaluate), note),
+        Chapter("stress", "Loss it was not trained on", unmet, (), stress_table(results.stress), f"{brackets}."),
         methods_chapter(results),
         Chapter("learning", "How it was learned", _present(learning)),
         Chapter("scene", "One episode", _present(episode)),
