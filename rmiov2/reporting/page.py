@@ -14,7 +14,9 @@ from markupsafe import Markup, escape
 
 from rmiov2.reporting import result_figures, scene_figures, training_figures
 from rmiov2.reporting.ablation_figure import ablation_picture
+from rmiov2.reporting.attention_figure import attention_picture
 from rmiov2.reporting.files import Results, read_results, write_bytes
+from rmiov2.reporting.map_figure import map_picture
 from rmiov2.reporting.methods import beside
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_table, verdict
@@ -70,9 +72,10 @@ def draw_chapters(results: Results) -> list[Chapter]:
         ablation_picture(results.ablate, evaluate),
     ]
     episode = [
-        scene_figures.map_picture(scene),
+        map_picture(scene),
         scene_figures.series_picture(scene),
         scene_figures.error_picture(scene),
+        attention_picture(scene),
         scene_figures.reward_picture(scene),
     ]
     unmet = _present(stress_pictures(results.stress))
