@@ -84,6 +84,14 @@ def frame_of(scene: Scene, times: list[int], focus: int | None = None, margin: f
     return (left, right), (low, high)
 
 
+def grown(limits: Limits, shape: float) -> Limits:
+    """The smallest piece about the same middle that holds it and has that height over width."""
+    (left, right), (low, high) = limits
+    width, height = max(right - left, (high - low) / shape), max(high - low, (right - left) * shape)
+    x, y = (left + right) / 2, (low + high) / 2
+    return (x - width / 2, x + width / 2), (y - height / 2, y + height / 2)
+
+
 def shape_of(limits: Limits) -> float:
     """Height over width of that piece."""
     (left, right), (low, high) = limits

@@ -13,6 +13,7 @@ from rmiov2.reporting.battle_map import (
     believing,
     draw_moment,
     frame_of,
+    grown,
     legend_handles,
     shape_of,
     spread_of,
@@ -29,7 +30,8 @@ def map_picture(scene: Scene) -> Picture | None:
     agent, times = moments(scene)
     wide, narrow = _map(scene, agent, times, columns=4), _map(scene, agent, times, columns=2)
     told = _told(scene, agent, times)
-    caption = f"Steps {', '.join(map(str, times))} of one battle ({scene_title(scene)}). {told}"
+    steps = ", ".join(map(str, times))
+    caption = f"Steps {steps} of one battle ({scene_title(scene)}), each map as near as the living allow. {told}"
     alt = f"Small maps of allies and enemies with health bars; {told}"
     data = json.dumps({"agent": agent, "moments": [_moment(scene, t, agent) for t in times]}, indent=1).encode()
     title = "What a blind agent believes" if believes(scene) else "Blind in battle"
@@ -73,10 +75,12 @@ def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
 def _map(scene: Scene, agent: int | None, times: list[int], columns: int) -> bytes:
     columns = min(columns, len(times))
     rows = -(-len(times) // columns)
-    limits = frame_of(scene, times, agent)
+    frames = [frame_of(scene, [t], agent) for t in times]
+    shape = float(np.median([shape_of(frame) for frame in frames]))
     width = 10.6 if columns > 2 else 5.2
-    figure = canvas(width, rows * (shape_of(limits) * (width / columns - 0.15) + 0.35) + (0.4 if columns > 2 else 0.65))
-    for axes, t in zip(np.ravel(figure.subplots(rows, columns, squeeze=False)), times, strict=False):
+    figure = canvas(width, rows * (shape * (width / columns - 0.15) + 0.35) + (0.4 if columns > 2 else 0.65))
+    for axes, t, frame in zip(np.ravel(figure.subplots(rows, columns, squeeze=False)), times, frames, strict=False):
+        limits = grown(frame, shape)
         axes.set_xlim(*limits[0])
         axes.set_ylim(*limits[1])
         draw_moment(axes, scene, t, agent)

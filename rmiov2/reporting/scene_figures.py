@@ -191,9 +191,10 @@ def reward_picture(scene: Scene) -> Picture | None:
     trends = {"as set": scene["reward"], "normalised": scene["reward"].get("normalised")}
     kept = {name: (np.asarray(t["trend"]), np.asarray(t["half_width"])) for name, t in trends.items() if t is not None}
     raw = np.asarray(scene["reward"]["raw"], dtype=float)
+    sums = ", ".join(f"{significant(float(trend.sum()))}{_of(name, kept)}" for name, (trend, _) in kept.items())
     caption = (
         f"{_windows_told(kept)} over {count(len(raw))} steps. The episode’s sum is {significant(float(raw.sum()))} as"
-        f" paid and {', '.join(significant(float(t.sum())) + _of(name, kept) for name, (t, _) in kept.items())} as trend."
+        f" paid and {sums} as trend."
     )
     header = [f"{what}{_column(name)}" for name in kept for what in ("trend", "half_width")]
     columns = [column for both in kept.values() for column in both]
