@@ -25,6 +25,8 @@ from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.words import headline, measure_name
 
+FUSIONS = ("What the two fusions cost in parameters and compute (Appendix D) stands in docs/fusion.md.",)
+
 
 @dataclass(frozen=True)
 class Chapter:
@@ -86,7 +88,7 @@ def draw_chapters(results: Results) -> list[Chapter]:
         Chapter("stress", "Loss it was not trained on", unmet, (), stress_table(results.stress), f"{brackets}."),
         methods_chapter(results),
         Chapter("learning", "How it was learned", _present(learning)),
-        Chapter("scene", "One episode", _present(episode)),
+        Chapter("scene", "One episode", _present(episode), FUSIONS if "attention" in scene else ()),
     ]
     return [chapter for chapter in chapters if chapter.pictures]
 

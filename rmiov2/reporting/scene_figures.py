@@ -119,31 +119,34 @@ def series_picture(scene: Scene) -> Picture | None:
     agent = int(np.argmax(blind[window].sum(axis=0)))
     if not names or not blind[window, agent].any():
         return None
-    wide = _series(truth, guess, names, blind, agent, window, columns=len(names) if len(names) < 4 else 2)
-    narrow = _series(truth, guess, names, blind, agent, window, columns=1)
+    spread = np.asarray(scene["series"].get("spread", np.zeros_like(guess)), dtype=float)
+    both = len(names) if len(names) < 4 else 2
+    wide, narrow = (_series(truth, guess, spread, names, blind, agent, window, columns) for columns in (both, 1))
     apart = np.abs(truth - guess)[window, agent, : len(names)][blind[window, agent]]
     said = "; ".join(f"{name} {significant(float(apart[:, index].mean()))}" for index, name in enumerate(names))
     stretch = f"steps {window.start} to {window.stop - 1}"
     caption = (
         f"Agent {agent + 1}, {stretch}: what was true, and what was reconstructed in the shaded steps, where it was "
         f"blind. Mean absolute error while blind: {said}."
+        + (" Bars are the deviation over draws of the latent state." if spread.any() else "")
     )
     alt = f"Line charts of {', '.join(names)} over time, true and reconstructed."
-    header = ["step", "seen", *(f"{side}_{name}" for name in names for side in ("true", "reconstructed"))]
-    pairs = np.stack([truth, guess], axis=-1)[:, agent, : len(names)].reshape(len(truth), -1)
+    header = ["step", "seen", *(f"{side}_{name}" for name in names for side in ("true", "reconstructed", "deviation"))]
+    pairs = np.stack([truth, guess, spread], axis=-1)[:, agent, : len(names)].reshape(len(truth), -1)
     data = csv_bytes(header, ((t, int(not blind[t, agent]), *pairs[t]) for t in range(window.start, window.stop)))
     return Picture("scene_series", "True and reconstructed", caption, alt, wide, "scene_series.csv", data, narrow)
 
 
 def _series(
-    truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], names: list[str], blind: Mask, agent: int,
-    window: slice, columns: int,
+    truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], spread: npt.NDArray[np.float64],
+    names: list[str], blind: Mask, agent: int, window: slice, columns: int,
 ) -> bytes:  # fmt: skip
     rows = -(-len(names) // columns)
     figure = canvas(10.6 if columns > 1 else 5.2, 1.8 * rows + 0.8)
     panels = np.ravel(figure.subplots(rows, columns, sharex=True, squeeze=False))
     for index, name in enumerate(names):
         draw_series(panels[index], truth[:, agent, index], guess[:, agent, index], blind[:, agent], window)
+        _draw_spread(panels[index], guess[:, agent, index], spread[:, agent, index], blind[:, agent], window)
         panels[index].set_title(name)
     for panel in panels[len(names) :]:
         panel.remove()
@@ -172,6 +175,15 @@ def draw_series(
     axes.plot(steps, np.where(hidden, guess[window], np.nan), "o-", color=CYCLE[1], ms=3.2, lw=1)
     axes.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
+
+
+def _draw_spread(
+    axes: Axes, guess: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], blind: Mask, window: slice
+) -> None:
+    """How far draws of the latent state lie apart, about the reconstruction where it was needed."""
+    steps, hidden = np.arange(window.start, window.stop), blind[window]
+    low, high = (np.where(hidden, (guess + sign * spread)[window], np.nan) for sign in (-1, 1))
+    axes.vlines(steps, low, high, color=CYCLE[1], lw=2.4, alpha=0.3)
 
 
 def shade(axes: Axes, hidden: Mask, first: int) -> None:
