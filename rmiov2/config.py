@@ -21,7 +21,7 @@ Count = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
-BEFORE = {"device": "cpu"}  # of settings that were kept before there was a choice
+BEFORE = {"device": "cpu", "stress": {"blackout": (1,), "episodes": 1}}  # of settings that were kept without these
 Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
 
 
@@ -238,6 +238,17 @@ class Evaluate(Section):
         return self
 
 
+class Stress(Section):
+    blackout: tuple[Positive, ...] = Field(min_length=1, description="steps that whole-team blackouts last, rising")
+    episodes: Positive = Field(description="per mode, loss, and rate or length of it")
+
+    @model_validator(mode="after")
+    def _rising(self) -> Stress:
+        if list(self.blackout) != sorted(set(self.blackout)):
+            raise ValueError(f"blackout: got {list(self.blackout)}, expected rising lengths")
+        return self
+
+
 class Ablate(Section):
     p_mask: tuple[Probability, ...] = Field(min_length=1, description="masking rates that are compared, table 2")
     updates: Positive = Field(description="masked updates of each")
@@ -266,6 +277,7 @@ class Config(Section):
     finetune: Finetune
     execution: Execution
     evaluate: Evaluate
+    stress: Stress
     ablate: Ablate
     report: Report
 

@@ -134,19 +134,28 @@ def smax_scene(generator: np.random.Generator, steps: int = 34, agents: int = 3)
                   for u, (x, y) in enumerate(points[t, i])] for i in range(agents)] for t in range(steps)]  # fmt: skip
 
     truth = np.stack([place[:, 3:, 0].mean(1), health[:, 3], health[:, 4]], -1)[:, None].repeat(agents, 1)
+    unsure = {
+        "there": np.ones(guess.shape[:3]),
+        "x": guess[..., 0],
+        "y": guess[..., 1],
+        "health": health[:, None] * 0.9,
+        "place": np.where(seen, 0.02, 0.6)[..., None],
+        "health_deviation": np.where(seen, 0, 0.1)[..., None],
+    }
+    spread = {name: np.broadcast_to(values, guess.shape[:3]).tolist() for name, values in unsure.items()}
     return {"env": "smax/3m", "measure": "win_rate", "kind": "smax", "won": True,
             **scene_rest(generator, seen, truth, ["enemy distance", "health of enemy 1", "health of enemy 2"]),
-            "map": {"width": 32, "height": 32, "units": units, "believed": views(guess),
+            "map": {"width": 32, "height": 32, "units": units, "believed": views(guess), "spread": spread,
                     "true_view": views(np.broadcast_to(place[:, None], guess.shape))}}  # fmt: skip
 
 
 def without_completion(scene: dict[str, Any]) -> dict[str, Any]:
     """The scene as a team that does not complete leaves it."""
-    bare = {name: value for name, value in scene.items() if name not in ("error", "messages")}
+    bare = {name: value for name, value in scene.items() if name not in ("error", "messages", "attention")}
     bare["series"] = {name: scene["series"][name] for name in ("names", "truth")}
     bare["reward"] = {"raw": scene["reward"]["raw"]}
     if scene["map"]:
-        bare["map"] = {name: value for name, value in scene["map"].items() if name != "believed"}
+        bare["map"] = {name: value for name, value in scene["map"].items() if name not in ("believed", "spread")}
     return bare
 
 
@@ -161,14 +170,40 @@ def robot_scene(generator: np.random.Generator, steps: int = 240, agents: int = 
 
 def scene_rest(generator: np.random.Generator, seen: np.ndarray, truth: np.ndarray, names: list[str]) -> dict[str, Any]:
     scale = np.where(seen, 0.03, 0.22)[..., None] * truth.std(axis=(0, 1))
+    weights = np.where(seen, 1.0, 0.2)[:, None] + 0.1 * np.eye(seen.shape[1])
     raw = np.maximum(generator.normal(0, 0.03, len(seen) - 1), 0)
     raw += generator.random(len(raw)) * 0.1 * (np.arange(len(raw)) >= 10)
     raw[-1] += 1.0
     trend = np.convolve(raw, np.ones(5) / 5, mode="same")
     return {"p_loss": 0.6, "seed": 7, "agents": seen.shape[1], "seen": seen.tolist(),
             "error": np.where(seen, 0, np.abs(generator.normal(0, 0.5, seen.shape))).tolist(),
+            "attention": (weights / weights.sum(-1, keepdims=True)).tolist(),
             "messages": (3 * (~seen).any(1)).cumsum().tolist(),
             "series": {"names": names, "truth": truth.tolist(),
+                       "spread": np.broadcast_to(scale, truth.shape).tolist(),
                        "reconstruction": (truth + generator.normal(size=truth.shape) * scale).tolist()},
             "reward": {"raw": raw.tolist(), "trend": (trend * raw.sum() / trend.sum()).tolist(),
                        "half_width": np.where(np.arange(len(raw)) > len(raw) - 6, 5, 2).tolist()}}  # fmt: skip
+
+
+def write_stress(root: Path, kind: str = "smax") -> dict[str, Any]:
+    """metrics/stress.json as its stage writes it."""
+    scale = 1.0 if kind == "smax" else 3.0
+    steps, modes = [1, 2, 5, 20], {"completion": 0.9, "zeros": 0.6, "last_seen": 0.7, "open_loop": 0.0}
+    curve = lambda share, xs: [0.8 * scale * share**x for x in xs]  # noqa: E731
+    band = lambda values: [[value - 0.04, value + 0.04] for value in values]  # noqa: E731
+    dark = {mode: curve(share, steps) for mode, share in modes.items()}
+    bursty = {mode: curve(share, GRID) for mode, share in modes.items()}
+    gone = {mode: 0.5 * scale * share for mode, share in modes.items()}
+    summary = {
+        "env": "x", "agent": "rmiov2", "measure": "win_rate" if kind == "smax" else "step_return", "episodes": 48,
+        "full_sight": {"performance": 0.8 * scale, "ci95": [0.7, 0.9], "usual_length": 20},
+        "bursty": {"p_loss": GRID, "performance": bursty, "ci95": {mode: band(c) for mode, c in bursty.items()},
+                   "auc": {mode: c[2] for mode, c in bursty.items()},
+                   "auc_ci95": {mode: [c[2] - 0.02, c[2] + 0.02] for mode, c in bursty.items()}},
+        "one_agent": {"performance": gone, "ci95": {mode: [value, value + 0.1] for mode, value in gone.items()}},
+        "blackout": {"steps": steps, "performance": dark, "ci95": {mode: band(c) for mode, c in dark.items()},
+                     "lasts": {"completion": 5, "zeros": 1, "last_seen": 1, "open_loop": 0}},
+    }  # fmt: skip
+    (root / "metrics/stress.json").write_text(json.dumps(summary))
+    return summary

@@ -248,7 +248,7 @@ class TestWholePipeline:
         project.compose("finetune.p_mask=0.25")
         ran = project.repro()
         looked = ["gate_results"] if rows.read_bytes() != before else []  # the toy may play the same games
-        assert ran == ["finetune", "evaluate", *looked, "report"]
+        assert ran == ["finetune", "evaluate", *looked, "stress", "report"]
         assert "auc.completion" in project.run("dvc", "metrics", "diff", "HEAD", "--all")
         project.compose()
         assert project.repro() in ([], ["report"])
@@ -283,8 +283,8 @@ class TestWholePipeline:
     def test_equal_runs_give_equal_bytes(self, project):
         made = ["models/pretrain/checkpoint.safetensors", "models/finetune/checkpoint.safetensors"]
         made += ["plots/learning.csv", "plots/pretrain.csv", "plots/finetune.csv", "metrics/evaluate.json"]
-        made += ["results/episodes.parquet", "results/scene.json"]
+        made += ["results/episodes.parquet", "results/scene.json", "results/stress.parquet", "metrics/stress.json"]
         before = {name: (project.root / name).read_bytes() for name in made}
-        for name in ("pretrain", "finetune", "evaluate"):
+        for name in ("pretrain", "finetune", "evaluate", "stress"):
             project.run("python", "-m", f"pipelines.stages.{name}")
         assert [name for name in made if (project.root / name).read_bytes() != before[name]] == []

@@ -19,9 +19,9 @@ from PIL import Image
 from synthetic_run import CELLS, robot_scene, smax_scene, without_completion, write_run
 
 from rmiov2.reporting.animation import write_animation
+from rmiov2.reporting.map_figure import map_picture, moments
 from rmiov2.reporting.page import build
 from rmiov2.reporting.result_figures import auc_picture, performance_picture
-from rmiov2.reporting.scene_figures import map_picture, moments
 from rmiov2.reporting.seeds import mean_curve, overlay_seeds
 from rmiov2.reporting.style import spread, styled
 from rmiov2.reporting.words import headline, number, significant
@@ -87,7 +87,7 @@ def test_every_figure_is_in_the_page_with_words_and_data(drawn: tuple[Path, str]
 def test_what_a_run_has_not_is_left_out(drawn: tuple[Path, str]) -> None:
     names = {str(figure["id"]) for figure in Reader(drawn[1]).all("figure")}
     always = {"performance", "auc", "learning", "imagination", "model_losses", "finetune"}
-    always |= {"scene_series", "scene_error", "reward_window", "cost", "ablation"}
+    always |= {"scene_series", "scene_error", "reward_window", "cost", "ablation", "attention"}
     battle = {"performance_true_availability", "scene_map"}
     assert names == (always | battle if evaluation_of(drawn[0])["measure"] == "win_rate" else always)
 

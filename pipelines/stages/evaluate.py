@@ -40,20 +40,27 @@ def record(config: Config, agent: Any) -> dict[str, Any]:
     import numpy as np
 
     from rmiov2.envs.registry import make_env
-    from rmiov2.evaluation.scene import record_scene
+    from rmiov2.evaluation.insight import Insight, Modelled
+    from rmiov2.evaluation.scene import record_scene, told_trend
     from rmiov2.evaluation.sweep import rows_of
     from rmiov2.world_model.reward_trend import reward_trend
 
-    def trend(rew: Floats) -> tuple[Floats, Ints]:
-        return reward_trend(rew, config.reward_trend, float(np.var(rew)))
+    def trend(rew: Floats, normalise: bool = config.reward_trend.normalise) -> tuple[Floats, Ints]:
+        settings = config.reward_trend.model_copy(update={"normalise": normalise})
+        return reward_trend(rew, settings, float(np.var(rew)))
 
     seed, p_loss = config.report.scene_seed, config.report.scene_p_loss
     rows = rows_of(config.evaluate)  # as many as were played with, so that nothing is compiled anew
     env = make_env(config.env.name, rows)
     try:
-        return record_scene(env, agent.team(rows, seed), p_loss, seed, trend, config.evaluate.pattern)
+        look = partial(Insight, agent) if isinstance(agent, Modelled) else None
+        scene = record_scene(env, agent.team(rows, seed), p_loss, seed, trend, config.evaluate.pattern, look)
     finally:
         env.close()
+    if "trend" in scene["reward"] and not config.reward_trend.normalise:  # what the window does free of the scale
+        raw = np.asarray(scene["reward"]["raw"], dtype=np.float32)
+        scene["reward"]["normalised"] = told_trend(*trend(raw, normalise=True))
+    return scene
 
 
 def write_curves(summary: dict[str, Any]) -> None:

@@ -38,7 +38,7 @@ ATTEMPTS = 3  # at the same values, when their workers get killed
 UNCLAIMED_SECONDS = 60  # a trial without a worker's name was taken a moment ago, or its worker is gone
 CLOCK_SECONDS = 1.0  # what the start of one process may differ by when it is read twice
 UNPRUNED_TRIALS, UNPRUNED_ROUNDS = 4, ROUNDS // 4
-UNREAD = {"report", "ablate"}  # sections that no trial reads
+UNREAD = {"report", "ablate", "stress"}  # sections that no trial reads
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
 
 optuna.logging.set_verbosity(optuna.logging.WARNING)

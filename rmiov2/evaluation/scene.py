@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol, cast, runtime_checkable
 
 import numpy as np
@@ -10,11 +11,14 @@ import numpy as np
 from rmiov2.envs.base import Env
 from rmiov2.envs.observation_loss import ObservationLoss
 from rmiov2.evaluation.episodes import Team, Turn, turns
+from rmiov2.evaluation.insight import Insight
 from rmiov2.seeding import derive
-from rmiov2.types import Actions, Floats, Ints, Step
+from rmiov2.types import Actions, Bools, Floats, Ints, Step
 
 RewardTrend = Callable[[Floats], tuple[Floats, Ints]]  # rewards (L,) -> trend (L,), half-widths (L,)
+Look = Callable[[Floats, Bools, Actions], Insight]  # obs (L, N, O), seen (L, N), act (L, ...) of an episode
 SERIES = 6  # columns of the observation that are told
+SAMPLES = 16  # of z, from which the spread of a reconstruction is told
 
 
 class Believer(Team, Protocol):
@@ -63,21 +67,65 @@ class Filmed(Env):
         return step
 
 
+class Noted:
+    """A team whose last choice can be read, before the game made it legal."""
+
+    def __init__(self, team: Believer) -> None:
+        self.team, self.messages, self.bytes = team, team.messages, team.bytes
+        self.chosen: Actions = np.zeros(0, np.int64)
+
+    def act(
+        self, obs: Floats, seen: Bools | None = None, avail: Bools | None = None, first: Bools | None = None
+    ) -> Actions:
+        """What the team chooses."""
+        self.chosen = self.team.act(obs, seen=seen, avail=avail, first=first)
+        return self.chosen
+
+
+@dataclass(frozen=True)
+class Played:
+    """Row 0's first whole episode, L steps: truth and completed (what was acted on) (L, N, O), act as chosen, messages."""
+
+    turns: list[Turn]
+    completed: Floats
+    act: Actions
+    messages: list[int]
+
+    @property
+    def truth(self) -> Floats:
+        return np.stack([turn.step.obs[0] for turn in self.turns])
+
+    @property
+    def seen(self) -> Bools:
+        return np.stack([turn.step.seen[0] for turn in self.turns])
+
+
 def record_scene(
-    env: Env, team: Believer, p_loss: float, seed: int, reward_trend: RewardTrend, pattern: str = "independent"
+    env: Env,
+    team: Believer,
+    p_loss: float,
+    seed: int,
+    reward_trend: RewardTrend,
+    pattern: str = "independent",
+    look: Look | None = None,
 ) -> dict[str, Any]:
     """results/scene.json: the first episode of row 0, one entry per step that was acted in; JSON-ready, deterministic.
 
     error is the sum over an agent's columns of SmoothL1 between what it acted on and the truth: 0 for one that saw.
     map is null and kind "series" where the environment has no map. Without completion nobody believes, errs, talks, or
-    learns a reward trend, which is a world model's target: those parts are left out.
+    learns a reward trend, which is a world model's target: those parts are left out. look says what the world model of
+    a team that completes made of the episode: then there is attention (T, N, N), and the spread of what was believed,
+    the deviation over SAMPLES of z.
     """
     filmed = Filmed(env)
-    played, completed, messages = _play_row(ObservationLoss(filmed, pattern, p_loss), team, derive(seed, "scene"))
-    truth = np.stack([turn.step.obs[0] for turn in played])
-    rewards = np.asarray([turn.after.rew[0] for turn in played], dtype=np.float32)
+    played = _play_row(ObservationLoss(filmed, pattern, p_loss), team, derive(seed, "scene"))
+    truth, seen, frames = played.truth, played.seen, filmed.frames[-len(played.turns) - 1 : -1]
+    rewards = np.asarray([turn.after.rew[0] for turn in played.turns], dtype=np.float32)
     completes = team.mode == "completion"
-    believed = completed if completes else None
+    believed = played.completed if completes else None
+    insight = look(truth, seen, played.act) if completes and look is not None else None
+    attention = None if insight is None else insight.attention()
+    samples = None if insight is None else insight.samples(SAMPLES, derive(seed, "samples"))
     return {
         "env": env.spec.name,
         "measure": env.spec.measure,
@@ -85,34 +133,38 @@ def record_scene(
         "seed": int(seed),
         "kind": "smax" if isinstance(env, Mapped) else "series",
         "agents": env.spec.num_agents,
-        "seen": [turn.step.seen[0].tolist() for turn in played],
-        **({"error": _rounded(smooth_l1(completed, truth).sum(axis=-1)), "messages": messages} if completes else {}),
-        "won": bool(played[-1].after.won[0]),
-        "map": _map(env, filmed.frames[:-1], believed, truth) if isinstance(env, Mapped) else None,
-        "series": _series(env, truth, believed),
-        "reward": {"raw": _rounded(rewards), **(_trend(*reward_trend(rewards)) if completes else {})},
+        "seen": seen.tolist(),
+        **(_beliefs(played) if completes else {}),
+        **({} if attention is None else {"attention": _rounded(attention)}),
+        "won": bool(played.turns[-1].after.won[0]),
+        "map": _map(env, frames, believed, truth, samples) if isinstance(env, Mapped) else None,
+        "series": _series(env, truth, believed, samples),
+        "reward": {"raw": _rounded(rewards), **(told_trend(*reward_trend(rewards)) if completes else {})},
     }
 
 
-def _trend(trend: Floats, half_width: Ints) -> dict[str, Any]:
+def told_trend(trend: Floats, half_width: Ints) -> dict[str, Any]:
+    """A reward trend as the scene has it."""
     return {"trend": _rounded(trend), "half_width": np.asarray(half_width).tolist()}
 
 
-def _play_row(env: Env, team: Believer, seed: int) -> tuple[list[Turn], Floats, list[int]]:
-    """The turns of row 0's first whole episode, what its agents acted on (L, N, O), and the messages so far (L,)."""
-    played: list[Turn] = []
-    completed: list[Floats] = []
-    messages: list[int] = []
-    for turn in turns(env, team, seed):
+def _beliefs(played: Played) -> dict[str, Any]:
+    error = smooth_l1(played.completed, played.truth).sum(axis=-1)
+    return {"error": _rounded(error), "messages": played.messages}
+
+
+def _play_row(env: Env, team: Believer, seed: int) -> Played:
+    noted = Noted(team)
+    kept: list[tuple[Turn, Floats, Actions, int]] = []
+    for turn in turns(env, noted, seed):
         if turn.step.lost[0]:  # with this turn begins another
-            played, completed, messages = [], [], []
+            kept.clear()
             continue
-        played.append(turn)
-        completed.append(team.completed[0].copy())
-        messages.append(int(team.messages[0]))
+        kept.append((turn, team.completed[0].copy(), np.array(noted.chosen[0]), int(team.messages[0])))
         if turn.after.done[0] and not turn.after.lost[0]:
             break
-    return played, np.stack(completed), messages
+    played, completed, act, messages = zip(*kept, strict=True)
+    return Played(list(played), np.stack(completed), np.stack(act), list(messages))
 
 
 def smooth_l1(got: Floats, truth: Floats) -> Floats:
@@ -121,13 +173,16 @@ def smooth_l1(got: Floats, truth: Floats) -> Floats:
     return cast(Floats, np.where(distance < 1, 0.5 * distance**2, distance - 0.5))
 
 
-def _map(env: Mapped, frames: list[Any], believed: Floats | None, truth: Floats) -> dict[str, Any]:
+def _map(
+    env: Mapped, frames: list[Any], believed: Floats | None, truth: Floats, samples: Floats | None
+) -> dict[str, Any]:
     width, height = env.map_size
     return {
         "width": float(width),
         "height": float(height),
         "units": [_standing(units) for units in frames],
         **({} if believed is None else {"believed": _views(env, believed)}),
+        **({} if samples is None else {"spread": _spread(env, samples)}),
         "true_view": _views(env, truth),
     }
 
@@ -154,7 +209,26 @@ def _view(positions: Any, health: Any, visible: Any) -> list[dict[str, Any]]:
     return [{"x": x, "y": y, "health": h, "visible": seen} for (x, y), h, seen in units]
 
 
-def _series(env: Env, truth: Floats, believed: Floats | None) -> dict[str, Any]:
+def _spread(env: Mapped, samples: Floats) -> dict[str, Any]:
+    """[T][N][U] over samples (S, T, N, O): share of them in which the unit is there, its mean place and health in
+    those, and their deviations; that of the place is the root of the mean squared distance."""
+    decoded = env.decode_units(samples)
+    there = np.asarray(decoded["visible"], dtype=np.float64)
+    weight = there / np.maximum(there.sum(axis=0), 1)
+    place, health = (np.asarray(decoded[name], dtype=np.float64) for name in ("positions", "health"))
+    middle, mean = (weight[..., None] * place).sum(axis=0), (weight * health).sum(axis=0)
+    away = ((place - middle) ** 2).sum(axis=-1)
+    return {
+        "there": _rounded(there.mean(axis=0)),
+        "x": _rounded(middle[..., 0]),
+        "y": _rounded(middle[..., 1]),
+        "place": _rounded(np.sqrt((weight * away).sum(axis=0))),
+        "health": _rounded(mean),
+        "health_deviation": _rounded(np.sqrt((weight * (health - mean) ** 2).sum(axis=0))),
+    }
+
+
+def _series(env: Env, truth: Floats, believed: Floats | None, samples: Floats | None) -> dict[str, Any]:
     """The columns, among those that every agent has, that move most over the episode."""
     common = min(env.spec.obs_widths)
     movement = truth[..., :common].std(axis=0).mean(axis=0)
@@ -163,6 +237,7 @@ def _series(env: Env, truth: Floats, believed: Floats | None) -> dict[str, Any]:
         "names": [f"obs[{column}]" for column in chosen],
         "truth": _rounded(truth[..., chosen]),
         **({} if believed is None else {"reconstruction": _rounded(believed[..., chosen])}),
+        **({} if samples is None else {"spread": _rounded(samples[..., chosen].std(axis=0))}),
     }
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Protocol
@@ -57,7 +57,7 @@ def evaluate(
     """
     env = make_env(rows_of(settings))
     try:
-        parts = _play_all(_Sweep(tuned, env, settings, untuned), progress)
+        parts = _play_all(Sweep(tuned, env, settings, untuned), progress)
         rows = _label(parts, agent, env, seed, settings.pattern)
     finally:
         env.close()
@@ -69,7 +69,7 @@ def evaluate_own(
 ) -> dict[str, Any]:
     """Its own mode alone, on the games that evaluate plays: {"performance", "ci95": [by p_loss], "auc", "auc_ci95"}."""
     measure, games = play_own(agent, make_env, settings, progress)
-    return _curve(np.asarray(settings.p_loss), [[values] for values in games], measure, settings.bootstrap)
+    return curve_of(np.asarray(settings.p_loss), [[values] for values in games], measure, settings.bootstrap)
 
 
 def play_own(
@@ -78,7 +78,7 @@ def play_own(
     """The measure, and by p_loss the performances of the episodes: one order of games for every agent."""
     env = make_env(rows_of(settings))
     try:
-        played = _Sweep(agent, env, settings).play(agent.own_mode, False, progress)
+        played = Sweep(agent, env, settings).play(agent.own_mode, False, progress)
     finally:
         env.close()
     values = performances(played, env.spec.measure)
@@ -94,7 +94,7 @@ def rows_of(settings: Evaluate) -> int:
 Part = tuple[str, str, Columns]  # mode, availability, episodes
 
 
-class _Sweep:
+class Sweep:
     """The agent, the environment and the settings that every mode shares, and the agent as it was before tuning."""
 
     def __init__(self, agent: Playable, env: Env, settings: Evaluate, untuned: Playable | None = None) -> None:
@@ -124,7 +124,7 @@ class _Sweep:
         )  # fmt: skip
 
 
-def _play_all(sweep: _Sweep, progress: Callable[[str], Progress] | None) -> list[Part]:
+def _play_all(sweep: Sweep, progress: Callable[[str], Progress] | None) -> list[Part]:
     parts = []
     for availability in AVAILABILITIES if sweep.env.spec.discrete else AVAILABILITIES[:1]:
         for mode in modes_played(sweep.agent.own_mode):
@@ -135,16 +135,16 @@ def _play_all(sweep: _Sweep, progress: Callable[[str], Progress] | None) -> list
 
 
 def _label(parts: list[Part], agent: str, env: Env, seed: int, pattern: str) -> Columns:
-    labelled = []
-    for mode, availability, played in parts:
-        names = {
-            "agent": agent, "env": env.spec.name, "mode": mode, "pattern": pattern,
-            "availability": availability, "measure": env.spec.measure,
-        }  # fmt: skip
-        n = len(played["won"])
-        columns = {name: np.full(n, value, dtype=object) for name, value in names.items()}
-        labelled.append({**played, **columns, "seed": np.full(n, seed, dtype=np.int64)})
+    names = {"agent": agent, "env": env.spec.name, "pattern": pattern, "measure": env.spec.measure}
+    labelled = [label(played, seed, **names, mode=mode, availability=given) for mode, given, played in parts]
     return {name: np.concatenate([columns[name] for columns in labelled]) for name in COLUMNS}
+
+
+def label(played: Columns, seed: int, **names: str) -> Columns:
+    """The episodes with a column for the seed and for each name, the same in every row."""
+    n = len(played["won"])
+    columns = {name: np.full(n, value, dtype=object) for name, value in names.items()}
+    return {**played, **columns, "seed": np.full(n, seed, dtype=np.int64)}
 
 
 def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
@@ -168,7 +168,7 @@ def _summarise(rows: Columns, modes: tuple[str, ...], random: float, resamples: 
     measure = _only(rows, "measure")
     grid = np.unique(rows["p_loss"][rows["mode"] == modes[0]])
     strata = {mode: _strata(_where(rows, rows["mode"] == mode), grid, measure) for mode in modes}
-    curves = {mode: _curve(grid, curve, measure, resamples) for mode, curve in strata.items()}
+    curves = {mode: curve_of(grid, curve, measure, resamples) for mode, curve in strata.items()}
     return {
         "env": _only(rows, "env"),
         "agent": _only(rows, "agent"),
@@ -180,7 +180,7 @@ def _summarise(rows: Columns, modes: tuple[str, ...], random: float, resamples: 
     }
 
 
-def _curve(grid: statistics.Values, strata: Strata, measure: str, resamples: int) -> dict[str, Any]:
+def curve_of(grid: statistics.Values, strata: Strata, measure: str, resamples: int) -> dict[str, Any]:
     """What CURVE names, of one mode."""
     performance = [_mean(seeds) for seeds in strata]
     interval = statistics.performance_interval
@@ -220,12 +220,12 @@ def _only(rows: Columns, name: str) -> str:
     return str(found[0])
 
 
-def write_rows(rows: Columns, path: Path) -> None:
-    """Write results/episodes.parquet atomically: columns as in COLUMNS."""
+def write_rows(rows: Columns, path: Path, names: Sequence[str] = COLUMNS) -> None:
+    """Write results/episodes.parquet atomically: columns as in COLUMNS, or other rows with theirs."""
     import pyarrow as pa
     import pyarrow.parquet as pq
 
-    table = pa.table({name: rows[name].tolist() if rows[name].dtype == object else rows[name] for name in COLUMNS})
+    table = pa.table({name: rows[name].tolist() if rows[name].dtype == object else rows[name] for name in names})
     with replace_file(path) as handle:
         pq.write_table(table, handle, compression="zstd")
 

@@ -13,7 +13,8 @@ from PIL import Image
 
 from rmiov2.reporting.battle_map import Limits, draw_moment, frame_of, legend_handles, shape_of
 from rmiov2.reporting.files import write_bytes
-from rmiov2.reporting.scene_figures import moments, playing, scene_title, shade
+from rmiov2.reporting.map_figure import moments
+from rmiov2.reporting.scene_figures import playing, scene_title, shade
 from rmiov2.reporting.style import CYCLE, INK, MUTED, canvas, styled
 from rmiov2.types import UserError
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
-from matplotlib.patches import Rectangle
+from matplotlib.patches import Circle, Rectangle
 
 from rmiov2.reporting.style import ALLY, BLIND, ENEMY, FAINT, MUTED
 
@@ -21,7 +21,7 @@ def draw_moment(axes: Axes, scene: Scene, t: int, focus: int | None, size: float
     """Draw step t; focus is the blind agent whose belief is shown, hollow marks tied to the units meant."""
     units, blind = scene["map"]["units"][t], blind_units(scene, t)
     if focus is not None and believes(scene):
-        _draw_belief(axes, units, scene["map"]["believed"][t][focus], size)
+        _draw_belief(axes, units, scene["map"]["believed"][t][focus], spread_of(scene, t, focus), size)
     for index, unit in enumerate(units):
         _draw_unit(axes, unit, size)
         if index in blind:
@@ -32,6 +32,15 @@ def draw_moment(axes: Axes, scene: Scene, t: int, focus: int | None, size: float
 def believes(scene: Scene) -> bool:
     """Whether the scene says what blind agents believed: that of a team without completion does not."""
     return "believed" in scene["map"]
+
+
+def spread_of(scene: Scene, t: int, agent: int) -> list[dict[str, float]] | None:
+    """By unit, what draws of the latent state say: there, x, y, place, health, health_deviation; None if not kept."""
+    kept = scene["map"].get("spread")
+    if kept is None:
+        return None
+    columns = {name: values[t][agent] for name, values in kept.items()}
+    return [dict(zip(columns, unit, strict=True)) for unit in zip(*columns.values(), strict=True)]
 
 
 def ally_indices(units: list[Unit]) -> list[int]:
@@ -75,6 +84,14 @@ def frame_of(scene: Scene, times: list[int], focus: int | None = None, margin: f
     return (left, right), (low, high)
 
 
+def grown(limits: Limits, shape: float) -> Limits:
+    """The smallest piece about the same middle that holds it and has that height over width."""
+    (left, right), (low, high) = limits
+    width, height = max(right - left, (high - low) / shape), max(high - low, (right - left) * shape)
+    x, y = (left + right) / 2, (low + high) / 2
+    return (x - width / 2, x + width / 2), (y - height / 2, y + height / 2)
+
+
 def shape_of(limits: Limits) -> float:
     """Height over width of that piece."""
     (left, right), (low, high) = limits
@@ -115,13 +132,34 @@ def _draw_unit(axes: Axes, unit: Unit, size: float) -> None:
     _draw_health(axes, place, float(unit["health"]), colour)
 
 
-def _draw_health(axes: Axes, place: tuple[float, float], health: float, colour: str) -> None:
-    """A bar above the mark; the limits of the axes must stand already."""
+def _bar(axes: Axes, place: tuple[float, float], above: bool) -> tuple[float, float, float, float]:
+    """Left, low, width, height of a bar above or below a mark; the limits of the axes must stand already."""
     span = float(np.ptp(axes.get_xlim()))
-    width, height, up = 0.07 * span, 0.012 * span, 0.045 * span
-    corner = (place[0] - width / 2, place[1] + up)
-    axes.add_patch(Rectangle(corner, width, height, fc=FAINT, ec="none", zorder=5))
-    axes.add_patch(Rectangle(corner, width * min(max(health, 0.0), 1.0), height, fc=colour, ec="none", zorder=6))
+    width, height = 0.07 * span, 0.012 * span
+    return place[0] - width / 2, place[1] + (0.045 * span if above else -0.045 * span - height), width, height
+
+
+def _draw_health(axes: Axes, place: tuple[float, float], health: float, colour: str) -> None:
+    left, low, width, height = _bar(axes, place, above=True)
+    axes.add_patch(Rectangle((left, low), width, height, fc=FAINT, ec="none", zorder=5))
+    axes.add_patch(Rectangle((left, low), width * _share(health), height, fc=colour, ec="none", zorder=6))
+
+
+def _draw_believed_health(
+    axes: Axes, place: tuple[float, float], health: float, colour: str, spread: Mapping[str, float] | None
+) -> None:
+    """A hollow bar below the mark, filled up to the health believed; a whisker spans the deviation about its mean."""
+    left, low, width, height = _bar(axes, place, above=False)
+    axes.add_patch(Rectangle((left, low), width, height, fc="white", ec=colour, lw=0.6, zorder=5))
+    axes.add_patch(Rectangle((left, low), width * _share(health), height, fc=colour, ec="none", alpha=0.45, zorder=6))
+    if spread is not None:
+        ends = [spread["health"] + sign * spread["health_deviation"] for sign in (-1, 1)]
+        x = [left + width * _share(end) for end in ends]
+        axes.plot(x, [low + height / 2] * 2, color=colour, lw=1.1, solid_capstyle="butt", zorder=7)
+
+
+def _share(health: float) -> float:
+    return min(max(health, 0.0), 1.0)
 
 
 def _draw_blindness(axes: Axes, unit: Unit, size: float, heavy: bool) -> None:
@@ -131,11 +169,21 @@ def _draw_blindness(axes: Axes, unit: Unit, size: float, heavy: bool) -> None:
     )  # fmt: skip
 
 
-def _draw_belief(axes: Axes, units: list[Unit], believed: list[Unit], size: float) -> None:
-    """Hollow marks where the agent believes the units to be, itself included, each tied to where the unit is."""
-    for unit, belief in zip(units, believed, strict=True):
+def _draw_belief(
+    axes: Axes, units: list[Unit], believed: list[Unit], spread: list[dict[str, float]] | None, size: float
+) -> None:
+    """Hollow marks where the agent believes the units to be, itself included, each tied to where the unit is.
+
+    With spread, a disc about the mean of what draws of the latent state say, as wide as they lie apart.
+    """
+    for index, (unit, belief) in enumerate(zip(units, believed, strict=True)):
         if not (belief["visible"] and unit["alive"]):
             continue
         marker, colour = ("o", ALLY) if unit["team"] == 0 else ("s", ENEMY)
+        unsure = None if spread is None else spread[index]
+        if unsure is not None:
+            middle = (unsure["x"], unsure["y"])
+            axes.add_patch(Circle(middle, unsure["place"], fc=colour, ec="none", alpha=0.16, zorder=2))
         axes.plot([unit["x"], belief["x"]], [unit["y"], belief["y"]], color=colour, lw=0.9, zorder=2.5)
         axes.plot(belief["x"], belief["y"], marker, ms=0.95 * size, mfc="white", mec=colour, mew=1.3, zorder=3.5)
+        _draw_believed_health(axes, (belief["x"], belief["y"]), float(belief["health"]), colour, unsure)

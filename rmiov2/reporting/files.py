@@ -22,6 +22,7 @@ EVALUATE_KEYS = ("env", "agent", "measure", "episodes", "p_loss", "performance",
 SCENE_KEYS = ("env", "measure", "p_loss", "seed", "agents", "seen", "won", "series", "reward")
 COMPLETION_KEYS = ("error", "messages")  # of the scene of a team that completes
 ABLATE_KEYS = ("p_mask", "updates", "episodes", "auc", "auc_ci95")
+STRESS_KEYS = ("measure", "episodes", "full_sight", "bursty", "one_agent", "blackout")
 RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
 COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
 VARIANT_KEYS = ("ablation", "scale", "changes")  # of a kept seed; one without them is of the whole method at its preset
@@ -70,7 +71,7 @@ class Method:
 
 @dataclass(frozen=True)
 class Results:
-    """Everything that one run has left in files; collect is None where that stage was not run.
+    """Everything that one run has left in files; collect and stress are None where that stage was not run.
 
     methods: those whose seeds were kept on this run's task, grid of p_loss and preset, this run's own among them.
     variants: the same of this run's method without one of its parts each.
@@ -89,6 +90,7 @@ class Results:
     finetuning: DataFrame
     episodes: DataFrame
     scene: Mapping[str, Any]
+    stress: Mapping[str, Any] | None
     ablate: tuple[Mapping[str, Any], ...]
     gates: Mapping[str, Mapping[str, Any]]
     methods: tuple[Method, ...]
@@ -104,7 +106,7 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
     """
     evaluate = read_json(root / "metrics/evaluate.json", "evaluate", EVALUATE_KEYS)
     errs, beliefs = (("l_rec",), COMPLETION_KEYS) if completes(evaluate) else ((), ())
-    collect, team = root / "metrics/collect.json", root / CHECKPOINT
+    collect, stress, team = root / "metrics/collect.json", root / "metrics/stress.json", root / CHECKPOINT
     episodes = read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
     pretrain = read_json(root / "metrics/pretrain.json", "pretrain", RUN_KEYS)
     kept = [m for m in read_kept(root / "docs/seeds") if alike(m, evaluate) and m.scale == pretrain["preset"]]
@@ -119,6 +121,7 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
         finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", *errs)),
         episodes=episodes,
         scene=read_json(root / "results/scene.json", "evaluate", (*SCENE_KEYS, *beliefs)),
+        stress=read_json(stress, "stress", STRESS_KEYS) if stress.is_file() else None,
         ablate=tuple(
             read_json(root / f"metrics/ablate/{cell}.json", "ablate", (*ABLATE_KEYS, *errs)) for cell in cells
         ),

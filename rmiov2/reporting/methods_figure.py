@@ -8,6 +8,7 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from rmiov2.reporting.aggregates_figure import aggregates_picture
 from rmiov2.reporting.files import Method, Seed
 from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, untuned
 from rmiov2.reporting.result_figures import name_axes
@@ -27,6 +28,7 @@ def methods_pictures(methods: Sequence[Method], evaluate: Mapping[str, Any]) -> 
     look = looks([method.agent for method in methods])
     return [
         p_loss_picture(methods, evaluate, look),
+        aggregates_picture(methods, evaluate, look),
         learning_picture(methods, evaluate, look),
         l_rec_picture(methods, look),
     ]

@@ -14,10 +14,13 @@ from markupsafe import Markup, escape
 
 from rmiov2.reporting import result_figures, scene_figures, training_figures, variants
 from rmiov2.reporting.ablation_figure import ablation_picture
+from rmiov2.reporting.attention_figure import attention_picture
 from rmiov2.reporting.files import Results, read_results, write_bytes
+from rmiov2.reporting.map_figure import map_picture
 from rmiov2.reporting.methods import beside
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_table, verdict
+from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.variants_figure import variants_pictures
@@ -30,6 +33,8 @@ from rmiov2.reporting.variants_table import (
     what_differs,
 )
 from rmiov2.reporting.words import headline, measure_name
+
+FUSIONS = ("What the two fusions cost in parameters and compute (Appendix D) stands in docs/fusion.md.",)
 
 
 @dataclass(frozen=True)
@@ -78,18 +83,22 @@ def draw_chapters(results: Results) -> list[Chapter]:
         ablation_picture(results.ablate, evaluate),
     ]
     episode = [
-        scene_figures.map_picture(scene),
+        map_picture(scene),
         scene_figures.series_picture(scene),
         scene_figures.error_picture(scene),
+        attention_picture(scene),
         scene_figures.reward_picture(scene),
     ]
-    note = "Brackets are 95 % intervals; the largest of a column is bold."
+    unmet = _present(stress_pictures(results.stress))
+    brackets = "Brackets are 95 % intervals"
+    note = f"{brackets}; the largest of a column is bold."
     chapters = [
         Chapter("result", "Under observation loss", _present(performance), (), result_tables(evaluate), note),
+        Chapter("stress", "Loss it was not trained on", unmet, (), stress_table(results.stress), f"{brackets}."),
         methods_chapter(results),
         *variants_chapters(results),
         Chapter("learning", "How it was learned", _present(learning)),
-        Chapter("scene", "One episode", _present(episode)),
+        Chapter("scene", "One episode", _present(episode), FUSIONS if "attention" in scene else ()),
     ]
     return [chapter for chapter in chapters if chapter.pictures or chapter.lead]
 

@@ -1,8 +1,7 @@
-"""One evaluated episode: on its map, in its columns, the error of the reconstruction, and the reward window."""
+"""One evaluated episode: in its columns, the error of the reconstruction, and the reward window."""
 
 from __future__ import annotations
 
-import json
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,17 +13,9 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from rmiov2.reporting.battle_map import (
-    ally_indices,
-    believes,
-    believing,
-    draw_moment,
-    frame_of,
-    legend_handles,
-    shape_of,
-)
+from rmiov2.reporting.battle_map import ally_indices
 from rmiov2.reporting.style import CYCLE, FAINT, FONT, INK, MUTED, Picture, canvas, csv_bytes, label_ends, png
-from rmiov2.reporting.words import count, number, probability, significant
+from rmiov2.reporting.words import count, probability, significant
 from rmiov2.types import UserError
 
 Scene = Mapping[str, Any]
@@ -37,88 +28,6 @@ def scene_title(scene: Scene) -> str:
     """Which episode it is and how it went."""
     ended = f", {'won' if scene['won'] else 'not won'}" if scene["measure"] == "win_rate" else ""
     return f"{scene['env']}, p_loss {probability(scene['p_loss'])}, seed {scene['seed']}{ended}"
-
-
-def map_picture(scene: Scene) -> Picture | None:
-    """Four moments of a battle, with what one blind agent believes if it does; None where there is no map."""
-    if scene.get("map") is None:
-        return None
-    agent, times = moments(scene)
-    wide, narrow = _map(scene, agent, times, columns=4), _map(scene, agent, times, columns=2)
-    told = _told(scene, agent, times)
-    caption = f"Steps {', '.join(map(str, times))} of one battle ({scene_title(scene)}). {told}"
-    alt = f"Small maps of allies and enemies with health bars; {told}"
-    data = json.dumps({"agent": agent, "moments": [_moment(scene, t, agent) for t in times]}, indent=1).encode()
-    title = "What a blind agent believes" if believes(scene) else "Blind in battle"
-    return Picture("scene_map", title, caption, alt, wide, "scene_map.json", data, narrow)
-
-
-def moments(scene: Scene, wanted: int = 4) -> tuple[int | None, list[int]]:
-    """The agent most often blind with somebody in mind, and up to four such steps spread over the episode.
-
-    Where no blind agent ever believes anybody to be in sight, the agent most often blind; None where nobody ever was.
-    """
-    steps, agents = range(len(scene["seen"])), range(scene["agents"])
-    blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
-    minded = [[t for t in steps if believing(scene, t, agent)] for agent in agents]
-    candidates = minded if any(minded) else [np.flatnonzero(blind[:, agent]).tolist() for agent in agents]
-    agent: int | None = max(agents, key=lambda a: (len(candidates[a]), -a))
-    times = candidates[agent] if agent is not None else []
-    if not times:
-        agent, times = None, list(steps)
-    picked = np.unique(np.linspace(0, len(times) - 1, min(wanted, len(times))).round().astype(int))
-    return agent, [times[index] for index in picked]
-
-
-def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
-    """What the maps show, in a sentence or two."""
-    if agent is None:
-        return "No agent was blind in this episode."
-    blind = f"Agent {agent + 1} (heavy ring) is blind in all of them"
-    if not believes(scene):
-        return f"{blind}."
-    far = _distances(scene, agent, times)
-    if not far:
-        return f"{blind} and believes no unit to be in sight."
-    mean, largest = number(float(np.mean(far))), number(max(far))
-    return (
-        f"{blind}: hollow marks are where it believes the units to be, itself included, and thin lines tie them to "
-        f"where they are: on average {mean} off, at most {largest}, in units of the map."
-    )
-
-
-def _map(scene: Scene, agent: int | None, times: list[int], columns: int) -> bytes:
-    columns = min(columns, len(times))
-    rows = -(-len(times) // columns)
-    limits = frame_of(scene, times, agent)
-    width = 10.6 if columns > 2 else 5.2
-    figure = canvas(width, rows * (shape_of(limits) * (width / columns - 0.15) + 0.35) + (0.4 if columns > 2 else 0.65))
-    for axes, t in zip(np.ravel(figure.subplots(rows, columns, squeeze=False)), times, strict=False):
-        axes.set_xlim(*limits[0])
-        axes.set_ylim(*limits[1])
-        draw_moment(axes, scene, t, agent)
-        axes.set_title(f"step {t}")
-    for axes in figure.axes[len(times) :]:
-        axes.remove()
-    per_row = 5 if columns > 2 else 3
-    figure.legend(handles=legend_handles(scene), loc="outside lower center", ncols=per_row, columnspacing=1.6)
-    figure.canvas.draw()  # the first layout does not know yet how equal scales shape the maps
-    return png(figure)
-
-
-def _moment(scene: Scene, t: int, agent: int | None) -> dict[str, Any]:
-    believed = scene["map"]["believed"][t][agent] if agent is not None and believes(scene) else None
-    return {"step": t, "seen": scene["seen"][t], "units": scene["map"]["units"][t], "believed": believed}
-
-
-def _distances(scene: Scene, agent: int, times: list[int]) -> list[float]:
-    drawn = scene["map"]
-    pairs = [pair for t in times for pair in zip(drawn["units"][t], drawn["believed"][t][agent], strict=True)]
-    return [
-        float(np.hypot(unit["x"] - belief["x"], unit["y"] - belief["y"]))
-        for unit, belief in pairs
-        if belief["visible"] and unit["alive"]
-    ]
 
 
 def playing(scene: Scene) -> Mask:
@@ -175,9 +84,14 @@ def _strip(axes: Axes, error: npt.NDArray[np.float64], agents: int) -> None:
 
 
 def _draw_error(axes: Axes, error: npt.NDArray[np.float64], mask: Mask, colour: str) -> float:
-    """Mean over the agents of the mask, as a running mean where the episode is long; its last value."""
+    """Mean over the agents of the mask; its last value."""
     steps = np.flatnonzero(mask.any(axis=1))
     means = (np.where(mask, error, 0).sum(axis=1) / np.maximum(mask.sum(axis=1), 1))[steps]
+    return draw_mean(axes, steps, means, colour)
+
+
+def draw_mean(axes: Axes, steps: npt.NDArray[np.intp], means: npt.NDArray[np.float64], colour: str) -> float:
+    """A line through its points, or a running mean where they are too many to be told apart; its last value."""
     if len(steps) <= SERIES_STEPS:
         axes.plot(steps, means, "o-", color=colour, ms=3, lw=1.2)
         return float(means[-1])
@@ -205,31 +119,34 @@ def series_picture(scene: Scene) -> Picture | None:
     agent = int(np.argmax(blind[window].sum(axis=0)))
     if not names or not blind[window, agent].any():
         return None
-    wide = _series(truth, guess, names, blind, agent, window, columns=len(names) if len(names) < 4 else 2)
-    narrow = _series(truth, guess, names, blind, agent, window, columns=1)
+    spread = np.asarray(scene["series"].get("spread", np.zeros_like(guess)), dtype=float)
+    both = len(names) if len(names) < 4 else 2
+    wide, narrow = (_series(truth, guess, spread, names, blind, agent, window, columns) for columns in (both, 1))
     apart = np.abs(truth - guess)[window, agent, : len(names)][blind[window, agent]]
     said = "; ".join(f"{name} {significant(float(apart[:, index].mean()))}" for index, name in enumerate(names))
     stretch = f"steps {window.start} to {window.stop - 1}"
     caption = (
         f"Agent {agent + 1}, {stretch}: what was true, and what was reconstructed in the shaded steps, where it was "
         f"blind. Mean absolute error while blind: {said}."
+        + (" Bars are the deviation over draws of the latent state." if spread.any() else "")
     )
     alt = f"Line charts of {', '.join(names)} over time, true and reconstructed."
-    header = ["step", "seen", *(f"{side}_{name}" for name in names for side in ("true", "reconstructed"))]
-    pairs = np.stack([truth, guess], axis=-1)[:, agent, : len(names)].reshape(len(truth), -1)
+    header = ["step", "seen", *(f"{side}_{name}" for name in names for side in ("true", "reconstructed", "deviation"))]
+    pairs = np.stack([truth, guess, spread], axis=-1)[:, agent, : len(names)].reshape(len(truth), -1)
     data = csv_bytes(header, ((t, int(not blind[t, agent]), *pairs[t]) for t in range(window.start, window.stop)))
     return Picture("scene_series", "True and reconstructed", caption, alt, wide, "scene_series.csv", data, narrow)
 
 
 def _series(
-    truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], names: list[str], blind: Mask, agent: int,
-    window: slice, columns: int,
+    truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], spread: npt.NDArray[np.float64],
+    names: list[str], blind: Mask, agent: int, window: slice, columns: int,
 ) -> bytes:  # fmt: skip
     rows = -(-len(names) // columns)
     figure = canvas(10.6 if columns > 1 else 5.2, 1.8 * rows + 0.8)
     panels = np.ravel(figure.subplots(rows, columns, sharex=True, squeeze=False))
     for index, name in enumerate(names):
         draw_series(panels[index], truth[:, agent, index], guess[:, agent, index], blind[:, agent], window)
+        _draw_spread(panels[index], guess[:, agent, index], spread[:, agent, index], blind[:, agent], window)
         panels[index].set_title(name)
     for panel in panels[len(names) :]:
         panel.remove()
@@ -260,6 +177,15 @@ def draw_series(
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
+def _draw_spread(
+    axes: Axes, guess: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], blind: Mask, window: slice
+) -> None:
+    """How far draws of the latent state lie apart, about the reconstruction where it was needed."""
+    steps, hidden = np.arange(window.start, window.stop), blind[window]
+    low, high = (np.where(hidden, (guess + sign * spread)[window], np.nan) for sign in (-1, 1))
+    axes.vlines(steps, low, high, color=CYCLE[1], lw=2.4, alpha=0.3)
+
+
 def shade(axes: Axes, hidden: Mask, first: int) -> None:
     """Shade the steps, counted from first, where hidden (T,) is true."""
     edges = np.flatnonzero(np.diff(np.concatenate([[False], hidden, [False]]).astype(int)))
@@ -268,30 +194,68 @@ def shade(axes: Axes, hidden: Mask, first: int) -> None:
 
 
 def reward_picture(scene: Scene) -> Picture | None:
-    """The reward as it was paid, its trend, and the half-width of its window; None where no trend is learned."""
+    """The reward as it was paid, its trend, and the half-width of its window (Appendix E.2); None without a trend.
+
+    Where the scene has it, also both with the variance taken free of the reward's scale.
+    """
     if "trend" not in scene["reward"]:
         return None
-    raw, trend, half = (np.asarray(scene["reward"][name], dtype=float) for name in ("raw", "trend", "half_width"))
+    trends = {"as set": scene["reward"], "normalised": scene["reward"].get("normalised")}
+    kept = {name: (np.asarray(t["trend"]), np.asarray(t["half_width"])) for name, t in trends.items() if t is not None}
+    raw = np.asarray(scene["reward"]["raw"], dtype=float)
+    sums = ", ".join(f"{significant(float(trend.sum()))}{_of(name, kept)}" for name, (trend, _) in kept.items())
+    caption = (
+        f"{_windows_told(kept)} over {count(len(raw))} steps. The episode’s sum is {significant(float(raw.sum()))} as"
+        f" paid and {sums} as trend."
+    )
+    header = [f"{what}{_column(name)}" for name in kept for what in ("trend", "half_width")]
+    columns = [column for both in kept.values() for column in both]
+    alt = "Bars of the raw reward with the smoothed trend as a line; below, the half-width of the smoothing window."
+    data = csv_bytes(("step", "raw", *header), zip(range(len(raw)), raw, *columns, strict=True))
+    image = _reward(raw, kept)
+    return Picture("reward_window", "The reward window at work", caption, alt, image, "reward_window.csv", data)
+
+
+Trends = Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+_LOOKS = {"as set": (CYCLE[0], "-"), "normalised": (CYCLE[1], (0, (4, 1.5)))}
+
+
+def _windows_told(kept: Trends) -> str:
+    """How wide the window opens, and why it may not."""
+    half = kept["as set"][1]
+    if half.max() > 0:
+        said = f"The window opens where the reward is restless: half-width {half.min():g} to {half.max():g}"
+    else:
+        said = "The window never opens, since rewards as small as these vary too little for eq. (11): half-width 0"
+    if "normalised" not in kept:
+        return said
+    free = kept["normalised"][1]
+    return f"{said}; with the variance divided by that of the episode (dashed) {free.min():g} to {free.max():g}"
+
+
+def _of(name: str, kept: Trends) -> str:
+    return f" ({name})" if len(kept) > 1 else ""
+
+
+def _column(name: str) -> str:
+    return "" if name == "as set" else f"_{name}"
+
+
+def _reward(raw: npt.NDArray[np.float64], kept: Trends) -> bytes:
     steps = np.arange(len(raw))
     figure = canvas(height=4.0)
     top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))
     top.vlines(steps, 0, raw, color=MUTED, lw=float(np.clip(240 / len(raw), 0.6, 4)), alpha=0.55)
-    top.plot(steps, trend, color=CYCLE[0], lw=2)
+    for name, (trend, half) in kept.items():
+        colour, dashes = _LOOKS[name]
+        top.plot(steps, trend, color=colour, ls=dashes, lw=2 if name == "as set" else 1.5)
+        low.step(steps, half, where="mid", color=colour, ls=dashes)
     top.axhline(0, color=MUTED, lw=0.7)
     top.set_title("reward per step: paid (bars) and trend (line)", fontsize=FONT)
-    low.step(steps, half, where="mid", color=CYCLE[3])
-    low.set_ylim(0, max(float(half.max()) * 1.15, 1))
+    low.set_ylim(0, max(1.15 * max(float(half.max()) for _, half in kept.values()), 1))
     low.yaxis.set_major_locator(MaxNLocator(integer=True, nbins=4))
     low.set_title("half-width of the window, in steps", fontsize=FONT)
     low.set_xlim(-0.5, len(raw) - 0.5)
     low.xaxis.set_major_locator(MaxNLocator(integer=True))
     low.set_xlabel("step")
-    caption = (
-        f"The window opens where the reward is restless: half-width {half.min():g} to "
-        f"{half.max():g} steps over {count(len(raw))} steps. "
-        f"The episode’s sum is {significant(float(raw.sum()))} as paid and {significant(float(trend.sum()))} as trend."
-    )
-    alt = "Bars of the raw reward with the smoothed trend as a line; below, the half-width of the smoothing window."
-    rows = zip(steps.tolist(), raw, trend, half, strict=True)
-    data = csv_bytes(("step", "raw", "trend", "half_width"), rows)
-    return Picture("reward_window", "The reward window at work", caption, alt, png(figure), "reward_window.csv", data)
+    return png(figure)

@@ -96,10 +96,11 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
     Labels that would lie upon each other are moved apart and tied to their line by a thin leader.
     """
-    figure, place = axes.get_figure(root=True), axes.get_subplotspec()
+    figure, place = axes.get_figure(), axes.get_subplotspec()
     if figure is None or place is None:
         raise ValueError("label_ends: the axes must be a subplot of a figure")
-    gap = 1.35 * FONT / (0.76 * figure.get_figheight() * 72 / place.get_gridspec().nrows)
+    height = figure.bbox.height / figure.dpi  # of the part of a figure, where it has parts
+    gap = 1.35 * FONT / (0.76 * height * 72 / place.get_gridspec().nrows)
     to_axes = axes.transData + axes.transAxes.inverted()
     order = sorted(ends, key=lambda end: end[0])
     wanted = np.clip([to_axes.transform((axes.get_xlim()[1], y))[1] for y, _, _ in order], 0, 1)

@@ -1,0 +1,136 @@
+"""Interquartile means, performance profiles and probabilities of improvement of the methods, with what seeds allow."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from math import comb
+from typing import Any
+
+import numpy as np
+from matplotlib.axes import Axes
+
+from rmiov2.reporting.aggregates import Aggregate, Values, improvement, iqm, profile
+from rmiov2.reporting.files import Method
+from rmiov2.reporting.methods import areas, curves, own_answer
+from rmiov2.reporting.style import INK, MUTED, Picture, canvas, csv_bytes, png
+from rmiov2.reporting.words import decimals_of, measure_name, number
+
+THRESHOLDS = 101
+Look = Mapping[str, Any]
+
+
+def aggregates_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look]) -> Picture:
+    """Three panels over methods, the run's own first, each by its own answer to a lost observation."""
+    scores = {method.agent: curves(method, own_answer(method)) for method in methods}
+    levels = _thresholds(list(scores.values()), evaluate)
+    means = {agent: iqm(values) for agent, values in scores.items()}
+    profiles = {agent: profile(values, levels) for agent, values in scores.items()}
+    own, *others = methods
+    better = {m.agent: improvement(areas(own, own_answer(own)), areas(m, own_answer(m))) for m in others}
+    digits = decimals_of(evaluate)
+    said = "; ".join(f"{agent} {_said(found, digits)}" for agent, found in means.items())
+    beats = "; ".join(f"{agent} {_said(found, 2)}" for agent, found in better.items())
+    caption = (
+        "Over all rates p_loss at once, each method with as many environment steps as the table says. Interquartile"
+        f" mean of the {measure_name(evaluate)}: {said}. Profile: the share of seeds and rates above each value."
+        f" Probability that a seed of {own.agent} has a larger AUC than one of the other: {beats}."
+        f" {_how_little(methods)}"
+    )
+    rows = [("iqm", agent, "", *row) for agent, found in means.items() for row in _rows(found)]
+    rows += [
+        ("profile", agent, level, *row)
+        for agent, found in profiles.items()
+        for level, row in zip(levels.tolist(), _rows(found), strict=True)
+    ]
+    rows += [("improvement", agent, "", *row) for agent, found in better.items() for row in _rows(found)]
+    data = csv_bytes(("quantity", "agent", "threshold", "value", "lo", "hi"), rows)
+    wide, narrow = (_drawn(means, profiles, better, levels, look, evaluate, columns) for columns in (3, 1))
+    alt = "Three charts: interquartile means, performance profiles, and probabilities of improvement, with intervals."
+    title = "All rates of loss at once"
+    return Picture("methods_aggregates", title, caption, alt, wide, "methods_aggregates.csv", data, narrow)
+
+
+def _thresholds(scores: Sequence[Values], evaluate: Mapping[str, Any]) -> Values:
+    """From the lowest to the highest that is scored; of a win rate from 0 to 1."""
+    if evaluate["measure"] == "win_rate":
+        return np.linspace(0, 1, THRESHOLDS)
+    every = np.concatenate([values.ravel() for values in scores])
+    return np.linspace(every.min(), every.max(), THRESHOLDS)
+
+
+def _rows(found: Aggregate) -> list[tuple[Any, ...]]:
+    """value, lo, hi; the last two empty where there is no interval."""
+    values = np.atleast_1d(found.value).tolist()
+    if found.low is None or found.high is None:
+        return [(value, "", "") for value in values]
+    return list(zip(values, np.atleast_1d(found.low).tolist(), np.atleast_1d(found.high).tolist(), strict=True))
+
+
+def _said(found: Aggregate, digits: int) -> str:
+    value = number(float(found.value), digits)
+    if found.low is None or found.high is None:
+        return f"{value} (no interval)"
+    return f"{value} [{number(float(found.low), digits)}, {number(float(found.high), digits)}]"
+
+
+def _how_little(methods: Sequence[Method]) -> str:
+    """What so few seeds can say, in exact numbers."""
+    fewest, most = (find(len(method.seeds) for method in methods) for find in (min, max))
+    if fewest < 2:
+        fewest = min((len(method.seeds) for method in methods if len(method.seeds) > 1), default=0)
+    if fewest == 0:
+        return "One seed of each says nothing of another."
+    chance = 2 / comb(2 * most, most)
+    return (
+        "Intervals are a bootstrap over seeds, 95 %, a seed drawn with all its rates, and this is little:"
+        f" {fewest} seeds have {comb(2 * fewest - 1, fewest)} different resamples, none beyond the best and the worst"
+        f" of them, so the intervals are too narrow; and of {most} seeds against {most} even a clean sweep happens by"
+        f" luck with probability {number(chance)} (two-sided). The luck of the episodes is not in them."
+    )
+
+
+def _drawn(
+    means: Mapping[str, Aggregate], profiles: Mapping[str, Aggregate], better: Mapping[str, Aggregate],
+    levels: Values, look: Mapping[str, Look], evaluate: Mapping[str, Any], columns: int,
+) -> bytes:  # fmt: skip
+    tall = 0.34 * len(means) + 0.9
+    figure = canvas(10.6, max(3.4, tall)) if columns == 3 else canvas(5.2, 2 * tall + 3.2)
+    ratios: dict[str, Any] = {"width_ratios": (1, 1.25, 1)} if columns == 3 else {"height_ratios": (tall, 3.0, tall)}
+    panels = figure.subplots(3 // columns, columns, squeeze=False, gridspec_kw=ratios)
+    left, middle, right = panels.ravel()
+    _dots(left, means, look, decimals_of(evaluate))
+    left.set_title(f"interquartile mean, {measure_name(evaluate)}")
+    for agent, found in list(profiles.items())[::-1]:  # the run's own on top
+        colour, own = look[agent]["color"], agent == next(iter(profiles))
+        if found.low is not None and found.high is not None:
+            middle.fill_between(levels, found.low, found.high, color=colour, alpha=0.08, lw=0, step="post")
+        middle.step(levels, found.value, where="post", color=colour, lw=2.4 if own else 1.4)
+    middle.set_xlim(levels[0], levels[-1])
+    middle.set_ylim(0, 1)
+    middle.set_xlabel(measure_name(evaluate))
+    middle.set_title("share of seeds and rates above it")
+    _dots(right, better, look, 2)
+    right.set_xlim(-0.02, 1.16)
+    right.set_xticks([0, 0.5, 1])
+    right.axvline(0.5, color=MUTED, lw=1, ls=(0, (1, 2)))
+    right.set_title(f"probability that {next(iter(means))} is better")
+    return png(figure)
+
+
+def _dots(axes: Axes, found: Mapping[str, Aggregate], look: Mapping[str, Look], digits: int) -> None:
+    """A mark and its interval per method, named at the left; hollow where there is no interval."""
+    for row, (agent, one) in enumerate(list(found.items())[::-1]):
+        colour, value, end = look[agent]["color"], float(one.value), float(one.value)
+        if one.low is not None and one.high is not None:
+            end = float(one.high)
+            axes.plot([float(one.low), end], [row, row], color=colour, lw=2.2)
+        face = colour if one.low is not None else "white"
+        axes.plot(value, row, look[agent]["marker"], color=colour, mfc=face, ms=6.5)
+        axes.annotate(number(value, digits), (end, row), (7, 0), textcoords="offset points", va="center", color=INK)
+    axes.set_yticks(range(len(found)), list(found)[::-1])
+    axes.set_ylim(-0.6, len(found) - 0.4)
+    axes.margins(x=0.14)
+    axes.grid(visible=True, axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)

@@ -1,0 +1,130 @@
+"""Four moments of an evaluated battle, and what one blind agent believed of it, how surely (figure 13)."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+
+from rmiov2.reporting.battle_map import (
+    Scene,
+    believes,
+    believing,
+    draw_moment,
+    frame_of,
+    grown,
+    legend_handles,
+    shape_of,
+    spread_of,
+)
+from rmiov2.reporting.scene_figures import playing, scene_title
+from rmiov2.reporting.style import Picture, canvas, png
+from rmiov2.reporting.words import number
+
+
+def map_picture(scene: Scene) -> Picture | None:
+    """Four moments of a battle, with what one blind agent believes if it does; None where there is no map."""
+    if scene.get("map") is None:
+        return None
+    agent, times = moments(scene)
+    wide, narrow = _map(scene, agent, times, columns=4), _map(scene, agent, times, columns=2)
+    told = _told(scene, agent, times)
+    steps = ", ".join(map(str, times))
+    caption = f"Steps {steps} of one battle ({scene_title(scene)}), each map as near as the living allow. {told}"
+    alt = f"Small maps of allies and enemies with health bars; {told}"
+    data = json.dumps({"agent": agent, "moments": [_moment(scene, t, agent) for t in times]}, indent=1).encode()
+    title = "What a blind agent believes" if believes(scene) else "Blind in battle"
+    return Picture("scene_map", title, caption, alt, wide, "scene_map.json", data, narrow)
+
+
+def moments(scene: Scene, wanted: int = 4) -> tuple[int | None, list[int]]:
+    """The agent most often blind with somebody in mind, and up to four such steps spread over the episode.
+
+    Where no blind agent ever believes anybody to be in sight, the agent most often blind; None where nobody ever was.
+    """
+    steps, agents = range(len(scene["seen"])), range(scene["agents"])
+    blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
+    minded = [[t for t in steps if believing(scene, t, agent)] for agent in agents]
+    candidates = minded if any(minded) else [np.flatnonzero(blind[:, agent]).tolist() for agent in agents]
+    agent: int | None = max(agents, key=lambda a: (len(candidates[a]), -a))
+    times = candidates[agent] if agent is not None else []
+    if not times:
+        agent, times = None, list(steps)
+    picked = np.unique(np.linspace(0, len(times) - 1, min(wanted, len(times))).round().astype(int))
+    return agent, [times[index] for index in picked]
+
+
+def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
+    """What the maps show, in a sentence or two."""
+    if agent is None:
+        return "No agent was blind in this episode."
+    blind = f"Agent {agent + 1} (heavy ring) is blind in all of them"
+    if not believes(scene):
+        return f"{blind}."
+    far = _distances(scene, agent, times)
+    if not far:
+        return f"{blind} and believes no unit to be in sight."
+    mean, largest = number(float(np.mean(far))), number(max(far))
+    return (
+        f"{blind}: hollow marks are where it believes the units to be, itself included, and thin lines tie them to "
+        f"where they are: on average {mean} off, at most {largest}, in units of the map.{_unsure(scene, agent, times)}"
+    )
+
+
+def _map(scene: Scene, agent: int | None, times: list[int], columns: int) -> bytes:
+    columns = min(columns, len(times))
+    rows = -(-len(times) // columns)
+    frames = [frame_of(scene, [t], agent) for t in times]
+    shape = float(np.median([shape_of(frame) for frame in frames]))
+    width = 10.6 if columns > 2 else 5.2
+    figure = canvas(width, rows * (shape * (width / columns - 0.15) + 0.35) + (0.4 if columns > 2 else 0.65))
+    for axes, t, frame in zip(np.ravel(figure.subplots(rows, columns, squeeze=False)), times, frames, strict=False):
+        limits = grown(frame, shape)
+        axes.set_xlim(*limits[0])
+        axes.set_ylim(*limits[1])
+        draw_moment(axes, scene, t, agent)
+        axes.set_title(f"step {t}")
+    for axes in figure.axes[len(times) :]:
+        axes.remove()
+    per_row = 5 if columns > 2 else 3
+    figure.legend(handles=legend_handles(scene), loc="outside lower center", ncols=per_row, columnspacing=1.6)
+    figure.canvas.draw()  # the first layout does not know yet how equal scales shape the maps
+    return png(figure)
+
+
+def _moment(scene: Scene, t: int, agent: int | None) -> dict[str, Any]:
+    believed = scene["map"]["believed"][t][agent] if agent is not None and believes(scene) else None
+    spread = spread_of(scene, t, agent) if believed is not None and agent is not None else None
+    drawn = {"step": t, "seen": scene["seen"][t], "units": scene["map"]["units"][t], "believed": believed}
+    return drawn | ({} if spread is None else {"spread": spread})
+
+
+def _unsure(scene: Scene, agent: int, times: list[int]) -> str:
+    """How far draws of the latent state lie apart, in a sentence; nothing where none were kept."""
+    drawn = scene["map"]
+    told = [
+        (spread["place"], spread["health_deviation"])
+        for t in times
+        for spread, belief, unit in zip(
+            spread_of(scene, t, agent) or [], drawn["believed"][t][agent], drawn["units"][t], strict=False
+        )
+        if belief["visible"] and unit["alive"]
+    ]
+    if not told:
+        return ""
+    place, health = np.mean(told, axis=0)
+    return (
+        " Discs and the whiskers of hollow health bars are the deviation over draws of the latent state, on average"
+        f" {number(float(place))} and {number(float(health))} of full health."
+    )
+
+
+def _distances(scene: Scene, agent: int, times: list[int]) -> list[float]:
+    drawn = scene["map"]
+    pairs = [pair for t in times for pair in zip(drawn["units"][t], drawn["believed"][t][agent], strict=True)]
+    return [
+        float(np.hypot(unit["x"] - belief["x"], unit["y"] - belief["y"]))
+        for unit, belief in pairs
+        if belief["visible"] and unit["alive"]
+    ]

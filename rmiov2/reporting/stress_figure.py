@@ -1,0 +1,118 @@
+"""The team under loss that it was not trained on: how long it lasts in the dark, in bursts, and with one agent gone."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from rmiov2.reporting.result_figures import draw_performance, label_performance
+from rmiov2.reporting.style import Picture, canvas, csv_bytes, png, reference_line
+from rmiov2.reporting.tables import Cell, Row, Table
+from rmiov2.reporting.words import MODE_NAMES, count, decimals_of, interval, measure_name, modes_of, number, probability
+
+Stress = Mapping[str, Any]  # metrics/stress.json
+
+
+def stress_pictures(stress: Stress | None) -> list[Picture]:
+    """Whole-team blackouts and bursts; none where the stage was not run."""
+    return [] if stress is None else [blackout_picture(stress), bursty_picture(stress)]
+
+
+def blackout_picture(stress: Stress) -> Picture:
+    """Performance over the length of a blackout of the whole team, beside what full sight earns."""
+    block, full = stress["blackout"], stress["full_sight"]
+    figure = canvas(height=3.9)
+    axes = figure.add_subplot()
+    draw_performance(axes, block, block["steps"], measure_name(stress))
+    axes.set_xticks(block["steps"], [str(step) for step in block["steps"]])
+    axes.set_xlabel("steps in a row in which nobody sees")
+    _from_zero(axes, stress)
+    label_performance(axes, block, reference_line(axes, full["performance"], "nothing lost"))
+    digits = decimals_of(block | {"measure": stress["measure"]})
+    ends = "; ".join(
+        f"{MODE_NAMES[mode]} {number(block['performance'][mode][0], digits)} after {block['steps'][0]},"
+        f" {number(block['performance'][mode][-1], digits)} after {block['steps'][-1]}"
+        for mode in modes_of(block)
+    )
+    caption = (
+        "Once an episode the whole team goes blind, from a step drawn evenly from the first"
+        f" {count(full['usual_length'])}, the usual length of an episode; {count(stress['episodes'])} episodes a point,"
+        f" bands are 95 % intervals. {_lasting(stress)} {measure_name(stress).capitalize()}: {ends}."
+    )
+    alt = f"Line chart: {measure_name(stress)} against the length of a blackout of the whole team."
+    data = csv_bytes(("mode", "steps", stress["measure"], "lo", "hi"), _points(block, "steps"))
+    return Picture("stress_blackout", "How long the team lasts in the dark", caption, alt, png(figure),
+                   "stress_blackout.csv", data)  # fmt: skip
+
+
+def _lasting(stress: Stress) -> str:
+    """Up to which blackout half of what full sight earns is left."""
+    lasts = stress["blackout"]["lasts"]
+    if any(length is None for length in lasts.values()):
+        return "Full sight earns nothing of which half could be left."
+    said = ", ".join(f"{MODE_NAMES[mode]} {length or 'none'}" for mode, length in lasts.items())
+    return f"The longest one, of those tried, up to which half of what full sight earns is left: {said}."
+
+
+def bursty_picture(stress: Stress) -> Picture:
+    """The curve over p_loss where observations are lost in bursts."""
+    block = stress["bursty"]
+    figure = canvas(height=3.9)
+    axes = figure.add_subplot()
+    draw_performance(axes, block, block["p_loss"], measure_name(stress))
+    _from_zero(axes, stress)
+    label_performance(axes, block)
+    digits = decimals_of(block | {"measure": stress["measure"]})
+    areas = "; ".join(
+        f"{MODE_NAMES[mode]} {number(block['auc'][mode], digits)} {interval(block['auc_ci95'][mode], digits)}"
+        for mode in modes_of(block)
+    )
+    caption = (
+        "Each agent’s observations are lost in bursts of five steps on average, at the same rates p_loss as above;"
+        f" {count(stress['episodes'])} episodes a point, bands are 95 % intervals. Area under the curve: {areas}."
+    )
+    alt = f"Line chart: {measure_name(stress)} against p_loss with bursty loss."
+    data = csv_bytes(("mode", "p_loss", stress["measure"], "lo", "hi"), _points(block, "p_loss"))
+    return Picture("stress_bursty", "Lost in bursts", caption, alt, png(figure), "stress_bursty.csv", data)
+
+
+def _from_zero(axes: Any, stress: Stress) -> None:
+    if stress["measure"] == "win_rate":
+        axes.set_ylim(0, 1)
+
+
+def _points(block: Mapping[str, Any], over: str) -> list[tuple[Any, ...]]:
+    return [
+        (mode, x, value, *bounds)
+        for mode in modes_of(block)
+        for x, value, bounds in zip(block[over], block["performance"][mode], block["ci95"][mode], strict=True)
+    ]
+
+
+def stress_table(stress: Stress | None) -> tuple[Table, ...]:
+    """One agent gone for good, the area under the bursty curve, and every blackout, by mode."""
+    if stress is None:
+        return ()
+    modes, dark = modes_of(stress["blackout"]), stress["blackout"]
+    digits = decimals_of(dark | {"measure": stress["measure"]})
+    gone, bursty = stress["one_agent"], stress["bursty"]
+    columns = [(gone["performance"], gone["ci95"]), (bursty["auc"], bursty["auc_ci95"])]
+    columns += [
+        ({m: dark["performance"][m][i] for m in modes}, {m: dark["ci95"][m][i] for m in modes})
+        for i in range(len(dark["steps"]))
+    ]
+    rows = tuple(Row(MODE_NAMES[mode], tuple(_cells(columns, mode, digits))) for mode in modes)
+    head = ("lost observations as", "one agent gone for good", "in bursts, AUC", *map(_dark_for, dark["steps"]))
+    at_full = f"{number(stress['full_sight']['performance'], digits)} with nothing lost"
+    return (Table(f"{measure_name(stress).capitalize()} under loss it was not trained on; {at_full}", head, rows),)
+
+
+def _cells(columns: Sequence[tuple[Mapping[str, float], Mapping[str, Any]]], mode: str, digits: int) -> list[Cell]:
+    return [
+        Cell(values[mode], number(values[mode], digits), interval(bounds[mode], digits), best=False)
+        for values, bounds in columns
+    ]
+
+
+def _dark_for(steps: int) -> str:
+    return f"dark for {probability(steps)} step{'s' if steps > 1 else ''}"

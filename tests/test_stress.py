@@ -1,0 +1,173 @@
+"""Loss that nobody was trained on: a blackout is as long as it says, and what it costs is known on a game that is."""
+
+from __future__ import annotations
+
+import csv
+import io
+import json
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from synthetic_run import CELLS, write_run, write_stress
+from toy_players import Reader as Answers
+
+from pipelines import params
+from rmiov2.config import parse
+from rmiov2.envs.registry import make_env
+from rmiov2.evaluation.blackout import Blackout
+from rmiov2.evaluation.stress import COLUMNS, lasts, stress, summarise
+from rmiov2.reporting.files import read_results
+from rmiov2.reporting.stress_figure import stress_pictures, stress_table
+from rmiov2.reporting.style import styled
+from rmiov2.types import UserError
+
+TOY = params.compose_values(["preset=toy", "env=toy_lights", "stress.episodes=48"])
+CONFIG = parse(TOY, "test")
+
+
+class Waiting:
+    """An agent that reads lights, waits where it is blind, and has no other answer."""
+
+    own_mode = "zeros"
+
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Answers:
+        return Answers(num_envs, "wait")
+
+
+def played(env: Any, seed: int, steps: int) -> list[Any]:
+    """Steps of a game in which everybody waits."""
+    found = [env.reset(seed)]
+    for _ in range(steps):
+        found.append(env.step(np.argmax(found[-1].avail, axis=-1)))
+    return found
+
+
+def spells(steps: list[Any]) -> list[tuple[int, int]]:
+    """(begin, length) of what is dark in every whole episode of every row; length 0 where nothing is."""
+    seen, first = np.stack([s.seen for s in steps]), np.stack([s.first for s in steps])
+    assert (seen == seen[..., :1]).all()
+    found = []
+    for row in range(seen.shape[1]):
+        starts = np.flatnonzero(first[:, row])
+        for begin, end in zip(starts, starts[1:], strict=False):
+            dark = np.flatnonzero(~seen[begin:end, row, 0])
+            assert len(dark) == 0 or np.ptp(dark) == len(dark) - 1  # in one piece
+            found.append((int(dark[0]) if len(dark) else -1, len(dark)))
+    return found
+
+
+def test_a_blackout_is_in_one_piece_as_long_as_it_says_and_begins_anywhere_within() -> None:
+    """toy/lights has 12 actions, so 13 observations: whatever begins in the first 9 has 4 steps left."""
+    found = spells(played(Blackout(make_env("toy/lights", 40), 4, 9), 3, 200))
+    assert {length for _, length in found} == {4}
+    assert {begin for begin, _ in found} == set(range(9))
+    counts = np.bincount([begin for begin, _ in found])
+    assert abs(counts - len(found) / 9).max() < 5 * np.sqrt(len(found) / 9)
+
+
+def test_every_row_has_its_own_length_and_none_is_the_identity() -> None:
+    lengths = np.array([0, 1, 5])
+    dark, plain = (
+        played(Blackout(make_env("toy/lights", 3), lengths, 1), 3, 30),
+        played(make_env("toy/lights", 3), 3, 30),
+    )
+    for one, other in zip(dark, plain, strict=True):
+        assert one.obs.tobytes() == other.obs.tobytes() and one.seen[0].all()
+    assert [(~step.seen[:, 0]).tolist() for step in dark[:6]] == [
+        [False, True, True], *[[False, False, True]] * 4, [False, False, False]
+    ]  # fmt: skip
+
+
+def test_the_same_seed_goes_dark_at_the_same_steps_and_another_at_others() -> None:
+    env = Blackout(make_env("toy/lights", 20), 3, 9)
+    first, again, other = (np.stack([s.seen for s in played(env, seed, 40)]) for seed in (1, 1, 2))
+    assert np.array_equal(first, again) and not np.array_equal(first, other)
+
+
+@pytest.mark.parametrize(("steps", "within"), [(-1, 5), (3, 0)])
+def test_a_blackout_that_cannot_be_is_refused(steps: int, within: int) -> None:
+    with pytest.raises(UserError, match=f"got {steps} steps within {within}"):
+        Blackout(make_env("toy/lights", 2), steps, within)
+
+
+@pytest.fixture(scope="module")
+def result() -> tuple[dict[str, Any], dict[str, Any]]:
+    make = partial(make_env, "toy/lights")
+    return stress(Waiting(), make, CONFIG.evaluate, CONFIG.stress, "waiting", 3)
+
+
+def test_what_is_lost_costs_its_share(result: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    """A blind agent waits and earns nothing: of 12 answers of 3 agents, one agent gone takes a third of each."""
+    rows, _ = result
+    share = rows["return"] / 12
+    own = rows["mode"] == "zeros"
+    gone = own & (rows["pattern"] == "one_agent")
+    assert share[gone] == pytest.approx(np.full(gone.sum(), 2 / 3), abs=1e-6)
+    bursty = own & (rows["pattern"] == "bursty")
+    for rate in (0.2, 0.6):
+        assert share[bursty & (rows["p_loss"] == rate)].mean() == pytest.approx(1 - rate, abs=0.08)
+    for steps in (0, 1, 4):
+        dark = share[own & (rows["pattern"] == "blackout") & (rows["dark"] == steps)]
+        assert dark.max() <= 1 and dark.min() == pytest.approx(1 - steps / 12)  # within: some end with the game
+
+
+def test_the_rows_are_all_there_and_the_summary_is_made_of_them(result: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    rows, summary = result
+    assert tuple(rows) == COLUMNS and set(rows["seed"]) == {3} and set(rows["agent"]) == {"waiting"}
+    modes = ["zeros", "last_seen", "open_loop"]
+    levels = len(CONFIG.evaluate.p_loss) + 1 + len(CONFIG.stress.blackout)
+    assert len(rows["won"]) == 48 * (1 + len(modes) * levels)
+    assert summary == summarise(rows, CONFIG.evaluate.bootstrap)
+    assert summary["full_sight"]["performance"] == 1 and summary["full_sight"]["usual_length"] == 12
+    assert summary["blackout"]["steps"] == [1, 4] and list(summary["blackout"]["performance"]) == modes
+    assert list(summary["one_agent"]["performance"]) == list(summary["bursty"]["auc"]) == modes
+    won = rows["won"][(rows["mode"] == "zeros") & (rows["dark"] == 4)]
+    assert summary["blackout"]["performance"]["zeros"][1] == pytest.approx(won.mean())
+
+
+def test_a_team_lasts_until_half_is_gone() -> None:
+    assert lasts([1, 2, 5], [0.9, 0.5, 0.4], 1.0) == 2
+    assert lasts([1, 2, 5], [0.4, 0.9, 0.9], 1.0) == 0  # what comes back after has not lasted
+    assert lasts([1, 2, 5], [0.9, 0.9, 0.9], 1.0) == 5
+    assert lasts([1, 2], [-3.0, -5.0], -1.0) is None
+
+
+def test_lengths_that_do_not_rise_are_refused() -> None:
+    with pytest.raises(UserError, match=r"stress.*blackout: got \[3, 1\], expected rising lengths"):
+        parse(
+            params.compose_values(["stress.blackout=[1,3]"]) | {"stress": {"blackout": [3, 1], "episodes": 2}}, "test"
+        )
+
+
+@pytest.mark.parametrize("kind", ["smax", "robot"])
+def test_the_pictures_and_the_table_say_what_the_stage_found(tmp_path: Path, kind: str) -> None:
+    (tmp_path / "metrics").mkdir()
+    summary = write_stress(tmp_path, kind)
+    with styled():
+        blackout, bursty = stress_pictures(summary)
+    for picture, block, over in ((blackout, summary["blackout"], "steps"), (bursty, summary["bursty"], "p_loss")):
+        rows = list(csv.DictReader(io.StringIO(picture.data.decode())))
+        told = [(row["mode"], float(row[over]), float(row[summary["measure"]])) for row in rows]
+        assert told == [
+            (mode, x, value)
+            for mode, curve in block["performance"].items()
+            for x, value in zip(block[over], curve, strict=True)
+        ]
+    assert "completion 5, zeros 1, last seen 1, open loop none" in blackout.caption
+    (table,) = stress_table(summary)
+    gone = {row.name: row.cells[0].value for row in table.rows}
+    assert list(gone.values()) == list(summary["one_agent"]["performance"].values())
+    assert stress_pictures(None) == [] and stress_table(None) == ()
+
+
+def test_a_summary_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
+    root = write_run(tmp_path)
+    assert read_results(root, CELLS).stress is None
+    summary = write_stress(root)
+    assert read_results(root, CELLS).stress == summary
+    (root / "metrics/stress.json").write_text(json.dumps({"measure": "win_rate"}))
+    with pytest.raises(UserError, match=r"stress.json lacks episodes.*`dvc repro -f stress`"):
+        read_results(root, CELLS)
