@@ -84,7 +84,7 @@ class Noted:
 
 @dataclass(frozen=True)
 class Played:
-    """Row 0's first whole episode of L steps: truth, completed (what was acted on) (L, N, O), act as chosen, messages."""
+    """Row 0's first whole episode of L steps: truth, completed (acted on) (L, N, O), act as chosen, messages."""
 
     turns: list[Turn]
     completed: Floats
