@@ -11,12 +11,13 @@ FIGHTING = 6  # the first action that is an attack
 
 
 def choose(avail, rng, eager):
-    """One available action for each agent (N,); with the probability eager, every agent that can attacks."""
+    """One available action for each agent (N,); with the probability eager, all attack the first that they reach."""
     avail = np.asarray(avail, bool)
     attacks = avail[:, FIGHTING:]
     some = np.argmax(rng.random(avail.shape) * avail, axis=1)
-    fights = attacks.any(axis=1) & (rng.random() < eager)
-    return np.where(fights, FIGHTING + attacks.argmax(axis=1), some)
+    waiting = np.where(avail[:, 0], 0, 1)
+    fight = np.where(attacks.any(axis=1), FIGHTING + attacks.argmax(axis=1), waiting)
+    return fight if rng.random() < eager else some
 
 
 def reference(make, seed, battles):
