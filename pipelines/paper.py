@@ -28,7 +28,7 @@ from rmiov2.types import UserError
 
 def run(cells: list[Cell], jobs: int, device: str, threads: int) -> None:
     """Every open cell to its end and kept; raises UserError that names those that failed."""
-    placed = [replace(cell, machine=(f"device={device_of(cell, device)}", f"threads={threads}")) for cell in cells]
+    placed = [replace(cell, machine=machine_of(cell, device, threads)) for cell in cells]
     if failed := fan_out(placed, jobs, _ended):
         names = ", ".join(cell.label for cell in failed)
         raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")
@@ -41,13 +41,19 @@ def _ended(cell: Cell) -> None:
     print(f"{cell.label} is kept", flush=True)
 
 
-def device_of(cell: Cell, wanted: str) -> str:
-    """Where the cell runs: where it was begun, else where it is wanted, else on a GPU if it can be and there is one."""
+def machine_of(cell: Cell, device: str, threads: int) -> tuple[str, ...]:
+    """The settings of where the cell runs: those that it was begun with, or it would begin anew, else those wanted.
+
+    device: cpu, cuda, or auto, which is cuda where the method can and torch sees one.
+    """
     begun = cell.folder / "params.yaml"
     if begun.is_file():
-        return str(yaml.safe_load(begun.read_text(encoding="utf-8"))["device"])
-    if wanted != "auto":
-        return wanted
+        values = yaml.safe_load(begun.read_text(encoding="utf-8"))
+        return f"device={values['device']}", f"threads={values['threads']}"
+    return f"device={_best_device(cell) if device == 'auto' else device}", f"threads={threads}"
+
+
+def _best_device(cell: Cell) -> str:
     import torch
 
     from rmiov2.agents.registry import agent_class

@@ -51,7 +51,8 @@ def test_every_cell_of_a_list_composes_and_every_ablation_takes_something_away(n
 
 def test_the_small_list_has_what_the_paper_compares() -> None:
     task = read_list("small").tasks["smax_3m"]
-    agents = {cell.values["agent"]["name"] for cell in cells_of("small") if "env=smax_3m" in cell.overrides}
+    methods = [c for c in cells_of("small") if "env=smax_3m" in c.overrides and c.ablation == "none"]
+    agents = {cell.values["agent"]["name"] for cell in methods}
     assert agents == {"rmiov2", "rmio", "gawm", "mamba", "mag", "mappo", "qmix", "facmac"}
     left = set(choices("ablation")) - set(task.ablations)
     assert left == {"none", "gawm_adaptive", "whole_history"}  # the second is a method, the third takes long
@@ -162,11 +163,11 @@ def test_where_a_cell_runs_is_no_part_of_its_name_and_stays_as_it_was_begun(
     monkeypatch.setattr(cells.paths, "STATE", tmp_path)
     cell = Cell(TOY, 0)
     assert Cell(TOY, 0, machine=("threads=2",)).label == cell.label
-    assert paper.device_of(cell, "cpu") == "cpu" and paper.device_of(cell, "cuda") == "cuda"
-    assert paper.device_of(Cell((*TOY, "agent=mappo"), 0), "auto") == "cpu"
+    assert paper.machine_of(cell, "cuda", 1) == ("device=cuda", "threads=1")
+    assert paper.machine_of(Cell((*TOY, "agent=mappo"), 0), "auto", 2) == ("device=cpu", "threads=2")
     cell.folder.mkdir(parents=True)
-    (cell.folder / "params.yaml").write_text(yaml.safe_dump({"device": "cpu"}))
-    assert paper.device_of(cell, "cuda") == "cpu"
+    (cell.folder / "params.yaml").write_text(yaml.safe_dump({"device": "cpu", "threads": 3}))
+    assert paper.machine_of(cell, "cuda", 1) == ("device=cpu", "threads=3")
 
 
 def test_there_is_always_a_core() -> None:

@@ -24,12 +24,20 @@ from rmiov2.reporting.page import build
 from rmiov2.reporting.style import styled
 from rmiov2.reporting.variants import CLAIMS, MEASURES, Claim, Family, family, judged, of_run, paired
 from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
-from rmiov2.reporting.variants_table import PRINTED, findings_table, said, variants_table
+from rmiov2.reporting.variants_table import PRINTED, findings_table, said, took, variants_table
 from rmiov2.types import UserError
 
 
 def keep_variant(
-    kept: Path, ablation: str, seed: int, level: float, *, l_rec: float = 1.0, loss: float = 2.0, **choices: Any
+    kept: Path,
+    ablation: str,
+    seed: int,
+    level: float,
+    *,
+    l_rec: float = 1.0,
+    loss: float = 2.0,
+    scale: str = "small",
+    **choices: Any,
 ) -> Path:
     """A seed of RMIOv2 without that part, which wins `level` at every rate; "none" is kept as before there were any."""
     keep_seed(kept, "rmiov2", seed, level, l_rec=True, **choices)
@@ -38,7 +46,7 @@ def keep_variant(
     write_json(made / "finetune.json", finetune | {"l_rec": {"before": 4.0, "after": l_rec}})
     (made / "pretrain.csv").write_text(f"env_steps,loss_model\n1000,{3 * loss}\n9000,{loss}\n10000,{loss}\n")
     if ablation != "none":
-        write_json(made / "variant.json", {"ablation": ablation, "scale": "small", "changes": {"x.y": False}})
+        write_json(made / "variant.json", {"ablation": ablation, "scale": scale, "changes": {"x.y": False}})
     target = kept / ("smax-3m" if ablation == "none" else f"smax-3m+{ablation}") / made.name
     target.parent.mkdir(exist_ok=True, parents=True)
     return Path(shutil.move(made, target))
@@ -129,6 +137,21 @@ def test_the_measures_are_those_of_the_files(tmp_path: Path) -> None:
     assert curve is not None and curve[1].tolist() == [7.5, 2.5, 2.5]
 
 
+def test_the_time_that_all_took_counts_what_was_shared_once(tmp_path: Path) -> None:
+    for ablation, pretrained in (("none", 3600.0), ("no_masking", 3600.0), ("no_fusion", 7200.0)):
+        made = keep_variant(tmp_path, ablation, 0, 0.5)
+        for name, wall in (("pretrain", pretrained), ("finetune", 1800.0)):
+            write_json(made / f"{name}.json", json.loads((made / f"{name}.json").read_text()) | {"wall_s": wall})
+    shutil.rmtree(tmp_path / "smax-3m-rmiov2")
+    said = "2 variants, 3 trainings on cpu, took 3.0 h in 2 pre-trainings, which some share, and 1.5 h in fine-tuning."
+    assert took(of_kept(tmp_path)).endswith(said)
+
+
+def test_variants_without_the_whole_method_are_told(tmp_path: Path) -> None:
+    keep_variant(tmp_path, "no_fusion", 0, 0.5)
+    assert "Of smax/3m, small, the whole method is not kept." in variants_markdown(tmp_path, "rmiov2")
+
+
 def test_seeds_trained_otherwise_are_not_compared(tmp_path: Path) -> None:
     keep_variant(tmp_path, "none", 0, 0.5)
     keep_variant(tmp_path, "no_fusion", 0, 0.5, steps=600_000)
@@ -187,6 +210,7 @@ def page(tmp_path_factory: pytest.TempPathFactory) -> tuple[Path, str]:
     for ablation, levels in LEVELS.items():
         for seed, level in enumerate(levels):
             keep_variant(kept, ablation, seed, level)
+    keep_variant(kept, "no_fusion", 0, 0.1, scale="paper")
     shutil.rmtree(kept / "smax-3m-rmiov2")
     return root, build(root, root / "reports", CELLS).read_text(encoding="utf-8")
 
@@ -207,6 +231,7 @@ def test_the_page_draws_the_variants_beside_the_run(page: tuple[Path, str]) -> N
         row["seed"]: float(row["auc_less_whole"]) for row in rows["variants.csv"] if row["ablation"] == "no_masking"
     }
     assert less == pytest.approx({"0": 0.50 - run["auc"]["completion"], "1": 0.90 - 0.61, "2": 0.40 - 0.62})
+    assert all(row["ablation"] != "no_fusion" for row in rows["variants_fusion.csv"])  # it is of another scale
     assert "mappo" not in text and 'id="beside"' not in text
     assert text.index("SMAX is not StarCraft II") < text.index("Ours on smax/3m beside")
 

@@ -29,6 +29,7 @@ from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
     decimals_of,
+    duration,
     interval,
     measure_name,
     number,
@@ -163,7 +164,7 @@ def what_differs(found: Family) -> tuple[str, ...]:
     size = (
         f"Here: preset {first.pretrain['preset']}{_of_list(whole)}, seeds {seeds} of the whole method,"
         f" {count(first.pretrain['env_steps'])} environment steps, {count(first.finetune['updates'])} masked updates,"
-        f" {count(first.evaluate['episodes'])} episodes a point."
+        f" {count(first.evaluate['episodes'])} episodes a point. {took(found)}"
     )
     paper = (
         "The paper: three seeds, 15,000 to 50,000 masked updates, 1,000 episodes a point; its hyper-parameters are not"
@@ -174,6 +175,18 @@ def what_differs(found: Family) -> tuple[str, ...]:
         " L_rec is in the scale of each simulator’s observations."
     )
     return (f"{simulator}. So numbers do not compare; directions may.", size, paper, own)
+
+
+def took(found: Family) -> str:
+    """How long all of it was trained, where, and how much of that was shared."""
+    seeds = [seed for method in found.named.values() for seed in method.seeds]
+    shared = {(seed.seed, seed.pretrain["wall_s"]): seed.pretrain["wall_s"] for seed in seeds}  # restored to the byte
+    before, after = sum(shared.values()), sum(seed.finetune["wall_s"] for seed in seeds)
+    where = sorted({str(seed.finetune.get("device", "cpu")) for seed in seeds})
+    return (
+        f"The whole method and {len(found.variants)} variants, {len(seeds)} trainings on {' and '.join(where)}, took"
+        f" {duration(before)} in {len(shared)} pre-trainings, which some share, and {duration(after)} in fine-tuning."
+    )
 
 
 def _of_list(whole: Method) -> str:
@@ -187,6 +200,9 @@ def variants_markdown(kept: Path, agent: str) -> str:
     parts = []
     for _, group in groupby(sorted(methods, key=_task), key=_task):
         whole, variants = _split(list(group))
+        if variants and whole is None:
+            absent = variants[0]
+            parts.append(f"Of {absent.seeds[0].evaluate['env']}, {absent.scale}, the whole method is not kept.")
         found = family(whole, variants) if whole else None
         if found is None:
             continue
