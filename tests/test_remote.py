@@ -20,6 +20,7 @@ BIG = (
     "models/finetune",
     "results/episodes.parquet",
     "results/passed",
+    "results/stress.parquet",
 )
 BUCKET = "s3://rmiov2/team"
 

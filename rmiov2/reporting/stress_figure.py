@@ -51,7 +51,7 @@ def _lasting(stress: Stress) -> str:
     if any(length is None for length in lasts.values()):
         return "Full sight earns nothing of which half could be left."
     said = ", ".join(f"{MODE_NAMES[mode]} {length or 'none'}" for mode, length in lasts.items())
-    return f"The longest one, of those tried, up to which half of what full sight earns is left: {said}."
+    return f"The longest one, of those tried, up to which in the mean half of what full sight earns is left: {said}."
 
 
 def bursty_picture(stress: Stress) -> Picture:
