@@ -1,6 +1,6 @@
 """A double of StarCraft2Env's interface, for where the public package is absent; it behaves as that was seen to.
 
-Three soldiers against two: an attack takes 1 of an enemy's 6, every fifth or seventh step an ally falls, 20 steps. It
+Three soldiers against two: an attack takes 1 of an enemy's 10, every fifth or seventh step an ally falls, 20 steps. It
 launches no program: its own process counts as its game, and breaks in the ways of starcraft.modes. Nothing
 made with it is reported.
 """
@@ -13,7 +13,7 @@ import numpy as np
 from starcraft.install import record
 from starcraft.modes import Moments, read
 
-AGENTS, ENEMIES, ACTIONS, HEALTH, LIMIT = 3, 2, 8, 6, 20
+AGENTS, ENEMIES, ACTIONS, HEALTH, LIMIT = 3, 2, 8, 10, 20
 
 
 class Source:

@@ -91,7 +91,7 @@ def same_as_reference(here, folder, map_name, battles):
 
 def test_every_value_is_that_of_starcraft2env(here, tmp_path):
     ends = same_as_reference(here, tmp_path, "3m", 6)
-    assert len(ends) == 6
+    assert len(ends) == 6 and {"won", "lost"} <= set(ends)
 
 
 @pytest.mark.long
@@ -160,14 +160,17 @@ def test_enemies_that_come_late_do_not_change_the_scale_of_rewards(package, late
 
 
 def test_time_running_out_is_a_truncation(here):
-    env = here.make(num_envs=1, map_name="3m")
-    step, steps = env.reset(1), 0
-    while not step.done[0]:
-        away = np.where(step.avail[..., 5], 5, idle(step))  # west, away from the enemy
-        step, steps = env.step(away), steps + 1
+    env = here.make(num_envs=1, map_name="2s_vs_1sc")  # whose enemy does not move
+    step, truncated = env.reset(1), 0
+    while not truncated:
+        steps = 0
+        while not step.done[0]:
+            step, steps = env.step(idle(step)), steps + 1
+        timed_out = steps == env.spec.episode_limit
+        assert step.truncated[0] == timed_out and step.terminated[0] != timed_out and not step.won[0]
+        truncated += int(timed_out)
+        step = env.step(idle(step))
     env.close()
-    timed_out = steps == env.spec.episode_limit
-    assert step.truncated[0] == timed_out and step.terminated[0] != timed_out and not step.won[0]
 
 
 def test_the_dead_see_nothing_and_can_do_nothing(here):

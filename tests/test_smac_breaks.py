@@ -74,7 +74,7 @@ def test_a_game_that_does_not_start_is_started_again_and_nothing_is_lost(here, m
 
 
 def test_a_slow_start_is_waited_for(here):
-    here.modes(slow_start_s=2.5)
+    here.modes(slow_start_s=1.5)
     env = here.make(num_envs=1)
     assert env.reset(0).obs.any() and here.launches == 1
     env.close()
