@@ -48,8 +48,8 @@ def worth_picture(found: Family) -> Picture | None:
     ranked = sorted(pairs, key=lambda name: pairs[name].estimate.mean)
     caption = (
         "Area under the curve of each variant less that of the whole method with the same seed: each seed a ring, the"
-        " mean with its 95 % interval over seeds. Left of the line a variant does worse. With its whole interval left of"
-        f" it: {_beyond(pairs, ranked, -1)}; right of it: {_beyond(pairs, ranked, 1)}."
+        " mean with its 95 % interval over seeds. Left of the line a variant does worse. With its whole interval left"
+        f" of it: {_beyond(pairs, ranked, -1)}; right of it: {_beyond(pairs, ranked, 1)}."
     )
     rows = [(name, seed, value) for name in ranked for seed, value in zip(pairs[name].seeds, pairs[name].values,
                                                                          strict=True)]  # fmt: skip
