@@ -22,6 +22,7 @@ import yaml
 from pipelines import paths
 from pipelines import workspace as workspaces
 from pipelines.dvc_stage import kill_all, run_dvc
+from pipelines.heal import heal
 from pipelines.lifeline import WATCHED
 from rmiov2.types import UserError
 
@@ -118,6 +119,8 @@ def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
     try:
         with workspaces.held(folder):
             study.make()
+            for sentence in heal(folder):  # of a kill
+                print(f"{folder.name}: {sentence}", flush=True)
             variables = workspaces.variables(folder) | {WATCHED: str(os.getpid())}
             for stage in STAGES:
                 if stopped.is_set():

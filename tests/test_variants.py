@@ -164,10 +164,10 @@ def test_every_finding_has_its_row_and_an_unflattering_one_stays(tmp_path: Path)
     table = findings_table(kept_family(tmp_path, LEVELS))
     rows = {row.name: [cell.text for cell in row.cells] for row in table.rows}
     assert list(rows) == [said(claim) for claim in CLAIMS] and len(rows) == len(CLAIMS)
-    assert rows["AUC: whole method above no observation fusion"][:2] == ["confirmed", "0.200"]
-    assert rows["AUC: no observation fusion above no action fusion"][:2] == ["not confirmed", "−0.100"]
-    assert rows["AUC: no action fusion above no fusion"][:2] == ["not run", "–"]
-    same = rows["performance with nothing lost: whole method above no reward trend"]
+    assert rows["table 1, AUC: whole method above no observation fusion"][:2] == ["confirmed", "0.200"]
+    assert rows["table 1, AUC: no observation fusion above no action fusion"][:2] == ["not confirmed", "−0.100"]
+    assert rows["table 1, AUC: no action fusion above no fusion"][:2] == ["not run", "–"]
+    same = rows["figure 11, performance with nothing lost: whole method above no reward trend"]
     assert same[0] == "undecided at this size, equal in every seed"
 
 
@@ -186,7 +186,7 @@ def test_the_table_says_what_each_variant_changes(tmp_path: Path) -> None:
     table = variants_table(kept_family(tmp_path, LEVELS))
     rows = {row.name: [f"{c.text} {c.bounds}".strip() for c in row.cells] for row in table.rows}
     assert list(rows)[0] == "whole method" and len(rows) == len(LEVELS)
-    changed, count, auc, by_seed, less, *_ = rows["no action fusion"]
+    count, auc, by_seed, less, *_, changed = rows["no action fusion"]
     assert (changed, count, auc, by_seed) == ("x.y = False", "3", "0.51 [0.49, 0.53]", "0.50, 0.51, 0.52")
     assert less == "−0.100 [−0.108, −0.092]"  # as sure as the episodes allow: sqrt(3 * 2) * 0.01 / 3
 
@@ -197,7 +197,7 @@ def test_what_was_played_otherwise_is_not_compared(tmp_path: Path) -> None:
         write_json(path, json.loads(path.read_text()) | {"changes": {"evaluate.pattern": "bursty"}})
     found = of_kept(tmp_path)
     rows = {row.name: [cell.text for cell in row.cells] for row in variants_table(found).rows}
-    assert rows["bursty loss"][2:5] == ["0.35", "0.30, 0.40", "–"] and rows["no fusion"][4] == "−0.350"
+    assert rows["bursty loss"][1:4] == ["0.35", "0.30, 0.40", "–"] and rows["no fusion"][3] == "−0.350"
     with styled():
         picture = worth_picture(found)
     assert picture is not None and b"bursty" not in picture.data and b"no_fusion,1" in picture.data
@@ -232,6 +232,7 @@ def test_the_page_draws_the_variants_beside_the_run(page: tuple[Path, str]) -> N
     }
     assert less == pytest.approx({"0": 0.50 - run["auc"]["completion"], "1": 0.90 - 0.61, "2": 0.40 - 0.62})
     assert all(row["ablation"] != "no_fusion" for row in rows["variants_fusion.csv"])  # it is of another scale
+    assert "With its whole interval left of it: " in text
     assert "mappo" not in text and 'id="beside"' not in text
     assert text.index("SMAX is not StarCraft II") < text.index("Ours on smax/3m beside")
 

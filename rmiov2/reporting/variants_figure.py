@@ -46,23 +46,24 @@ def worth_picture(found: Family) -> Picture | None:
     if not pairs:
         return None
     ranked = sorted(pairs, key=lambda name: pairs[name].estimate.mean)
-    digits = decimals_of(found.whole.seeds[0].evaluate) + 1
-    said = "; ".join(f"{part_name(name)} {_said(pairs[name], digits)}" for name in ranked)
     caption = (
         "Area under the curve of each variant less that of the whole method with the same seed: each seed a ring, the"
-        f" mean with its 95 % interval over seeds. Left of the line the part is worth having. {said}."
+        " mean with its 95 % interval over seeds. Left of the line a variant does worse. With its whole interval left"
+        f" of it: {_beyond(pairs, ranked, -1)}; right of it: {_beyond(pairs, ranked, 1)}."
     )
     rows = [(name, seed, value) for name in ranked for seed, value in zip(pairs[name].seeds, pairs[name].values,
                                                                          strict=True)]  # fmt: skip
     alt = f"Dot chart of differences in area under the curve: {', '.join(map(part_name, ranked))}."
     wide, narrow = (_worth(pairs, ranked, width) for width in WIDTHS)
     data = csv_bytes(("ablation", "seed", "auc_less_whole"), rows)
-    return Picture("variants", "What each part is worth", caption, alt, wide, "variants.csv", data, narrow)
+    return Picture("variants", "Without each part", caption, alt, wide, "variants.csv", data, narrow)
 
 
-def _said(pair: Paired, digits: int) -> str:
-    bounds = pair.estimate.bounds
-    return f"{number(pair.estimate.mean, digits)} {interval(bounds, digits) if bounds else '(one seed)'}"
+def _beyond(pairs: Mapping[str, Paired], ranked: Sequence[str], side: int) -> str:
+    """Those whose whole interval lies on that side of zero, -1 or 1."""
+    bounds = {name: pairs[name].estimate.bounds for name in ranked}
+    found = [part_name(name) for name in ranked if (b := bounds[name]) and min(side * b[0], side * b[1]) > 0]
+    return ", ".join(found) or "none"
 
 
 def _worth(pairs: Mapping[str, Paired], ranked: Sequence[str], width: float) -> bytes:

@@ -70,8 +70,8 @@ def variants_table(found: Family) -> Table:
     first = found.whole.seeds[0].evaluate
     digits = _decimals(found)
     head = (
-        *("part", "what it changes", "seeds", "AUC", "AUC by seed", "AUC less that of the whole"),
-        *("L_rec", "L_rec less that of the whole", "nothing lost", "AUC, true availability"),
+        *("part", "seeds", "AUC", "AUC by seed", "AUC less that of the whole"),
+        *("L_rec", "L_rec less that of the whole", "nothing lost", "AUC, true availability", "what it changes"),
     )
     rows = tuple(Row(part_name(m.ablation), tuple(_cells(m, found, digits))) for m in (found.whole, *found.variants))
     caption = f"{found.whole.agent} without each part on {first['env']}, {found.whole.scale}: {measure_name(first)}"
@@ -83,8 +83,7 @@ def _decimals(found: Family) -> int:
 
 
 def _cells(method: Method, found: Family, digits: int) -> Iterator[Cell]:
-    whole, alone = method is found.whole, method is found.whole or not same_test(method)
-    yield _words("" if whole else ", ".join(f"{key} = {value}" for key, value in method.changes.items()))
+    alone = method is found.whole or not same_test(method)
     yield _words(str(len(method.seeds)))
     yield _estimated(estimate(method, "AUC"), digits)
     yield _words(", ".join(number(value, digits) for value, _ in measured(method, "AUC")))
@@ -93,6 +92,7 @@ def _cells(method: Method, found: Family, digits: int) -> Iterator[Cell]:
     yield ABSENT if alone else _difference(paired(method, found.whole, "L_rec"), digits + 1)
     yield _estimated(estimate(method, "performance with nothing lost"), digits)
     yield _estimated(estimate(method, "AUC, true availability"), digits)
+    yield _words(", ".join(f"{key} = {value}" for key, value in method.changes.items()))
 
 
 def _words(text: str) -> Cell:
@@ -114,7 +114,7 @@ def findings_table(found: Family) -> Table:
     """What the paper found, a row each, whether it is so here, and by how much; those that were not run say so."""
     digits = _decimals(found)
     first = found.whole.seeds[0].evaluate
-    head = ("the paper’s finding", "here", "difference", "by seed", "seeds", "where")
+    head = ("the paper’s finding", "here", "difference", "by seed")
     rows = tuple(Row(said(claim), tuple(_finding(claim, found, digits))) for claim in CLAIMS)
     return Table(f"The paper’s findings on {first['env']}, {found.whole.scale}", head, rows)
 
@@ -122,7 +122,7 @@ def findings_table(found: Family) -> Table:
 def said(claim: Claim) -> str:
     """A finding in words."""
     relation = "above" if claim.more else "below"
-    return f"{claim.measure}: {part_name(claim.better)} {relation} {part_name(claim.worse)}"
+    return f"{claim.place}, {claim.measure}: {part_name(claim.better)} {relation} {part_name(claim.worse)}"
 
 
 def _finding(claim: Claim, found: Family, digits: int) -> Iterator[Cell]:
@@ -131,8 +131,6 @@ def _finding(claim: Claim, found: Family, digits: int) -> Iterator[Cell]:
     yield _words(verdict + equal)
     yield _difference(pair, digits)
     yield _words(", ".join(number(value, digits + 1) for value in pair.values) if pair else "")
-    yield _words(", ".join(map(str, pair.seeds)) if pair else "")
-    yield _words(claim.place)
 
 
 def reproduced_table(found: Family) -> Table:
