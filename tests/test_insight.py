@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from itertools import product
 from typing import Any
 
 import numpy as np
@@ -20,7 +21,9 @@ from rmiov2.evaluation.episodes import turns
 from rmiov2.evaluation.insight import Insight, Modelled, windows
 from rmiov2.evaluation.scene import Noted, record_scene
 from rmiov2.reporting.attention_figure import attention_picture, looked_at
+from rmiov2.reporting.battle_map import grown, shape_of
 from rmiov2.reporting.map_figure import map_picture
+from rmiov2.reporting.scene_figures import reward_picture
 from rmiov2.reporting.style import styled
 
 LENGTH = 12  # of toy/lights, and more than the toy preset's history
@@ -166,3 +169,27 @@ def test_the_map_says_how_sure_it_is() -> None:
             {name: value for name, value in scene["map"].items() if name != "spread"}, scene["map"]))  # fmt: skip
     assert sure is not None and unsure is not None and "Discs" not in sure.caption
     assert "on average 0.60 and 0.10 of full health" in unsure.caption and sure.png != unsure.png
+
+
+def test_a_window_that_never_opens_is_called_so_and_shown_free_of_the_scale() -> None:
+    scene = smax_scene(np.random.default_rng(3))
+    raw = scene["reward"]["raw"]
+    shut = {"raw": raw, "trend": raw, "half_width": [0] * len(raw)}
+    free = {"trend": [sum(raw) / len(raw)] * len(raw), "half_width": [0, 5] + [1] * (len(raw) - 2)}
+    with styled():
+        plain, both = (reward_picture({**scene, "reward": r}) for r in (shut, shut | {"normalised": free}))
+    assert plain is not None and both is not None
+    assert "never opens" in plain.caption and "dashed" not in plain.caption
+    assert "(dashed) 0 to 5" in both.caption
+    header, *rows = both.data.decode().splitlines()
+    assert header == "step,raw,trend,half_width,trend_normalised,half_width_normalised" and len(rows) == len(raw)
+
+
+def test_a_map_that_is_grown_holds_what_it_held() -> None:
+    wide, tall = ((0.0, 10.0), (2.0, 4.0)), ((0.0, 2.0), (0.0, 10.0))
+    for frame, shape in product((wide, tall), (0.5, 1.0, 3.0)):
+        (left, right), (low, high) = limits = grown(frame, shape)
+        assert shape_of(limits) == pytest.approx(shape)
+        assert left <= frame[0][0] and right >= frame[0][1] and low <= frame[1][0] and high >= frame[1][1]
+        tight = right - left == pytest.approx(frame[0][1] - frame[0][0])
+        assert tight or high - low == pytest.approx(frame[1][1] - frame[1][0]), "no larger than it must be"
