@@ -6,6 +6,7 @@ from concurrent.futures import ProcessPoolExecutor
 from concurrent.futures.process import BrokenProcessPool
 
 import pytest
+from starcraft.field import FIELDS, SIZE
 from starcraft.install import install, launched, running
 from starcraft.needs import NEEDS_SMAC
 
@@ -82,6 +83,8 @@ def test_the_seed_decides_whole_episodes(child, game):
 
 def test_the_protocol_beyond_what_smac_asks(child, tmp_path):
     told = child("tour", str(install(tmp_path, build=76052)))
+    field = FIELDS["corridor"]
+    assert told["pathing"] == [[field.free(x, y) for y in range(SIZE)] for x in range(SIZE)]
     assert told["build"] == 76052 and told["units"][74] == "stalker"
     assert (told["loop"], told["loop again"]) == (8, 0)
     assert told["replay"] == b"no replay: a test double made it"

@@ -110,6 +110,17 @@ def test_splash_reaches_who_stands_beside_and_a_baneling_ends_with_its_blow():
     assert medivac.health == 150 and battle.side(THEM) == []
 
 
+@pytest.mark.parametrize("attacker", ["marine", "zealot", "stalker"])
+def test_medivacs_are_struck_last_and_only_by_who_shoots_up(attacker):
+    medivac, marauder = unit("medivac", 15.0), unit("marauder", 13.0)
+    battle = arena(medivac, marauder, unit(attacker, 16.0, owner=THEM, order=("march", 9.0, 16.0)))
+    battle.advance(20)
+    assert marauder.health < 125 and medivac.health == 150
+    battle.kill({marauder.tag})
+    battle.advance(60)
+    assert (medivac.health < 150) == KINDS[attacker].shoots_up
+
+
 def test_blows_of_one_moment_fall_together():
     ours, theirs = unit("marine", 14.0, health=3.0), unit("marine", 17.0, owner=THEM, health=3.0)
     battle = arena(ours, theirs)

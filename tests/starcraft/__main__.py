@@ -45,7 +45,6 @@ def main() -> None:
         listener = socket.create_server((said.listen, said.port))
     except OSError as error:
         sys.exit(f"stand-in for StarCraft II: port {said.port} is taken: {error}")
-    # The port is open before the slow imports: pysc2 tries once a second.
     from .server import serve  # slow to import, and pysc2 tries the port once a second: it is open already
 
     serve(listener, modes, said.build)

@@ -93,7 +93,10 @@ class Battle:
 
     def kill(self, tags: set[int]) -> None:
         """Remove units at once."""
-        self.units = [unit for unit in self.units if unit.tag not in tags]
+        for unit in self.units:
+            if unit.tag in tags:
+                unit.health = 0.0
+        self.units = [unit for unit in self.units if unit.alive]
 
     def order(self, tag: int, order: Order | None) -> bool:
         """Give one of our units an order, None to stop; False where it, its target or its skill is missing."""

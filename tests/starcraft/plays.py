@@ -10,6 +10,7 @@ import json
 import os
 import random
 import signal
+import tempfile
 import time
 from typing import Any
 
@@ -27,7 +28,7 @@ from .modes import VARIABLE
 def make(game: str, map_name: str, seed: int = 0, timeout_s: int = 20, modes: Any = ()) -> StarCraft2Env:
     """An environment on the stand-in installed in `game`, whose launches behave as `modes` (see modes.py) say."""
     os.environ["SC2PATH"], os.environ[VARIABLE] = game, json.dumps(modes)
-    flags.FLAGS.sc2_timeout = timeout_s
+    tempfile.tempdir, flags.FLAGS.sc2_timeout = game, timeout_s
     return StarCraft2Env(map_name, seed=seed)
 
 
@@ -84,8 +85,7 @@ def episodes(game: str, map_name: str, count: int, policy: str, seed: int = 0) -
 
 
 def trouble(game: str, count: int = 1, timeout_s: int = 20, modes: Any = ()) -> dict[str, Any]:
-    """So many episodes of 3m with modes that spoil them: where it ended, what came last, what was raised, the
-    seconds of that call and of the first reset."""
+    """So many episodes of 3m with modes that spoil them: where it ended, what was returned or raised, how long."""
     env = make(game, "3m", timeout_s=timeout_s, modes=modes)
     told: dict[str, Any] = {"raised": None, "answer": None, "steps": 0}
     try:
@@ -117,10 +117,10 @@ def memory(env: StarCraft2Env) -> float:
 
 def tour(game: str) -> dict[str, Any]:
     """What SMAC itself does not ask: the build, the data, a new start, a replay, what is not known or out of place."""
-    env = make(game, "2s3z")
+    env = make(game, "corridor")
     env.reset()
-    env.step([1] * 5)
-    control, told = env._controller, {}
+    env.step([1] * env.n_agents)
+    control, told = env._controller, {"pathing": env.pathing_grid.tolist()}
     told["build"] = control.ping().base_build
     told["units"] = {unit.unit_id: unit.name for unit in control.data_raw().units}
     told["loop"] = control.observe().observation.game_loop
