@@ -93,7 +93,7 @@ def test_nothing_lies_upon_anything_else(layout: Any) -> None:
 
 
 def test_a_figure_is_its_title_its_picture_and_its_words_each_in_its_place(layout: Any) -> None:
-    assert len(layout["figures"]) >= 19
+    assert len(layout["figures"]) > 10
     for figure in layout["figures"]:
         title, image, caption = figure["title"], figure["image"], figure["caption"]
         assert apart(title, image) and apart(image, caption) and apart(title, caption), figure["id"]
