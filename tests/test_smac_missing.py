@@ -41,6 +41,15 @@ def test_without_pysc2_it_is_named_with_the_extra(tmp_path, monkeypatch, capfd):
     assert "needs pysc2, which is missing; pip install 'rmiov2[smac]'" in said(capfd)
 
 
+def test_packages_that_do_not_load_say_why(tmp_path, monkeypatch, capfd):
+    for folder in ("smac/env/starcraft2", "absl", "pysc2"):
+        (tmp_path / folder).mkdir(parents=True)
+    (tmp_path / "absl/__init__.py").write_text("flags = None")
+    (tmp_path / "pysc2/__init__.py").write_text("raise TypeError('Descriptors cannot be created directly')")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert "do not load (Descriptors cannot be created directly); install them anew" in said(capfd)
+
+
 def has_pysc2(entry):
     return find_spec("pysc2") is not None and str(find_spec("pysc2").origin).startswith(f"{entry}/pysc2") and entry
 
