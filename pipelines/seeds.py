@@ -93,7 +93,9 @@ def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:
 
 def refuse_other_settings(folder: Path, values: Mapping[str, Any]) -> None:
     """Raise UserError if a stage ran on other settings, as an ablation's metrics do not say: dvc.lock does."""
-    locked = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    from dvc.utils.serialize import load_yaml  # its 1e-05 is a number; PyYAML reads a word
+
+    locked = load_yaml(str(folder / "dvc.lock"))["stages"]
     own = flat(dict(values))
     for stage in STAGES:
         ran = flat(locked[stage]["params"]["params.yaml"]) if stage in locked else {"seed": None}

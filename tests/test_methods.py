@@ -12,6 +12,7 @@ from typing import Any
 import pandas
 import pytest
 import yaml
+from dvc.utils.serialize import dump_yaml, load_yaml
 from synthetic_run import CELLS, GRID, write_run
 from test_reporting import Reader, embedded
 from torch import nn
@@ -228,10 +229,11 @@ def finished(root: Path, seed: int = 0) -> Path:
     env = make_env("toy/lights", 1)
     state = {"agent": dict(make_agent(config, env.spec).state_dict())}
     checkpoint.save(root / "models/finetune/checkpoint.safetensors", state, config=config, spec=env.spec)
-    settings = {"env": {"name": "smax/3m"}, "agent": {"name": "rmiov2"}, "seed": seed, "preset": "small"}
+    agent = {"name": "rmiov2", "rate": 1e-5}  # a number that DVC writes otherwise
+    settings = {"env": {"name": "smax/3m"}, "agent": agent, "seed": seed, "preset": "small"}
     (root / "params.yaml").write_text(yaml.safe_dump(settings))
     ran = {stage: {"params": {"params.yaml": dict(settings)}} for stage in STAGES}
-    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": ran}))
+    dump_yaml(root / "dvc.lock", {"stages": ran})
     return root
 
 
@@ -266,9 +268,9 @@ def test_what_other_settings_left_in_a_workspace_is_not_kept(tmp_path: Path, mon
     with (root / "params.yaml").open("a") as settings:
         settings.write("finetune: {p_mask: 0.0}\n")
     seeds.keep_finished([root])  # a setting that no stage of these reads
-    lock = yaml.safe_load((root / "dvc.lock").read_text())
+    lock = load_yaml(root / "dvc.lock")
     lock["stages"]["finetune"]["params"]["params.yaml"]["finetune"] = {"p_mask": 0.5}
-    (root / "dvc.lock").write_text(yaml.safe_dump(lock))
+    dump_yaml(root / "dvc.lock", lock)
     with pytest.raises(UserError, match=r"finetune ran with finetune.p_mask = 0.5, expected 0.0"):
         seeds.keep_finished([root])
 
