@@ -10,7 +10,7 @@ import time
 import numpy as np
 import psutil
 import pytest
-from smac_worlds import DOUBLE, TESTS, WORLDS, world
+from smac_worlds import DEATH_S, DOUBLE, TESTS, WORLDS, world
 from starcraft.install import running
 from test_smac import fight, idle
 
@@ -132,6 +132,26 @@ def test_a_rollout_has_nothing_of_a_broken_episode(here):
     assert all(piece.start and piece.obs[0].any() for piece in pieces)
 
 
+def test_a_rollout_of_which_all_is_lost_is_refused(here):
+    here.modes(crash_at=3, launches=[1])
+    env = here.make(num_envs=1)
+    with pytest.raises(UserError, match="^smac/3m: all 1 episodes of a rollout got lost"):
+        list(Rollout(env, random_play(env), 0, 3).pieces())
+    env.close()
+
+
+def test_an_answer_that_was_asked_for_before_an_interrupt_is_not_taken_for_the_next(here, monkeypatch):
+    env = here.make(num_envs=2)
+    step = env.reset(0)
+    with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
+        patch.setattr(env._games[1], "play", lambda act: signal.raise_signal(signal.SIGINT))
+        env.step(idle(step))
+    with pytest.raises(UserError, match="step before the first reset"):
+        env.step(idle(step))
+    assert here.nothing_left() and env.reset(0).first.all()
+    env.close()
+
+
 def test_evaluation_plays_a_lost_episode_again(here):
     here.modes(crash_at=5, launches=[1, 4])  # 3 is the one that SMAC itself begins in vain
     env = here.make(num_envs=2)
@@ -192,6 +212,29 @@ def test_a_game_whose_smac_was_killed_is_killed_too_and_its_battle_lost(here):
     assert step.lost.all() and env.lost_episodes == 1
     assert env.step(idle(step)).first.all() and game not in running(here.folder)
     env.close()
+
+
+GUARDED = """
+import os, sys
+from rmiov2.envs.smac.worker import guard
+os.setpgrp()
+lifeline, held = os.pipe()
+guard(sys.argv[1], os.open(os.devnull, os.O_RDONLY), lifeline)
+"""
+
+
+def test_the_guard_takes_the_folder_it_was_given_and_no_other(tmp_path):
+    own, other = tmp_path / "own", tmp_path / "other"
+    own.mkdir(), other.mkdir()
+    for folder in (own, other):
+        (folder / "left").touch()
+    path = os.pathsep.join([str(TESTS.parent), *filter(None, sys.path)])
+    surroundings = os.environ | {"PYTHONPATH": path, "TMPDIR": str(other)}
+    subprocess.run([sys.executable, "-P", "-c", GUARDED, str(own)], env=surroundings, check=True, cwd=other)
+    until = time.monotonic() + DEATH_S
+    while own.exists() and time.monotonic() < until:
+        time.sleep(0.05)
+    assert not own.exists() and (other / "left").exists()
 
 
 def test_what_got_lost_is_in_the_metrics_of_every_stage(here, tmp_path):

@@ -85,6 +85,7 @@ class ObservationLoss(Env):
 
     def __init__(self, env: Env, pattern: str, p_loss: float | Floats, seed: int = 0) -> None:
         self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
+        self.breakable = env.breakable
         self._pattern, self._p_loss, self._seed = pattern, p_loss, seed
         self._losses = self._begin(np.random.default_rng(derive(seed, "observation_loss")))
 
@@ -125,6 +126,7 @@ class Blinded(Env):
 
     def __init__(self, env: ObservationLoss) -> None:
         self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
+        self.breakable = env.breakable
         self._avail: Bools | None = None
 
     def reset(self, seed: int | None = None) -> Step:

@@ -17,7 +17,7 @@ from typing import cast
 import numpy as np
 
 from rmiov2.envs.base import Env
-from rmiov2.types import Actions, Bools, EnvSpec, Floats, Step, Trajectory
+from rmiov2.types import Actions, Bools, EnvSpec, Floats, Step, Trajectory, UserError
 
 Policy = Callable[[Step], Actions]
 
@@ -104,7 +104,7 @@ class Rollout(Played):
     ended: list[Trajectory] = field(default_factory=list)
 
     def pieces(self) -> Iterator[list[Trajectory]]:
-        """All trajectories at once; each begins an episode."""
+        """All trajectories at once; each begins an episode. Raises UserError if every one of them got lost."""
         rows: list[Step] = [self.env.restart(self.seed)]
         acts: list[Actions] = []
         for _ in range(self.segment):
@@ -115,6 +115,11 @@ class Rollout(Played):
         every = [(b, *span) for b in range(self.env.num_envs) for span in episodes_in(done[:, b])]
         spans = [(b, begin, end) for b, begin, end in every if not lost[end, b]]
         self.lost = len(every) - len(spans)
+        if not spans:
+            raise UserError(
+                f"{self.env.spec.name}: all {len(every)} episodes of a rollout got lost, as their games broke; see what"
+                " ails the games, or play longer rollouts (pretrain.segment)"
+            )
         playing = np.zeros_like(done[1:])
         for b, begin, end in spans:
             playing[begin:end, b] = True

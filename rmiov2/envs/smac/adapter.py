@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 
-from rmiov2.envs.base import Adapter
+from rmiov2.envs.base import Adapter, refuse_not_finite
 from rmiov2.envs.smac.battle import NO_OP, STOP, row_type
 from rmiov2.envs.smac.game import Game
 from rmiov2.envs.smac.process import Program
@@ -56,26 +57,28 @@ class Smac(Adapter):
         if self._last is None:
             return self.reset(seed)
         anew = np.ones(self.num_envs, bool)
-        self._last = self._play(np.zeros((self.num_envs, self.spec.num_agents), np.int64), anew)
+        act = np.zeros((self.num_envs, self.spec.num_agents), np.int64)
+        self._last = refuse_not_finite(self._play(act, anew), self.spec)
         return self._last
 
     def _begin(self, seed: int) -> Step:
-        for b, game in enumerate(self._games):
-            game.begin(derive(seed, b))
-        return self._answers(np.ones(self.num_envs, bool))
+        return self._asked(lambda b, game: game.begin(derive(seed, b)), np.ones(self.num_envs, bool))
 
     def _play(self, act: Actions, restart: Bools) -> Step:
-        for b, game in enumerate(self._games):
+        def ask(b: int, game: Game) -> None:
             if restart[b]:
                 game.next()
             else:
                 game.play(act[b])
-        return self._answers(restart.copy())
 
-    def _answers(self, first: Bools) -> Step:
+        return self._asked(ask, restart.copy())
+
+    def _asked(self, ask: Callable[[int, Game], None], first: Bools) -> Step:
         rows = np.zeros(self.num_envs, self._type)
         rows["lost"], rows["avail"][..., NO_OP] = True, True  # until there is an answer
         try:
+            for b, game in enumerate(self._games):
+                ask(b, game)
             for b, game in enumerate(self._games):
                 answer = game.answer()
                 if answer is not None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
 import signal
 import subprocess
 import sys
@@ -17,6 +18,7 @@ from rmiov2.types import UserError
 # pysc2's old generated code loads beside a current protobuf only so. A game's process multiplies no matrices.
 ENVIRONMENT = {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 STARTING = 180.0  # seconds that importing may take, on a busy machine and a cold disk
+LOG_END = 65536  # bytes of what it wrote that are looked at
 ANSWERS = 4  # times the patience: SMAC itself waits for the game, then launches it again, before it answers
 
 
@@ -41,14 +43,14 @@ class Process:
         self._line, theirs = Pipe()
         lifeline, self._held = os.pipe()  # the far end sees our end close, however we end
         self._said = tempfile.TemporaryFile()
-        folder = tempfile.mkdtemp(prefix="rmiov2-smac-")
+        self._folder = tempfile.mkdtemp(prefix="rmiov2-smac-")
         ends = (theirs.fileno(), lifeline)
-        command = [program.source, program.map_name, str(program.patience), *map(str, ends)]
+        command = [program.source, program.map_name, str(program.patience), self._folder, *map(str, ends)]
         path = os.pathsep.join(entry or os.getcwd() for entry in sys.path)
         self._process = subprocess.Popen(
             [sys.executable, "-P", "-m", "rmiov2.envs.smac.worker", *command], pass_fds=ends, start_new_session=True,
             stdin=subprocess.DEVNULL, stdout=self._said, stderr=self._said,
-            env=os.environ | ENVIRONMENT | {"PYTHONPATH": path, "TMPDIR": folder},
+            env=os.environ | ENVIRONMENT | {"PYTHONPATH": path, "TMPDIR": self._folder},
         )  # fmt: skip
         theirs.close()
         os.close(lifeline)
@@ -86,8 +88,11 @@ class Process:
 
     def last_words(self) -> str:
         """The last line that the process, or the game in it, has written."""
-        self._said.seek(0)
-        lines = self._said.read().decode(errors="replace").split("\n")
+        size = os.fstat(self._said.fileno()).st_size
+        told = os.pread(
+            self._said.fileno(), LOG_END, max(0, size - LOG_END)
+        )  # it writes on where a seek would leave it
+        lines = told.decode(errors="replace").split("\n")
         return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
 
     def kill(self) -> None:
@@ -99,5 +104,6 @@ class Process:
                 pass
             self._process.wait()
             os.close(self._held)
+            shutil.rmtree(self._folder, ignore_errors=True)  # its guard does too, if it lived long enough to have one
         self._line.close()
         self._said.close()

@@ -1,10 +1,11 @@
 """A game's process from inside: it answers requests until it is killed, and a guard sees to it that nothing stays.
 
-python -P -m rmiov2.envs.smac.worker SOURCE MAP PATIENCE CONNECTION LIFELINE
+python -P -m rmiov2.envs.smac.worker SOURCE MAP PATIENCE FOLDER CONNECTION LIFELINE
 
-The last two are file descriptors: a socket, and a pipe that the parent holds open as long as it lives. Requests are
-`begin SEED`, `next` and `act ` with N int64; the answer is `row ` with one record of battle.row_type, or the process
-ends and its last words say why. The first message is `here ` with JSON, or `refused ` and a sentence.
+FOLDER is this process's temporary one. The last two are file descriptors: a socket, and a pipe that the parent holds
+open as long as it lives. Requests are `begin SEED`, `next` and `act ` with N int64; the answer is `row ` with one record
+of battle.row_type, or the process ends and its last words say why. The first message is `here ` with JSON, or `refused `
+and a sentence.
 """
 
 from __future__ import annotations
@@ -16,7 +17,6 @@ import select
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from multiprocessing.connection import Connection
 
@@ -26,11 +26,11 @@ from rmiov2.envs.smac.battle import Battle, Source
 from rmiov2.types import UserError
 
 
-def guard(connection: int, lifeline: int) -> None:
+def guard(folder: str, connection: int, lifeline: int) -> None:
     """Leave a guard behind: when this process or its parent is gone, however that came, the game goes too.
 
-    The guard is in a group of its own, so that what kills this one's does not reach it. It takes the temporary folder
-    with it, in which a game that was killed leaves what it had.
+    The guard is in a group of its own, so that what kills this one's does not reach it. It takes the folder with it, in
+    which a game that was killed leaves what it had.
     """
     alive, held = os.pipe()  # `held` closes with this process, and with nothing else: no program started inherits it
     group = os.getpgrp()
@@ -46,7 +46,7 @@ def guard(connection: int, lifeline: int) -> None:
     except ProcessLookupError:  # all gone already
         pass
     time.sleep(0.2)  # until the dead write no more
-    shutil.rmtree(tempfile.gettempdir(), ignore_errors=True)
+    shutil.rmtree(folder, ignore_errors=True)
     os._exit(0)
 
 
@@ -70,9 +70,9 @@ def serve(connection: Connection, battle: Battle) -> None:
         connection.send_bytes(b"row " + row.tobytes())
 
 
-def main(source: str, map_name: str, patience: str, connection: str, lifeline: str) -> None:
+def main(source: str, map_name: str, patience: str, folder: str, connection: str, lifeline: str) -> None:
     """Play one map until killed; what goes wrong in between ends the process, its traceback being the message."""
-    guard(int(connection), int(lifeline))
+    guard(folder, int(connection), int(lifeline))
     line = Connection(int(connection))
     try:
         made = source_of(source, map_name, int(patience))
