@@ -3,9 +3,9 @@
 python -P -m rmiov2.envs.smac.worker SOURCE MAP PATIENCE FOLDER CONNECTION LIFELINE
 
 FOLDER is this process's temporary one. The last two are file descriptors: a socket, and a pipe that the parent holds
-open as long as it lives. Requests are `begin SEED`, `next` and `act ` with N int64; the answer is `row ` with one record
-of battle.row_type, or the process ends and its last words say why. The first message is `here ` with JSON, or `refused `
-and a sentence.
+open as long as it lives. Requests are `begin SEED`, `next` and `act ` with N int64. The answer is `row ` with a record
+of battle.row_type; or the process ends, and its last words say why. The first message is `here ` with JSON, or
+`refused ` and a sentence.
 """
 
 from __future__ import annotations
