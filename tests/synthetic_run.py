@@ -196,14 +196,17 @@ def write_stress(root: Path, kind: str = "smax") -> dict[str, Any]:
     bursty = {mode: curve(share, GRID) for mode, share in modes.items()}
     gone = {mode: 0.5 * scale * share for mode, share in modes.items()}
     summary = {
-        "env": "x", "agent": "rmiov2", "measure": "win_rate" if kind == "smax" else "step_return", "episodes": 48,
+        "env": "smax/3m" if kind == "smax" else "mamujoco/HalfCheetah-2x3", "agent": "rmiov2",
+        "measure": "win_rate" if kind == "smax" else "step_return", "episodes": 48,
         "full_sight": {"performance": 0.8 * scale, "ci95": [0.7, 0.9], "usual_length": 20},
         "bursty": {"p_loss": GRID, "performance": bursty, "ci95": {mode: band(c) for mode, c in bursty.items()},
                    "auc": {mode: c[2] for mode, c in bursty.items()},
                    "auc_ci95": {mode: [c[2] - 0.02, c[2] + 0.02] for mode, c in bursty.items()}},
         "one_agent": {"performance": gone, "ci95": {mode: [value, value + 0.1] for mode, value in gone.items()}},
-        "blackout": {"steps": steps, "performance": dark, "ci95": {mode: band(c) for mode, c in dark.items()},
-                     "lasts": {"completion": 5, "zeros": 1, "last_seen": 1, "open_loop": 0}},
+        "blackout": {"steps": steps, "endured": {mode: [1.0, 2.0, 4.5, 12.25] for mode in modes},
+                     "performance": dark, "ci95": {mode: band(c) for mode, c in dark.items()},
+                     "lasts": {mode: {"steps": steps, "undecided": [5, 20] if mode == "completion" else []}
+                               for mode, steps in zip(modes, (5, 1, 1, 0), strict=True)}},
     }  # fmt: skip
     (root / "metrics/stress.json").write_text(json.dumps(summary))
     return summary

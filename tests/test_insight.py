@@ -149,8 +149,31 @@ def test_the_picture_says_whom_the_blind_look_at(make: Any) -> None:
     for moment in told["moments"]:
         assert moment["attention"] == scene["attention"][moment["step"]]
         assert any(moment["seen"]) and not all(moment["seen"])
-    paid = [np.array([v for v in values if v is not None]) for values in told["paid_by_blind_agents"].values()]
-    assert paid[0].mean() > paid[2].mean(), "the invented weights favour who sees"
+    paid, even = (
+        np.array([[np.nan if v is None else v for v in values] for values in told[part].values()])
+        for part in ("paid_by_a_blind_agent", "even_share")
+    )
+    some = np.isfinite(paid[0])
+    assert (paid[0][some] > even[0][some]).all() and (paid[1][some] < even[1][some]).sum() == np.isfinite(paid[1]).sum()
+    seeing = f"all that see {np.nanmean(paid[0]):.2f} ({np.nanmean(even[0]):.2f})"
+    assert seeing in picture.caption, "the invented weights favour who sees"
+
+
+def test_what_those_who_see_get_is_summed_and_set_against_their_even_share() -> None:
+    """Of three agents one sees, then two: whoever is blind gives them all it has, an even share a third and two."""
+    scene = robot_scene(np.random.default_rng(3), steps=20, agents=3)
+    seen = np.ones((20, 3), bool)
+    seen[4], seen[9] = [True, False, False], [True, False, True]
+    weights = seen[:, None] / seen.sum(axis=1)[:, None, None] * np.ones((20, 3, 1))
+    with styled():
+        picture = attention_picture({**scene, "seen": seen.tolist(), "attention": weights.tolist()})
+    assert picture is not None
+    told = json.loads(picture.data)
+    paid, even = told["paid_by_a_blind_agent"], told["even_share"]
+    assert [paid["seeing"][t] for t in (3, 4, 9)] == [None, 1, 1]
+    assert [even["seeing"][t] for t in (3, 4, 9)] == [None, 0.33333, 0.66667]
+    assert [paid["blind"][t] for t in (4, 9)] == [0, None] and even["blind"][4] == 0.33333
+    assert "all that see 1.00 (0.50), all other blind 0.00 (0.33), itself 0.00 (0.33)" in picture.caption
 
 
 def test_only_living_blind_lookers_count_and_nobody_twice() -> None:

@@ -5,8 +5,11 @@ from __future__ import annotations
 import csv
 import io
 import json
+from collections.abc import Mapping
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -16,13 +19,15 @@ from toy_players import Reader as Answers
 
 from pipelines import params
 from rmiov2.config import parse
+from rmiov2.envs.base import Env
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.blackout import Blackout
+from rmiov2.evaluation.episodes import play
 from rmiov2.evaluation.stress import COLUMNS, lasts, stress, summarise
 from rmiov2.reporting.files import read_results
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.style import styled
-from rmiov2.types import UserError
+from rmiov2.types import Step, UserError
 
 TOY = params.compose_values(["preset=toy", "env=toy_lights", "stress.episodes=48"])
 CONFIG = parse(TOY, "test")
@@ -35,6 +40,30 @@ class Waiting:
 
     def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Answers:
         return Answers(num_envs, "wait")
+
+
+class Breaking(Env):
+    """toy/lights, of which every second episode of a row gets lost with its last step."""
+
+    facts: Mapping[str, Any] = MappingProxyType({"build": "4.10"})
+
+    def __init__(self, num_envs: int) -> None:
+        self.env, self.num_envs = make_env("toy/lights", num_envs), num_envs
+        self.spec, self.ended = self.env.spec, np.zeros(num_envs, int)
+
+    def reset(self, seed: int | None = None) -> Step:
+        self.ended[:] = 0
+        return self.env.reset(seed)
+
+    def step(self, act: Any) -> Step:
+        after = self.env.step(act)
+        lost = after.done & (self.ended % 2 == 0)
+        self.ended += after.done
+        self.lost_episodes += int(lost.sum())
+        return replace(after, lost=lost)
+
+    def close(self) -> None:
+        self.env.close()
 
 
 def played(env: Any, seed: int, steps: int) -> list[Any]:
@@ -59,19 +88,61 @@ def spells(steps: list[Any]) -> list[tuple[int, int]]:
     return found
 
 
-def test_a_blackout_is_in_one_piece_as_long_as_it_says_and_begins_anywhere_within() -> None:
-    """toy/lights has 12 actions, so 13 observations: whatever begins in the first 9 has 4 steps left."""
-    found = spells(played(Blackout(make_env("toy/lights", 40), 4, 9), 3, 200))
+def test_a_blackout_is_in_one_piece_as_long_as_it_says_and_begins_wherever_it_fits() -> None:
+    """toy/lights has 12 actions: of 4 dark ones the first is one of the first 9."""
+    found = spells(played(Blackout(make_env("toy/lights", 40), 4, 12), 3, 200))
     assert {length for _, length in found} == {4}
     assert {begin for begin, _ in found} == set(range(9))
     counts = np.bincount([begin for begin, _ in found])
     assert abs(counts - len(found) / 9).max() < 5 * np.sqrt(len(found) / 9)
 
 
+@pytest.mark.parametrize(("steps", "usual_length", "begins", "endured"), [
+    (4, 12, range(9), {4}),
+    (11, 12, range(2), {11}),
+    (12, 12, range(1), {12}),
+    (20, 12, range(1), {12}),  # outlasts every episode
+    (4, 15, range(12), {1, 2, 3, 4}),  # and here the usual one is longer than these
+    (3, 20, range(12), {0, 1, 2, 3}),
+    (0, 12, [-1], {0}),
+])  # fmt: skip
+def test_what_an_episode_endures_of_a_blackout_is_what_was_acted_on_in_the_dark(
+    steps: int, usual_length: int, begins: Any, endured: set[int]
+) -> None:
+    env = Blackout(make_env("toy/lights", 40), steps, usual_length)
+    whole = played(env, 3, 26 * 13)
+    acted_on = np.stack([~step.seen[:, 0] & ~step.done for step in whole]).astype(int)
+    of_episode = np.stack([acted_on[n * 13 : (n + 1) * 13].sum(axis=0) for n in range(26)], axis=1)
+    assert [row[:26] for row in env.endured] == of_episode.tolist()
+    assert set(of_episode.ravel().tolist()) == endured
+    assert {begin for begin, _ in spells(whole) if begin < 12 and (begin >= 0 or not steps)} == set(begins)
+    env.reset(3)
+    assert env.endured == [[]] * 40
+
+
+def test_an_episode_that_got_lost_has_endured_nothing() -> None:
+    """What is kept by row are the episodes that count, in their order: each dark step cost its answer."""
+    env = Blackout(Breaking(6), 4, 15)
+    columns = play(env, Waiting().team(6, 0), "independent", 0.0, 30, 3)
+    endured = np.concatenate([row[:5] for row in env.endured])
+    assert columns["return"] == pytest.approx(12.0 - endured) and len(set(endured)) > 1
+
+
+def test_what_got_lost_is_in_the_metrics() -> None:
+    made: list[Breaking] = []
+
+    def make(num_envs: int) -> Env:
+        made.append(Breaking(num_envs))
+        return made[-1]
+
+    _, told = stress(Waiting(), make, CONFIG.evaluate, CONFIG.stress, "waiting", 3)
+    assert told["game"] == {"build": "4.10", "episodes_lost": made[0].lost_episodes} and made[0].lost_episodes > 48
+
+
 def test_every_row_has_its_own_length_and_none_is_the_identity() -> None:
     lengths = np.array([0, 1, 5])
     dark, plain = (
-        played(Blackout(make_env("toy/lights", 3), lengths, 1), 3, 30),
+        played(Blackout(make_env("toy/lights", 3), lengths, 1), 3, 30),  # of a usual length that all begin at once in
         played(make_env("toy/lights", 3), 3, 30),
     )
     for one, other in zip(dark, plain, strict=True):
@@ -82,15 +153,15 @@ def test_every_row_has_its_own_length_and_none_is_the_identity() -> None:
 
 
 def test_the_same_seed_goes_dark_at_the_same_steps_and_another_at_others() -> None:
-    env = Blackout(make_env("toy/lights", 20), 3, 9)
+    env = Blackout(make_env("toy/lights", 20), 3, 12)
     first, again, other = (np.stack([s.seen for s in played(env, seed, 40)]) for seed in (1, 1, 2))
     assert np.array_equal(first, again) and not np.array_equal(first, other)
 
 
-@pytest.mark.parametrize(("steps", "within"), [(-1, 5), (3, 0)])
-def test_a_blackout_that_cannot_be_is_refused(steps: int, within: int) -> None:
-    with pytest.raises(UserError, match=f"got {steps} steps within {within}"):
-        Blackout(make_env("toy/lights", 2), steps, within)
+@pytest.mark.parametrize(("steps", "usual_length"), [(-1, 5), (3, 0)])
+def test_a_blackout_that_cannot_be_is_refused(steps: int, usual_length: int) -> None:
+    with pytest.raises(UserError, match=f"got {steps} steps in a usual {usual_length}"):
+        Blackout(make_env("toy/lights", 2), steps, usual_length)
 
 
 @pytest.fixture(scope="module")
@@ -110,8 +181,22 @@ def test_what_is_lost_costs_its_share(result: tuple[dict[str, Any], dict[str, An
     for rate in (0.2, 0.6):
         assert share[bursty & (rows["p_loss"] == rate)].mean() == pytest.approx(1 - rate, abs=0.08)
     for steps in (0, 1, 4):
-        dark = share[own & (rows["pattern"] == "blackout") & (rows["dark"] == steps)]
-        assert dark.max() <= 1 and dark.min() == pytest.approx(1 - steps / 12)  # within: some end with the game
+        dark = own & (rows["pattern"] == "blackout") & (rows["dark"] == steps)
+        assert share[dark] == pytest.approx(np.full(dark.sum(), 1 - steps / 12))
+        assert set(rows["endured"][dark]) == {steps}
+    assert not rows["endured"][rows["pattern"] != "blackout"].any()
+
+
+def test_a_blackout_that_outlasts_the_episode_costs_what_was_endured_and_is_told_so() -> None:
+    """Cut off by the end, 12 and 40 steps are one treatment, in numbers and in what is said of them."""
+    longer = CONFIG.stress.model_copy(update={"blackout": (3, 12, 40)})
+    rows, told = stress(Waiting(), partial(make_env, "toy/lights"), CONFIG.evaluate, longer, "waiting", 3)
+    dark = (rows["mode"] == "zeros") & (rows["pattern"] == "blackout")
+    for steps, endured in ((0, 0), (3, 3), (12, 12), (40, 12)):
+        chosen = dark & (rows["dark"] == steps)
+        assert chosen.sum() == 48 and set(rows["endured"][chosen]) == {endured}
+    assert rows["return"][dark] == pytest.approx(12.0 - rows["endured"][dark])
+    assert told["blackout"]["steps"] == [3, 12, 40] and told["blackout"]["endured"]["zeros"] == [3, 12, 12]
 
 
 def test_the_rows_are_all_there_and_the_summary_is_made_of_them(result: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -129,10 +214,14 @@ def test_the_rows_are_all_there_and_the_summary_is_made_of_them(result: tuple[di
 
 
 def test_a_team_lasts_until_half_is_gone() -> None:
-    assert lasts([1, 2, 5], [0.9, 0.5, 0.4], 1.0) == 2
-    assert lasts([1, 2, 5], [0.4, 0.9, 0.9], 1.0) == 0  # what comes back after has not lasted
-    assert lasts([1, 2, 5], [0.9, 0.9, 0.9], 1.0) == 5
-    assert lasts([1, 2], [-3.0, -5.0], -1.0) is None
+    def lasted(*left: float) -> Any:
+        return lasts([1, 2, 5], left, [(value - 0.15, value + 0.15) for value in left], 1.0)
+
+    assert lasted(0.9, 0.5, 0.3) == {"steps": 2, "undecided": [2]}
+    assert lasted(0.9, 0.8, 0.4) == {"steps": 2, "undecided": [5]}
+    assert lasted(0.3, 0.9, 0.9) == {"steps": 0, "undecided": []}  # what comes back after has not lasted
+    assert lasted(0.9, 0.9, 0.9) == {"steps": 5, "undecided": []}
+    assert lasts([1], [-3.0], [(-4.0, -2.0)], -1.0) is None
 
 
 def test_lengths_that_do_not_rise_are_refused() -> None:
@@ -156,8 +245,12 @@ def test_the_pictures_and_the_table_say_what_the_stage_found(tmp_path: Path, kin
             for mode, curve in block["performance"].items()
             for x, value in zip(block[over], curve, strict=True)
         ]
-    assert "completion 5, zeros 1, last seen 1, open loop none" in blackout.caption
-    (table,) = stress_table(summary)
+    endured = [float(row["endured"]) for row in csv.DictReader(io.StringIO(blackout.data.decode()))]
+    assert endured == sum(summary["blackout"]["endured"].values(), [])
+    assert "completion 5 (undecided at 5 and 20), zeros 1, last seen 1, open loop none" in blackout.caption
+    assert "of the longest, 20, are played on average completion 12.2" in blackout.caption
+    table, dark = stress_table(summary)
+    assert [cell.value for cell in dark.rows[0].cells] == summary["blackout"]["endured"]["completion"]
     gone = {row.name: row.cells[0].value for row in table.rows}
     assert list(gone.values()) == list(summary["one_agent"]["performance"].values())
     assert stress_pictures(None) == [] and stress_table(None) == ()
@@ -169,5 +262,17 @@ def test_a_summary_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     summary = write_stress(root)
     assert read_results(root, CELLS).stress == summary
     (root / "metrics/stress.json").write_text(json.dumps({"measure": "win_rate"}))
-    with pytest.raises(UserError, match=r"stress.json lacks episodes.*`dvc repro -f stress`"):
+    with pytest.raises(UserError, match=r"stress.json lacks env, agent, episodes.*`dvc repro -f stress`"):
+        read_results(root, CELLS)
+
+
+@pytest.mark.parametrize(("key", "other", "said"), [
+    ("env", "smax/8m", "of rmiov2 on smax/8m, and metrics/evaluate.json of rmiov2 on smax/3m"),
+    ("agent", "mappo", "of mappo on smax/3m, and metrics/evaluate.json of rmiov2 on smax/3m"),
+    ("blackout", {"steps": [1], "performance": {}, "ci95": {}, "lasts": {}}, "stress.json lacks endured"),
+])  # fmt: skip
+def test_a_summary_of_another_run_or_an_older_kind_is_refused(tmp_path: Path, key: str, other: Any, said: str) -> None:
+    root = write_run(tmp_path)
+    (root / "metrics/stress.json").write_text(json.dumps(write_stress(root) | {key: other}))
+    with pytest.raises(UserError, match=said + r".*`dvc repro -f stress`"):
         read_results(root, CELLS)

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from rmiov2.config import Config
+from rmiov2.envs.base import blank
 from rmiov2.execution.completion import History, Unrolled
 from rmiov2.networks import FusionLayer
 from rmiov2.types import Actions, Bools, EnvSpec, Floats
@@ -87,16 +88,11 @@ class Insight:
 
 def windows(spec: EnvSpec, steps: int, obs: Floats, seen: Bools, act: Actions) -> History:
     """The window of `steps` steps that ends at each of L rows, as L teams; what was not seen is blanked."""
-    length = len(obs)
-    history = History(spec, length, steps)
-    blanked = np.where(seen[..., None], obs, np.float32(0))
-    for present in range(length):
-        first = max(0, present - steps)
-        rows = present + 1 - first
-        history.obs[present, :rows], history.seen[present, :rows] = (
-            blanked[first : present + 1],
-            seen[first : present + 1],
-        )
-        history.act[present, : rows - 1] = act[first:present]
-        history.rows[present], history.start[present] = rows, first == 0
-    return history
+    team, kept = History(spec, 1, steps), History(spec, len(obs), steps)
+    blanked = blank(obs, seen)
+    for present in range(len(obs)):
+        team.saw(blanked[[present]], seen[[present]], np.array([present == 0]))
+        for part in ("obs", "seen", "act", "rows", "start"):
+            getattr(kept, part)[present] = getattr(team, part)[0]
+        team.did(act[[present]])
+    return kept

@@ -6,12 +6,13 @@ Rows for results/stress.parquet, their summary for metrics/stress.json.
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
 
 from rmiov2.config import Evaluate, Stress
-from rmiov2.envs.base import Env
+from rmiov2.envs.base import Env, facts_of
 from rmiov2.evaluation import statistics
 from rmiov2.evaluation.blackout import Blackout
 from rmiov2.evaluation.episodes import Columns, Progress, Team, performances, play
@@ -23,8 +24,8 @@ from rmiov2.types import Ints
 BURSTY, GONE, DARK = "bursty", "one_agent", "blackout"
 LEFT = 0.5  # share of what full sight earns that must be left for a team to have lasted
 COLUMNS = (
-    *("agent", "env", "seed", "mode", "pattern", "p_loss", "dark", "episode", "won", "return", "length"),
-    *("messages", "bytes", "measure"),
+    *("agent", "env", "seed", "mode", "pattern", "p_loss", "dark", "endured", "episode", "won", "return"),
+    *("length", "messages", "bytes", "measure"),
 )
 
 
@@ -37,26 +38,28 @@ def stress(
     seed: int,
     progress: Callable[[str], Progress] | None = None,
 ) -> tuple[Columns, dict[str, Any]]:
-    """Play the agent's own mode and the controls under every such loss: the rows, and summarise(rows).
+    """Play the agent's own mode and the controls under every such loss: the rows, and summarise(rows) with
+    facts_of the games.
 
     settings: grid of p_loss, seed and controls, as evaluate has them. name and seed (of the training) name the rows.
-    A blackout begins within the usual length of an episode, the median with full sight; the rows with dark = 0 are
-    those games. progress(label) is called for each loss and mode.
+    A blackout is laid into the usual length of an episode, the median with full sight; the rows with dark = 0 are those
+    games. dark is how long it would last, endured how many steps of it the episode had. progress(label) is called for
+    each loss and mode.
     """
     env = make_env(max(rows_of(settings), len(stresses.blackout)))
     try:
         trial = _Trial(Sweep(agent, env, settings), stresses)
         sight = trial.full_sight()
-        within = max(1, int(np.median(sight["length"])))
+        usual_length = max(1, int(np.median(sight["length"])))
         parts = [(agent.own_mode, DARK, sight)]
         for mode in modes_stressed(agent.own_mode):
-            for pattern, played in trial.losses(within).items():
+            for pattern, played in trial.losses(usual_length).items():
                 shown = progress(f"{pattern}, {mode}") if progress else None
                 parts.append((mode, pattern, played(mode, shown)))
         rows = _labelled(parts, name, env, seed)
     finally:
         env.close()
-    return rows, summarise(rows, settings.bootstrap)
+    return rows, summarise(rows, settings.bootstrap) | facts_of(env, env.lost_episodes)
 
 
 def modes_stressed(own: str) -> tuple[str, ...]:
@@ -76,29 +79,30 @@ class _Trial:
     def full_sight(self) -> Columns:
         """Nothing lost."""
         played = self._play(self._team(self.sweep.agent.own_mode), "independent", np.zeros(self.env.num_envs), "sight")
-        return {**played, "dark": np.zeros(len(played["won"]), np.int64)}
+        return _without_dark(played)
 
-    def losses(self, within: int) -> dict[str, Played]:
+    def losses(self, usual_length: int) -> dict[str, Played]:
         """How each loss is played, by its name."""
-        return {BURSTY: self._bursty, GONE: self._gone, DARK: lambda mode, shown: self._dark(mode, shown, within)}
+        dark = partial(self._dark, usual_length=usual_length)
+        return {BURSTY: self._bursty, GONE: self._gone, DARK: dark}
 
     def _bursty(self, mode: str, shown: Progress | None) -> Columns:
         grid = np.asarray(self.sweep.settings.p_loss)
         rates = grid[self._shared(len(grid))]
-        played = self._play(self._team(mode), BURSTY, rates, BURSTY, shown)
-        return {**played, "dark": np.zeros(len(played["won"]), np.int64)}
+        return _without_dark(self._play(self._team(mode), BURSTY, rates, BURSTY, shown))
 
     def _gone(self, mode: str, shown: Progress | None) -> Columns:
-        played = self._play(self._team(mode), GONE, np.ones(self.env.num_envs), GONE, shown)
-        return {**played, "dark": np.zeros(len(played["won"]), np.int64)}
+        return _without_dark(self._play(self._team(mode), GONE, np.ones(self.env.num_envs), GONE, shown))
 
-    def _dark(self, mode: str, shown: Progress | None, within: int) -> Columns:
+    def _dark(self, mode: str, shown: Progress | None, usual_length: int) -> Columns:
         groups = self._shared(len(self.stresses.blackout))
         steps = np.asarray(self.stresses.blackout, np.int64)
-        lossy = Blackout(self.env, steps[groups], within)
+        lossy = Blackout(self.env, steps[groups], usual_length)
         nothing_else = np.zeros(self.env.num_envs)
         played = self._play(self._team(mode), "independent", nothing_else, DARK, shown, lossy, groups)
-        return {**played, "dark": steps[played["group"]]}
+        rows, counted = np.unique(played["row"], return_counts=True)  # rising, as the groups are, so in their order
+        endured = np.concatenate([lossy.endured[row][:n] for row, n in zip(rows, counted, strict=True)])
+        return {**played, "dark": steps[played["group"]], "endured": endured}
 
     def _team(self, mode: str) -> Team:
         return self.sweep.team(mode, true_availability=False)
@@ -116,6 +120,10 @@ class _Trial:
         return play(env or self.env, team, pattern, rates, episodes, seed, groups=groups, progress=shown)
 
 
+def _without_dark(played: Columns) -> Columns:
+    return {**played, "dark": np.zeros(len(played["won"]), np.int64), "endured": np.zeros(len(played["won"]), np.int64)}
+
+
 def _labelled(parts: Sequence[tuple[str, str, Columns]], agent: str, env: Env, seed: int) -> Columns:
     labelled = [
         label(played, seed, agent=agent, env=env.spec.name, mode=mode, pattern=pattern, measure=env.spec.measure)
@@ -127,8 +135,7 @@ def _labelled(parts: Sequence[tuple[str, str, Columns]], agent: str, env: Env, s
 def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
     """metrics/stress.json from the rows alone.
 
-    blackout.lasts: by mode, the longest blackout of the grid up to which at least LEFT of the performance with full
-    sight was left, 0 if there is none; null where full sight earns nothing that could be left.
+    blackout.endured: by mode and length, how many dark steps an episode had on average. blackout.lasts: see lasts.
     """
     measure = str(rows["measure"][0])
     values, pattern, dark = performances(rows, measure), rows["pattern"], rows["dark"]
@@ -136,16 +143,18 @@ def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
     modes = modes_stressed(str(rows["mode"][sight][0]))
     full, interval = values[sight], statistics.performance_interval
 
-    def strata(loss: str, levels: Any, mode: str) -> list[statistics.Values]:
+    def strata(loss: str, levels: Any, mode: str, of: statistics.Values = values) -> list[statistics.Values]:
         chosen = (pattern == loss) & (rows["mode"] == mode) & ~sight
-        return [values[chosen & (levels == level)] for level in np.unique(levels[chosen])]
+        return [of[chosen & (levels == level)] for level in np.unique(levels[chosen])]
 
     grid = np.unique(rows["p_loss"][pattern == BURSTY])
     rates = {mode: [[found] for found in strata(BURSTY, rows["p_loss"], mode)] for mode in modes}
     bursty = {mode: curve_of(grid, found, measure, resamples) for mode, found in rates.items()}
     gone = {mode: strata(GONE, rows["p_loss"], mode)[0] for mode in modes}
-    lengths = {mode: strata(DARK, dark, mode) for mode in modes}
-    steps, means = np.unique(dark[dark > 0]).tolist(), {m: [float(v.mean()) for v in lengths[m]] for m in modes}
+    lengths, steps = {mode: strata(DARK, dark, mode) for mode in modes}, np.unique(dark[dark > 0]).tolist()
+    endured = {mode: _means(strata(DARK, dark, mode, rows["endured"])) for mode in modes}
+    means = {mode: _means(lengths[mode]) for mode in modes}
+    bounds = {mode: [interval(v, measure, resamples) for v in lengths[mode]] for mode in modes}
     return {
         "env": str(rows["env"][0]), "agent": str(rows["agent"][0]), "measure": measure, "episodes": len(full),
         "full_sight": {
@@ -158,20 +167,28 @@ def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
             "ci95": {mode: list(interval(found, measure, resamples)) for mode, found in gone.items()},
         },
         DARK: {
-            "steps": steps, "performance": means,
-            "ci95": {mode: [list(interval(v, measure, resamples)) for v in lengths[mode]] for mode in modes},
-            "lasts": {mode: lasts(steps, means[mode], float(full.mean())) for mode in modes},
+            "steps": steps, "endured": endured, "performance": means,
+            "ci95": {mode: [list(pair) for pair in bounds[mode]] for mode in modes},
+            "lasts": {mode: lasts(steps, means[mode], bounds[mode], float(full.mean())) for mode in modes},
         },
     }  # fmt: skip
 
 
-def lasts(steps: Sequence[int], performance: Sequence[float], full: float) -> int | None:
-    """The longest of the rising steps up to which no performance fell below LEFT of full; see summarise."""
+def lasts(
+    steps: Sequence[int], performance: Sequence[float], bounds: Sequence[statistics.Interval], full: float
+) -> dict[str, Any] | None:
+    """How long a team lasts: {"steps", "undecided"}; None where full sight earns nothing of which LEFT could be left.
+
+    steps: the longest of the rising steps up to which no performance fell below LEFT of full, 0 if there is none.
+    undecided: those at which LEFT of full lies within the interval of the performance, full taken as it was measured.
+    """
     if full <= 0:
         return None
-    lasted = 0
-    for length, left in zip(steps, performance, strict=True):
-        if left < LEFT * full:
-            break
-        lasted = length
-    return lasted
+    half = LEFT * full
+    fell = next((i for i, left in enumerate(performance) if left < half), len(steps))
+    undecided = [length for length, (lo, hi) in zip(steps, bounds, strict=True) if lo < half < hi]
+    return {"steps": steps[fell - 1] if fell else 0, "undecided": undecided}
+
+
+def _means(strata: Sequence[statistics.Values]) -> list[float]:
+    return [float(values.mean()) for values in strata]

@@ -12,8 +12,8 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
-from rmiov2.reporting.scene_figures import draw_mean, playing, scene_title
-from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, Picture, canvas, label_ends, png, reference_line
+from rmiov2.reporting.scene_figures import SERIES_STEPS, draw_mean, playing, scene_title
+from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, Picture, canvas, label_ends, png
 from rmiov2.reporting.words import number
 from rmiov2.types import UserError
 
@@ -21,11 +21,11 @@ Scene = Mapping[str, Any]
 Weights = npt.NDArray[np.float64]
 MOMENTS = 3
 WRITTEN = 6  # agents up to which every weight of a map is written out
-KINDS = {"seeing": ("one that sees", CYCLE[0]), "blind": ("another blind one", CYCLE[1]), "itself": ("itself", MUTED)}
+KINDS = {"seeing": ("all that see", CYCLE[0]), "blind": ("all other blind", CYCLE[1]), "itself": ("itself", MUTED)}
 
 
 def attention_picture(scene: Scene) -> Picture | None:
-    """Mean attention that blind agents pay to seeing and to blind ones, and maps of a few steps; None without it."""
+    """What a blind agent pays to all that see and to all that are blind, and maps of a few steps; None without it."""
     if "attention" not in scene:
         return None
     weights, seen = np.asarray(scene["attention"], dtype=float), np.asarray(scene["seen"], dtype=bool)
@@ -36,22 +36,25 @@ def attention_picture(scene: Scene) -> Picture | None:
     mixed = np.flatnonzero((alive & ~seen).any(axis=1) & (alive & seen).any(axis=1))
     if not len(mixed):
         return None
-    paid = {kind: _paid(weights, who) for kind, who in looked_at(seen, alive, mixed).items()}
+    pairs = looked_at(seen, alive, mixed)
+    paid = {kind: _paid(weights, who) for kind, who in pairs.items()}
+    even = {kind: _paid(np.full_like(weights, 1 / seen.shape[1]), who) for kind, who in pairs.items()}
     times = mixed[np.unique(np.linspace(0, len(mixed) - 1, min(MOMENTS, len(mixed))).round().astype(int))].tolist()
-    means = {kind: float(np.nanmean(values)) for kind, values in paid.items() if np.isfinite(values).any()}
     caption = (
         "What the token that a blind agent’s state is drawn from is made of: its attention in the first layer of the"
         f" observation fusion, mean over the heads, in the steps in which others see ({scene_title(scene)})."
-        f" {_told(means, seen.shape[1])} Below, rows look and columns are looked at, the blind ones in brackets; dead"
-        " units count for no line."
+        f" {_told(paid, even)} Below, rows look and columns are looked at, the blind ones in brackets; dead units count"
+        " for no line."
     )
     data = {
         "moments": [{"step": t, "seen": scene["seen"][t], "attention": scene["attention"][t]} for t in times],
-        "paid_by_blind_agents": {kind: [_or_none(v) for v in values] for kind, values in paid.items()},
+        "paid_by_a_blind_agent": {kind: [_or_none(v) for v in values] for kind, values in paid.items()},
+        "even_share": {kind: [_or_none(v) for v in values] for kind, values in even.items()},
     }
-    image = _drawn(paid, weights, seen, times)
+    image = _drawn(paid, even["seeing"], weights, seen, times)
     alt = (
-        "Line chart of the attention that blind agents pay to seeing and blind ones over the steps, and attention maps."
+        "Line chart of the attention that a blind agent pays to all that see and to all other blind ones over the"
+        " steps, and attention maps."
     )
     content = json.dumps(data, indent=1).encode()
     return Picture("attention", "Where the blind look", caption, alt, image, "attention.json", content)
@@ -72,22 +75,27 @@ def looked_at(seen: Any, alive: Any, mixed: Any) -> dict[str, npt.NDArray[np.boo
 
 
 def _paid(weights: Weights, who: npt.NDArray[np.bool_]) -> Weights:
-    """(T,) mean weight of the pairs; NaN where a step has none."""
-    count = who.sum(axis=(1, 2))
+    """(T,) what a looker pays to all of its pairs together, mean over the lookers; NaN where a step has no pair."""
+    lookers = who.any(axis=2).sum(axis=1)
     total = np.where(who, weights, 0).sum(axis=(1, 2))
-    return np.where(count > 0, total / np.maximum(count, 1), np.nan)
+    return np.where(lookers > 0, total / np.maximum(lookers, 1), np.nan)
 
 
-def _told(means: Mapping[str, float], agents: int) -> str:
-    said = ", ".join(f"{KINDS[kind][0]} {number(value)}" for kind, value in means.items())
-    return f"Mean over those steps, for each: {said}; an even share would be {number(1 / agents)}."
+def _told(paid: Mapping[str, Weights], even: Mapping[str, Weights]) -> str:
+    """Both over the steps that have such a pair, so that the share is that of the same agents."""
+    said = ", ".join(
+        f"{KINDS[kind][0]} {number(float(np.nanmean(values)))} ({number(float(np.nanmean(even[kind])))})"
+        for kind, values in paid.items()
+        if np.isfinite(values).any()
+    )
+    return f"Mean over the steps that have such, and in brackets what an even share would give them together: {said}."
 
 
 def _or_none(value: float) -> float | None:
     return round(float(value), 5) if np.isfinite(value) else None
 
 
-def _drawn(paid: Mapping[str, Weights], weights: Weights, seen: Any, times: list[int]) -> bytes:
+def _drawn(paid: Mapping[str, Weights], even: Weights, weights: Weights, seen: Any, times: list[int]) -> bytes:
     figure = canvas(height=4.9)
     parts: Any = figure.subfigures(2, 1, height_ratios=(1.35, 1))
     lines, maps = parts
@@ -103,7 +111,10 @@ def _drawn(paid: Mapping[str, Weights], weights: Weights, seen: Any, times: list
     top.set_xlabel("step")
     top.xaxis.set_major_locator(MaxNLocator(integer=True))
     top.set_title("attention of a blind agent to …")
-    ends.append(reference_line(top, 1 / seen.shape[1], "even share"))
+    shared = np.flatnonzero(np.isfinite(even))
+    level = even[shared] if len(shared) <= SERIES_STEPS else np.full(len(shared), even[shared].mean())
+    top.plot(shared, level, color=CYCLE[0], lw=1, ls=(0, (1, 2)))
+    ends.append((float(level[-1]), "even share of those", CYCLE[0]))
     label_ends(top, ends)
     for axes, t in zip(np.ravel(maps.subplots(1, MOMENTS, squeeze=False)), times, strict=False):
         _map(axes, weights[t], seen[t], t)

@@ -22,7 +22,8 @@ EVALUATE_KEYS = ("env", "agent", "measure", "episodes", "p_loss", "performance",
 SCENE_KEYS = ("env", "measure", "p_loss", "seed", "agents", "seen", "won", "series", "reward")
 COMPLETION_KEYS = ("error", "messages")  # of the scene of a team that completes
 ABLATE_KEYS = ("p_mask", "updates", "episodes", "auc", "auc_ci95")
-STRESS_KEYS = ("measure", "episodes", "full_sight", "bursty", "one_agent", "blackout")
+STRESS_KEYS = ("env", "agent", "measure", "episodes", "full_sight", "bursty", "one_agent", "blackout")
+BLACKOUT_KEYS = ("steps", "endured", "performance", "ci95", "lasts")
 RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
 COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
 VARIANT_KEYS = ("ablation", "scale", "changes")  # of a kept seed; one without them is of the whole method at its preset
@@ -121,7 +122,7 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
         finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", *errs)),
         episodes=episodes,
         scene=read_json(root / "results/scene.json", "evaluate", (*SCENE_KEYS, *beliefs)),
-        stress=read_json(stress, "stress", STRESS_KEYS) if stress.is_file() else None,
+        stress=read_stress(stress, evaluate) if stress.is_file() else None,
         ablate=tuple(
             read_json(root / f"metrics/ablate/{cell}.json", "ablate", (*ABLATE_KEYS, *errs)) for cell in cells
         ),
@@ -131,6 +132,17 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
         costs=costs(episodes, team) if team.is_file() else None,
         times=read_times(root / "docs/seeds"),
     )
+
+
+def read_stress(path: Path, evaluate: Mapping[str, Any]) -> dict[str, Any]:
+    """metrics/stress.json; raises UserError where it is incomplete, or of another team or task than evaluate."""
+    found = read_json(path, "stress", STRESS_KEYS)
+    _refuse_incomplete(path, "stress", BLACKOUT_KEYS, list(found["blackout"]))
+    got, expected = ([of[key] for key in ("agent", "env")] for of in (found, evaluate))
+    if got != expected:
+        others = f"{' on '.join(got)}, and metrics/evaluate.json of {' on '.join(expected)}"
+        raise UserError(f"{path} is of {others}; run `dvc repro -f stress`, or delete it")
+    return found
 
 
 def read_methods(kept: Path) -> Iterator[Method]:

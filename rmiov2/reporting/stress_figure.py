@@ -35,23 +35,41 @@ def blackout_picture(stress: Stress) -> Picture:
         for mode in modes_of(block)
     )
     caption = (
-        "Once an episode the whole team goes blind, from a step drawn evenly from the first"
-        f" {count(full['usual_length'])}, the usual length of an episode; {count(stress['episodes'])} episodes a point,"
-        f" bands are 95 % intervals. {_lasting(stress)} {measure_name(stress).capitalize()}: {ends}."
+        "Once an episode the whole team goes blind, from a step drawn evenly from those at which the blackout still"
+        f" fits into {count(full['usual_length'])} steps, the usual length of an episode; {_cut(block)}"
+        f" {count(stress['episodes'])} episodes a point, bands are 95 % intervals. {_lasting(stress)}"
+        f" {measure_name(stress).capitalize()}: {ends}."
     )
     alt = f"Line chart: {measure_name(stress)} against the length of a blackout of the whole team."
-    data = csv_bytes(("mode", "steps", stress["measure"], "lo", "hi"), _points(block, "steps"))
+    endured = [steps for mode in modes_of(block) for steps in block["endured"][mode]]
+    points = [(*point, dark) for point, dark in zip(_points(block, "steps"), endured, strict=True)]
+    data = csv_bytes(("mode", "steps", stress["measure"], "lo", "hi", "endured"), points)
     return Picture("stress_blackout", "How long the team lasts in the dark", caption, alt, png(figure),
                    "stress_blackout.csv", data)  # fmt: skip
 
 
+def _cut(block: Mapping[str, Any]) -> str:
+    """What of the longest blackout is played, where episodes end before it does."""
+    said = ", ".join(f"{MODE_NAMES[mode]} {number(block['endured'][mode][-1], 1)}" for mode in modes_of(block))
+    longest = block["steps"][-1]
+    return f"an episode that ends sooner cuts it short: of the longest, {longest}, are played on average {said}."
+
+
 def _lasting(stress: Stress) -> str:
-    """Up to which blackout half of what full sight earns is left."""
+    """Up to which blackout half of what full sight earns is left, and where that is not decided."""
     lasts = stress["blackout"]["lasts"]
-    if any(length is None for length in lasts.values()):
+    if any(found is None for found in lasts.values()):
         return "Full sight earns nothing of which half could be left."
-    said = ", ".join(f"{MODE_NAMES[mode]} {length or 'none'}" for mode, length in lasts.items())
-    return f"The longest one, of those tried, up to which in the mean half of what full sight earns is left: {said}."
+    said = ", ".join(f"{MODE_NAMES[mode]} {_lasted(found)}" for mode, found in lasts.items())
+    return (
+        f"The longest one, of those tried, up to which in the mean half of what full sight earns is left: {said}."
+        " Undecided are those at which half lies within the interval."
+    )
+
+
+def _lasted(found: Mapping[str, Any]) -> str:
+    undecided = " and ".join(str(steps) for steps in found["undecided"])
+    return f"{found['steps'] or 'none'}{f' (undecided at {undecided})' if undecided else ''}"
 
 
 def bursty_picture(stress: Stress) -> Picture:
@@ -90,7 +108,7 @@ def _points(block: Mapping[str, Any], over: str) -> list[tuple[Any, ...]]:
 
 
 def stress_table(stress: Stress | None) -> tuple[Table, ...]:
-    """One agent gone for good, the area under the bursty curve, and every blackout, by mode."""
+    """One agent gone for good, the area under the bursty curve, and every blackout, by mode; then its dark steps."""
     if stress is None:
         return ()
     modes, dark = modes_of(stress["blackout"]), stress["blackout"]
@@ -104,7 +122,17 @@ def stress_table(stress: Stress | None) -> tuple[Table, ...]:
     rows = tuple(Row(MODE_NAMES[mode], tuple(_cells(columns, mode, digits))) for mode in modes)
     head = ("lost observations as", "one agent gone for good", "in bursts, AUC", *map(_dark_for, dark["steps"]))
     at_full = f"{number(stress['full_sight']['performance'], digits)} with nothing lost"
-    return (Table(f"{measure_name(stress).capitalize()} under loss it was not trained on; {at_full}", head, rows),)
+    caption = f"{measure_name(stress).capitalize()} under loss it was not trained on; {at_full}"
+    return Table(caption, head, rows), _endured_table(dark)
+
+
+def _endured_table(dark: Mapping[str, Any]) -> Table:
+    rows = tuple(
+        Row(MODE_NAMES[mode], tuple(Cell(steps, number(steps, 1), "", best=False) for steps in dark["endured"][mode]))
+        for mode in modes_of(dark)
+    )
+    head = ("lost observations as", *map(_dark_for, dark["steps"]))
+    return Table("Dark steps that an episode had on average, the rest cut off by its end", head, rows)
 
 
 def _cells(columns: Sequence[tuple[Mapping[str, float], Mapping[str, Any]]], mode: str, digits: int) -> list[Cell]:
