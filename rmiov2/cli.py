@@ -110,7 +110,7 @@ def check_env(options: argparse.Namespace) -> None:
     from rmiov2.envs.check import check_env as check
     from rmiov2.envs.registry import make_env
 
-    print(f"checking {options.name}, up to a minute", flush=True)
+    print(f"checking {options.name}, a minute or two", flush=True)
     env = make_env(options.name, num_envs=CHECKED_ROWS)
     try:
         for line in check(env):
@@ -125,6 +125,7 @@ def evaluate_team(options: argparse.Namespace) -> None:
     import numpy as np
 
     import rmiov2
+    from rmiov2.envs.base import facts_of
     from rmiov2.evaluation.episodes import performances, play
     from rmiov2.evaluation.statistics import performance_interval
     from rmiov2.files import write_json
@@ -146,7 +147,8 @@ def evaluate_team(options: argparse.Namespace) -> None:
         print(f"p_loss {p:<4g} {env.spec.measure} {here.mean():.3f}  [{low:.3f}, {high:.3f}]")
     write_json(
         options.out,
-        {"env": name, "mode": mode, "measure": env.spec.measure, "episodes": options.episodes, "table": table},
+        {"env": name, "mode": mode, "measure": env.spec.measure, "episodes": options.episodes, "table": table}
+        | facts_of(env, env.lost_episodes),
     )
     print(f"result: {options.out.resolve()}")
 

@@ -1,6 +1,7 @@
 """Whatever of SMAC is not there is named in one sentence, with what to do."""
 
 import sys
+import tempfile
 from importlib.util import find_spec
 
 import pytest
@@ -33,12 +34,12 @@ def test_the_other_smac_is_told_apart(tmp_path, monkeypatch, capfd):
     assert "another program of that name, SMAC3" in told and "pip uninstall smac" in told
 
 
-def test_without_pysc2_it_is_named_with_the_extra(tmp_path, monkeypatch, capfd):
+def test_without_pysc2_it_is_named_with_where_to_read(tmp_path, monkeypatch, capfd):
     (tmp_path / "smac/env/starcraft2").mkdir(parents=True)
     (tmp_path / "smac/__init__.py").touch()
     monkeypatch.syspath_prepend(tmp_path)
     monkeypatch.setattr(sys, "path", [entry for entry in sys.path if not has_pysc2(entry)])
-    assert "needs pysc2, which is missing; pip install 'rmiov2[smac]'" in said(capfd)
+    assert "needs pysc2, which is missing; the README's section SMAC" in said(capfd)
 
 
 def test_packages_that_do_not_load_say_why(tmp_path, monkeypatch, capfd):
@@ -89,5 +90,7 @@ def test_the_usual_build_needs_no_words(tmp_path, monkeypatch, capfd):
 
 def test_a_process_that_ends_at_once_is_told_with_its_last_words(tmp_path, monkeypatch):
     here = world("smac_double:NoSuchSource", tmp_path, monkeypatch)
+    monkeypatch.setattr(tempfile, "tempdir", str(tmp_path))
     with pytest.raises(UserError, match="the process of the game ended at once: AttributeError: .*NoSuchSource"):
         here.make(1)
+    assert "Traceback" in (tmp_path / "rmiov2-smac-3m.log").read_text()

@@ -16,3 +16,9 @@ with it is ever reported.
 
 With smac and pysc2 in a folder beside: `PYTHONPATH=FOLDER python -m pytest tests/test_starcraft.py`.
 """
+
+import os
+import sys
+
+# Behind the standard library's: pysc2 brings an old `enum` of its own, which in front of it no Python starts with.
+sys.path += [folder for folder in os.environ.get("STAND_IN_PATH", "").split(":") if folder not in ("", *sys.path)]

@@ -18,7 +18,7 @@ LAUNCHES = "launches.jsonl"
 PROGRAM = """#!/bin/sh
 # A test double of StarCraft II's protocol, not the game.
 export PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION=python
-export PYTHONPATH="{path}${{PYTHONPATH:+:$PYTHONPATH}}"
+export PYTHONPATH="{tests}" STAND_IN_PATH="{path}"
 exec "{python}" -m starcraft -build {build} -parent "$PPID" "$@"
 """
 
@@ -29,10 +29,14 @@ def install(folder: Path, maps: bool = True, build: int = BUILD) -> Path:
     maps=False leaves the maps out; `build` is the game's build to look like. ModuleNotFoundError where the interpreter
     that calls lacks s2clientprotocol or websockets, which the program needs.
     """
-    path = [Path(__file__).parents[1], *(_site(name) for name in ("websockets", "s2clientprotocol"))]
+    path = [_site(name) for name in ("websockets", "s2clientprotocol", "psutil")]
     program = folder / f"Versions/Base{build}/SC2_x64"
     program.parent.mkdir(parents=True)
-    program.write_text(PROGRAM.format(path=":".join(map(str, path)), python=sys.executable, build=build))
+    program.write_text(
+        PROGRAM.format(
+            tests=Path(__file__).parents[1], path=":".join(map(str, path)), python=sys.executable, build=build
+        )
+    )
     program.chmod(0o755)
     if maps:
         (folder / "Maps/SMAC_Maps").mkdir(parents=True)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import tempfile
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -33,7 +35,9 @@ class Game:
         try:
             return self._there().about()
         except Gone as gone:
-            raise UserError(f"smac/{self._program.map_name}: the process of the game ended at once: {gone}") from gone
+            raise UserError(
+                f"smac/{self._program.map_name}: the process of the game ended at once: {gone}; {self._log_kept()}"
+            ) from gone
 
     def expect(self, row_type: np.dtype[Any]) -> None:
         """Answers are of this type."""
@@ -68,8 +72,8 @@ class Game:
             try:
                 return np.frombuffer(self._there().answer(), self._type)[0]  # type: ignore[no-any-return]
             except Gone as gone:
-                self.close()
                 self._count(str(gone))
+                self.close()
             if not self._begins:
                 return None
             self._launch()
@@ -100,5 +104,10 @@ class Game:
         if len(self._breaks) > BREAKS:
             raise UserError(
                 f"smac/{self._program.map_name}: a game broke {len(self._breaks)} times within {WITHIN} battles, at"
-                f" last with: {said}; start it by hand, `python -m smac.examples.random_agents`, to see what ails it"
+                f" last with: {said}; {self._log_kept()}"
             )
+
+    def _log_kept(self) -> str:
+        path = Path(tempfile.gettempdir(), f"rmiov2-smac-{self._program.map_name}.log")
+        path.write_bytes(self._there().log())
+        return f"what it and the game wrote lies in {path}, and the README's section SMAC says how to start it alone"

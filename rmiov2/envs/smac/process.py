@@ -18,7 +18,7 @@ from rmiov2.types import UserError
 # pysc2's old generated code loads beside a current protobuf only so. A game's process multiplies no matrices.
 ENVIRONMENT = {"PROTOCOL_BUFFERS_PYTHON_IMPLEMENTATION": "python", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1"}
 STARTING = 180.0  # seconds that importing may take, on a busy machine and a cold disk
-LOG_END = 65536  # bytes of what it wrote that are looked at
+LOG_END = 65536  # bytes of what it wrote
 ANSWERS = 4  # times the patience: SMAC itself waits for the game, then launches it again, before it answers
 
 
@@ -88,12 +88,13 @@ class Process:
 
     def last_words(self) -> str:
         """The last line that the process, or the game in it, has written."""
+        lines = [line.strip(" .") for line in self.log().decode(errors="replace").split("\n")]
+        return next((line for line in reversed(lines) if line), "it said nothing")
+
+    def log(self) -> bytes:
+        """The end of all that the process and the game in it have written."""
         size = os.fstat(self._said.fileno()).st_size
-        told = os.pread(
-            self._said.fileno(), LOG_END, max(0, size - LOG_END)
-        )  # it writes on where a seek would leave it
-        lines = told.decode(errors="replace").split("\n")
-        return next((line.strip() for line in reversed(lines) if line.strip()), "it said nothing")
+        return os.pread(self._said.fileno(), LOG_END, max(0, size - LOG_END))  # a seek would move where it writes
 
     def kill(self) -> None:
         """End the process, the game and whatever they started; harmless twice."""

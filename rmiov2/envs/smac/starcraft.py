@@ -38,11 +38,11 @@ class StarCraft:
         flags.FLAGS["sc2_timeout"].value = patience
         self.map_name, self._make = map_name, starcraft2.StarCraft2Env
         run = _installed(run_configs)
-        where = Path(run.data_dir, "Maps", maps.get(map_name).path)
+        folder = Path(run.data_dir, "Maps")
+        where = folder / maps.get(map_name).path
         if not where.is_file():
-            raise UserError(
-                f"smac/{map_name}: no map at {where}; unpack SMAC_Maps.zip from github.com/oxwhirl/smac/releases there"
-            )
+            home = "github.com/oxwhirl/smac/releases"
+            raise UserError(f"smac/{map_name}: no map at {where}; unpack SMAC_Maps.zip of {home} in {folder}")
         self.build = int(run.version.build_version)
         self.facts: dict[str, Any] = {
             "build": self.build, "difficulty": DIFFICULTY, "step_mul": STEP_MUL,
@@ -81,7 +81,7 @@ def _refuse_without_packages(name: str) -> None:
             f" which pip finds in the registry; pip uninstall smac, then install oxwhirl's from GitHub: {README}"
         )
     if importlib.util.find_spec("pysc2") is None:
-        raise UserError(f"{name} needs pysc2, which is missing; pip install 'rmiov2[smac]'")
+        raise UserError(f"{name} needs pysc2, which is missing; {README}")
 
 
 @contextmanager
