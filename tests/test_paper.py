@@ -8,6 +8,7 @@ import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,10 +103,11 @@ def same(one: dict[str, str], other: dict[str, str]) -> list[str]:
 
 def test_an_ablation_shares_the_stages_that_do_not_read_what_it_changes() -> None:
     whole = stages()
-    assert same(whole, stages("ablation=no_masking")) == ["pretrain"]
-    assert same(whole, stages("ablation=history_1")) == ["pretrain"]
-    assert same(whole, stages("ablation=no_completion")) == ["pretrain", "finetune"]
-    assert same(whole, stages("ablation=no_fusion")) == same(whole, stages(seed=1)) == []
+    assert same(whole, stages("ablation=no_masking")) == ["collect", "pretrain"]
+    assert same(whole, stages("ablation=history_1")) == ["collect", "pretrain"]
+    assert same(whole, stages("ablation=no_completion")) == ["collect", "pretrain", "finetune"]
+    assert same(whole, stages("ablation=no_fusion")) == ["collect"]
+    assert same(whole, stages(seed=1)) == []
     assert same(whole, stages("ablation=none")) == list(fan_out.STAGES)
 
 
@@ -114,29 +116,64 @@ class Study:
     """Made of nothing but what is asked of a study before it runs."""
 
     folder: Path
-    keys: tuple[str, str, str]
+    keys: tuple[str, ...]
+    accident: Exception | None = None
 
     @property
     def stages(self) -> dict[str, str]:
         return dict(zip(fan_out.STAGES, self.keys, strict=True))
 
     def make(self) -> Path:
+        if self.accident is not None:
+            raise self.accident
         return self.folder
 
 
 def test_nothing_is_made_twice_at_once() -> None:
     whole, masked, bare, other = (
-        Study(Path(name), keys)
-        for name, keys in (("whole", ("p", "f", "e")), ("masked", ("p", "g", "d")), ("bare", ("p", "f", "c")),
-                           ("other", ("q", "h", "b")))
+        Study(Path(name), tuple(keys))
+        for name, keys in (("whole", "0pfe"), ("masked", "0pgd"), ("bare", "0pfc"), ("other", "1qhb"))
     )  # fmt: skip
     waiting = [whole, masked, bare, other]
     assert fan_out.startable(waiting, [], set(), 4) == [whole, other]
     assert fan_out.startable(waiting, [], set(), 1) == [whole]
-    assert fan_out.startable([masked, bare], [whole, other], {"p"}, 4) == [masked]
-    assert fan_out.startable([bare], [whole, masked], {"p", "f"}, 4) == [bare]
-    assert fan_out.startable([bare], [whole, masked], {"p", "f"}, 2) == []
-    assert fan_out.startable(waiting, [], {"p", "f", "g", "q", "h"}, 9) == waiting
+    assert fan_out.startable([masked, bare], [whole, other], set("0p"), 4) == [masked]
+    assert fan_out.startable([bare], [whole, masked], set("0pf"), 4) == [bare]
+    assert fan_out.startable([bare], [whole, masked], set("0pf"), 2) == []
+    assert fan_out.startable(waiting, [], set("0pfg1qh"), 9) == waiting
+    apart = Study(Path("apart"), tuple("0rst"))  # nothing but the first buffer is the same
+    assert fan_out.startable([apart], [whole], set(), 4) == []
+    assert fan_out.startable([apart], [whole], {"0"}, 4) == [apart]
+
+
+def test_what_befalls_one_study_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fan_out.paths, "ROOT", tmp_path)
+    clone = subprocess.CalledProcessError(128, ["git", "clone"])
+    accidents = (OSError("no space left"), clone, UserError("a sentence"), ZeroDivisionError("ours"))
+    studies = [Study(tmp_path / f"study-{i}", tuple(f"{i}pfe"), error) for i, error in enumerate(accidents)]
+    assert fan_out.fan_out(studies, 1, lambda study: None) == studies
+    said = capsys.readouterr().out
+    assert "study-0: no space left" in said and "study-1: Command '['git', 'clone']' returned" in said
+    assert "study-2: a sentence" in said and "Traceback" in said.split("study-3:")[1]
+
+
+def test_what_goes_wrong_when_a_study_is_kept_is_its_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    kept: list[Study] = []
+
+    def ended(study: Study) -> None:
+        kept.append(study)
+        if len(kept) > 1:
+            raise UserError("the disk is full")
+
+    study, well = Study(Path("mine"), tuple("0pfe")), Future[int]()
+    well.set_result(0)
+    assert fan_out.went_well(study, well, ended) and not fan_out.went_well(study, well, ended)
+    assert "mine: the disk is full" in capsys.readouterr().out
+    ill = Future[int]()
+    ill.set_result(3)
+    assert not fan_out.went_well(study, ill, ended) and kept == [study, study]
 
 
 def test_what_is_shared_is_estimated_once(tmp_path: Path) -> None:

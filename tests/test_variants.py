@@ -22,7 +22,7 @@ from rmiov2.reporting.files import Method, read_kept, read_methods, read_results
 from rmiov2.reporting.methods import Estimate
 from rmiov2.reporting.page import build
 from rmiov2.reporting.style import styled
-from rmiov2.reporting.variants import CLAIMS, MEASURES, Claim, Family, family, judged, of_run, paired
+from rmiov2.reporting.variants import CLAIMS, MEASURES, Claim, Family, family, judged, of_bounds, of_run, paired
 from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
 from rmiov2.reporting.variants_table import PRINTED, findings_table, said, took, variants_table
 from rmiov2.types import UserError
@@ -118,6 +118,20 @@ def test_a_finding_is_judged_by_its_whole_interval(tmp_path: Path) -> None:
     pair, verdict = judged(ahead, alone)
     assert pair is not None and pair.estimate == Estimate(pytest.approx(0.2), None)
     assert verdict == "undecided at this size"
+
+
+@pytest.mark.parametrize("diverged", ["nan", "inf"])
+def test_what_diverged_confirms_nothing(tmp_path: Path, diverged: str) -> None:
+    """Of a loss, of which less is better, every comparison with NaN once looked like a win."""
+    found = kept_family(tmp_path, {"none": [0.5, 0.5, 0.5], "no_reward_trend": [0.4, 0.4, 0.4]})
+    claim = Claim("figure 10", "none", "no_reward_trend", "world-model loss at the end", more=False)
+    assert judged(claim, found)[1] == "undecided at this size"
+    losses = tmp_path / "smax-3m/seed-1/pretrain.csv"
+    losses.write_text(f"env_steps,loss_model\n1000,6\n9000,{diverged}\n10000,{diverged}\n")
+    with pytest.raises(UserError, match=f"world-model loss at the end of seed 1 of rmiov2, .* is {diverged}, expected"):
+        judged(claim, of_kept(tmp_path))
+    nowhere = Estimate(float("nan"), (float("nan"), float("nan")))
+    assert of_bounds(nowhere, more=False) == of_bounds(nowhere, more=True) == "undecided at this size"
 
 
 def one_seed(method: Method) -> Method:
