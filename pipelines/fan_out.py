@@ -26,9 +26,11 @@ from pipelines import workspace as workspaces
 from pipelines.dvc_stage import kill_all, run_dvc
 from pipelines.heal import heal
 from pipelines.lifeline import WATCHED
+from pipelines.params import flat
 from rmiov2.types import UserError
 
 STAGES = ("collect", "pretrain", "finetune", "evaluate")  # in order; each brings the gates before it along
+MACHINE = ("device", "threads")  # settings of where it runs
 LOOK = 1.0  # seconds between two looks at what has been made
 
 
@@ -124,6 +126,19 @@ def stages_of(values: Mapping[str, Any]) -> dict[str, str]:
             text = json.dumps([stage, {entry: _value(values, entry) for entry in entries}], sort_keys=True)
             found[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
+
+
+def settings_read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of complete settings, by section.name, those that STAGES read: what results are made of, but for the seed.
+
+    Nor where it ran, as that only rounds otherwise.
+    """
+    found: dict[str, Any] = {}
+    for stage, read in _settings_read().items():
+        found |= {entry: _value(values, entry) for entry in read}
+        if stage == STAGES[-1]:
+            break
+    return {key: value for key, value in flat(found).items() if key not in ("seed", *MACHINE)}
 
 
 @cache

@@ -3,14 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from rmiov2.evaluation.modes import own_mode
-from rmiov2.reporting.files import WHOLE, Method, Results, Seed
-from rmiov2.reporting.methods import Estimate, over_seeds, own_method, trained_alike
+from rmiov2.reporting.files import Method, Results, Seed
+from rmiov2.reporting.methods import Estimate, not_whole, over_seeds, own_method, trained_alike
+from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
 Measured = tuple[float, float]  # of a seed: a value, and the half width of its 95 % interval over episodes
@@ -120,19 +121,18 @@ CLAIMS = (
 
 
 def family(whole: Method, variants: Sequence[Method]) -> Family | None:
-    """The variants' seeds that were trained as those of the whole; None where none is left."""
+    """Those seeds of all that were trained as the first of the whole; None where no variant is left."""
     first = whole.seeds[0]
-    kept = [
-        Method(v.agent, tuple(seed for seed in v.seeds if trained_alike(seed, first)), v.ablation, v.scale, v.changes)
-        for v in variants
-    ]
+    whole, *kept = (
+        replace(m, seeds=tuple(seed for seed in m.seeds if trained_alike(seed, first))) for m in (whole, *variants)
+    )
     kept = [variant for variant in kept if variant.seeds]
     return Family(whole, tuple(kept)) if kept else None
 
 
 def of_run(results: Results) -> Family | None:
-    """The run's method and its kept variants; None where none was kept."""
-    return family(own_method(results), results.variants)
+    """The run's method and its kept variants; None where none was kept, and for a run that is itself a variant."""
+    return None if not_whole(results) else family(own_method(results), results.variants)
 
 
 def measured(method: Method, measure: str) -> list[Measured]:
