@@ -7,7 +7,8 @@ docs/seeds, and its workspace lies under state/seeds.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator, Mapping
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from functools import cache, cached_property
 from pathlib import Path
@@ -18,12 +19,13 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines import paths
 from pipelines import workspace as workspaces
-from pipelines.fan_out import stages_of
+from pipelines.fan_out import MACHINE, settings_read, stages_of
 from pipelines.params import compose_values, flat
-from rmiov2.files import write_json
+from pipelines.records import differing, record_in, refuse_unnamed
+from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
-WHOLE = "none"  # the ablation that takes nothing away
+KEPT, OTHER, INCOMPLETE, BEGUN, OPEN = STATES = ("kept", "kept with other settings", "incomplete", "begun", "open")
 LISTS = paths.CONF / "experiments"
 TIMED = ("pretrain", "finetune")  # stages whose metrics say how long they took
 
@@ -98,18 +100,31 @@ class Cell:
         before, after = (flat(_composed(overrides)) for overrides in (self.whole, self.overrides))
         return {key: value for key, value in after.items() if before.get(key) != value}
 
-    def make(self) -> Path:
-        """Its workspace, with its settings and a record of which part it goes without.
+    @property
+    def record(self) -> dict[str, Any]:
+        """What it is made of: kept with it, so that a name alone never says what a result is of."""
+        whole = flat(_composed(self.whole))
+        return {
+            "ablation": self.ablation,
+            "scale": self.scale or self.values["preset"],
+            "changes": self.changes,
+            "instead": {key: whole.get(key) for key in self.changes},
+            "machine": {name: self.values[name] for name in MACHINE},
+            "settings": settings_read(self.values),
+        }
 
-        Raises UserError for an ablation that changes nothing, as what it takes away is not there.
+    def make(self) -> Path:
+        """Its workspace, with its settings and its record.
+
+        Raises UserError for an ablation that changes nothing, as what it takes away is not there, and for settings of
+        its own that take a part away without saying so.
         """
         if self.ablation != WHOLE and not self.changes:
             told = " ".join(self.whole)
             raise UserError(f"ablation={self.ablation} changes nothing of {told}; leave it out of the list")
-        workspaces.make(self.folder, [*self.overrides, *self.machine, f"seed={self.seed}"])
-        variant = {"ablation": self.ablation, "scale": self.scale or self.values["preset"], "changes": self.changes}
-        write_json(self.folder / workspaces.VARIANT, variant)
-        return self.folder
+        refuse_unnamed(_composed(self.whole))
+        overrides = [*self.overrides, *self.machine, f"seed={self.seed}"]
+        return workspaces.make(self.folder, overrides, record=self.record)
 
 
 @cache
@@ -129,15 +144,6 @@ def folder_name(values: Mapping[str, Any], ablation: str = WHOLE, scale: str = "
     name += "" if agent == default["agent"]["name"] else f"-{agent}"
     name += "" if ablation == WHOLE else f"+{ablation}"
     return str(name if scale == default["preset"] else f"{name}@{scale}")
-
-
-def variant_of(folder: Path) -> dict[str, str]:
-    """The ablation and the scale that a workspace was made for; nothing where it was made before there were any."""
-    path = folder / workspaces.VARIANT
-    if not path.is_file():
-        return {}
-    values = json.loads(path.read_bytes())
-    return {name: str(values[name]) for name in ("ablation", "scale")}
 
 
 def lists() -> list[str]:
@@ -160,7 +166,10 @@ def read_list(name: str) -> Experiments:
 
 
 def cells_of(name: str) -> list[Cell]:
-    """The cells of a list: the default agent with its ablations first, seed by seed, then the other methods."""
+    """The cells of a list: the default agent with its ablations first, seed by seed, then the other methods.
+
+    Raises UserError for two that would be kept in one place.
+    """
     experiments, ours = read_list(name), default_agent()
     scale = "" if name == _composed(experiments.settings)["preset"] else name
     own: list[Cell] = []
@@ -172,14 +181,47 @@ def cells_of(name: str) -> list[Cell]:
                 cell = Cell((*shared, f"agent={method}", *settings), seed, scale)
                 (own if method == ours else others).append(cell)
             own += [Cell((*shared, f"agent={ours}", f"ablation={part}"), seed, scale) for part in task.ablations]
-    return [*own, *others]
+    cells = [*own, *others]
+    if twice := [label for label, times in Counter(cell.label for cell in cells).items() if times > 1]:
+        raise UserError(f"conf/experiments/{name}.yaml has {twice[0]} twice; expected a method of each name a task")
+    return cells
 
 
 def state_of(cell: Cell, kept: Path) -> str:
-    """Whether it is kept, begun or open."""
-    if (kept / cell.label / "evaluate.json").is_file():
-        return "kept"
-    return "begun" if cell.folder.is_dir() else "open"
+    """Which of STATES it is in."""
+    folder = kept / cell.label
+    if folder.is_dir():
+        return OTHER if kept_otherwise(cell, kept) else INCOMPLETE if lacking(cell, folder) else KEPT
+    return BEGUN if cell.folder.is_dir() else OPEN
+
+
+def kept_otherwise(cell: Cell, kept: Path) -> str:
+    """In which setting what is kept under its name was made otherwise, in words; "" if in none that is known."""
+    record = record_in(kept / cell.label / Path(workspaces.VARIANT).name)
+    return differing(record.get("settings", {}), settings_read(cell.values))
+
+
+def lacking(cell: Cell, folder: Path) -> list[str]:
+    """The files that would now be kept of it and are not in its folder.
+
+    All of them of the default agent, whose variants are compared; of the others those without which nothing is drawn.
+    A whole method at its preset may have been kept before there were records.
+    """
+    needed = [*workspaces.KEPT]
+    if set("+@") & set(cell.label):
+        needed.append(workspaces.VARIANT)
+    if cell.values["agent"]["name"] == default_agent():
+        needed += [workspaces.COSTS, workspaces.LOSSES]
+        finetune = folder / "finetune.json"
+        needed += [workspaces.TUNING_CURVE] if finetune.is_file() and "l_rec" in record_in(finetune) else []
+    return [name for name in needed if not (folder / Path(name).name).is_file()]
+
+
+def refuse_kept_otherwise(cells: Iterable[Cell], kept: Path) -> None:
+    """Raise UserError for a cell under whose name another's results are kept."""
+    for cell in cells:
+        if told := kept_otherwise(cell, kept):
+            raise UserError(f"{kept / cell.label} was made with {told}; move it away, or leave {cell.label} out")
 
 
 def seconds(cells: list[Cell], kept: Path) -> Iterator[float | None]:
@@ -190,13 +232,17 @@ def seconds(cells: list[Cell], kept: Path) -> Iterator[float | None]:
     counted: set[str] = set()
     for cell in cells:
         alike = folder_name(_composed(cell.whole), scale=cell.scale)
-        known = [_walls(seed) for seed in (kept / alike).glob("seed-*")]
+        known = [_walls(seed) for seed in (kept / alike).glob("seed-*") if not _half_kept(seed)]
         if not known:
             yield None
             continue
         new = [stage for stage in TIMED if cell.stages[stage] not in counted]
         counted |= {cell.stages[stage] for stage in TIMED}
         yield sum(sum(walls[stage] for walls in known) / len(known) for stage in new)
+
+
+def _half_kept(seed: Path) -> bool:
+    return not (seed / workspaces.LAST).is_file()
 
 
 def _walls(seed: Path) -> dict[str, float]:

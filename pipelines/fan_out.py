@@ -9,7 +9,9 @@ import hashlib
 import json
 import os
 import signal
+import subprocess
 import threading
+import traceback
 from collections.abc import Callable, Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from functools import cache
@@ -24,9 +26,11 @@ from pipelines import workspace as workspaces
 from pipelines.dvc_stage import kill_all, run_dvc
 from pipelines.heal import heal
 from pipelines.lifeline import WATCHED
+from pipelines.params import flat
 from rmiov2.types import UserError
 
-STAGES = ("pretrain", "finetune", "evaluate")  # long ones, in order; each brings those before it along
+STAGES = ("collect", "pretrain", "finetune", "evaluate")  # in order; each brings the gates before it along
+MACHINE = ("device", "threads")  # settings of where it runs
 LOOK = 1.0  # seconds between two looks at what has been made
 
 
@@ -48,7 +52,7 @@ S = TypeVar("S", bound=Study)
 def fan_out(studies: Sequence[S], jobs: int, ended: Callable[[S], None]) -> list[S]:
     """Every study to its end, `jobs` at a time, ended(study) called after each that ended well; those that failed.
 
-    Stopped by Ctrl-C or SIGTERM, none of them works on.
+    What befalls one study, or ended(study), stops no other. Stopped by Ctrl-C or SIGTERM, none of them works on.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     waiting, failed, stopped, made = list(studies), [], threading.Event(), set[str]()
@@ -61,16 +65,41 @@ def fan_out(studies: Sequence[S], jobs: int, ended: Callable[[S], None]) -> list
                     running[pool.submit(_to_its_end, study, made, stopped)] = study
                 for future in wait(running, LOOK, FIRST_COMPLETED).done:
                     study = running.pop(future)
-                    if future.result():
+                    if not went_well(study, future, ended):
                         failed.append(study)
-                    else:
-                        ended(study)
         except BaseException:
             stopped.set()
-            while wait(running, LOOK).not_done:  # one of them may have been about to start its next stage
-                kill_all()
+            _end(list(running))
             raise
     return failed
+
+
+def went_well(study: S, future: Future[int], ended: Callable[[S], None]) -> bool:
+    """Whether a study's stages and ended(study) went well; what went wrong is told."""
+    wrong = future.exception()
+    if wrong is None and (status := future.result()):
+        wrong = UserError(f"it ended with status {status}")
+    if wrong is None:
+        try:
+            ended(study)
+        except (UserError, OSError) as error:
+            wrong = error
+    if wrong is None:
+        return True
+    expected = isinstance(wrong, (UserError, OSError, subprocess.CalledProcessError))
+    print(f"{study.folder.name}: {wrong if expected else ''.join(traceback.format_exception(wrong))}", flush=True)
+    return False
+
+
+def _end(running: Sequence[Future[int]]) -> None:
+    """Kill what runs until nothing does; an impatient second Ctrl-C leaves nothing behind either."""
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, signal.SIG_IGN)
+    try:
+        while wait(running, LOOK).not_done:  # one of them may have been about to start its next stage
+            kill_all()
+    finally:
+        for number, handler in zip((signal.SIGINT, signal.SIGTERM), before, strict=True):
+            signal.signal(number, handler)
 
 
 def startable(waiting: Sequence[S], running: Sequence[S], made: set[str], jobs: int) -> list[S]:
@@ -99,6 +128,19 @@ def stages_of(values: Mapping[str, Any]) -> dict[str, str]:
     return found
 
 
+def settings_read(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Of complete settings, by section.name, those that STAGES read: what results are made of, but for the seed.
+
+    Nor where it ran, as that only rounds otherwise.
+    """
+    found: dict[str, Any] = {}
+    for stage, read in _settings_read().items():
+        found |= {entry: _value(values, entry) for entry in read}
+        if stage == STAGES[-1]:
+            break
+    return {key: value for key, value in flat(found).items() if key not in ("seed", *MACHINE)}
+
+
 @cache
 def _settings_read() -> dict[str, list[str]]:
     declared = yaml.safe_load(paths.DVC_YAML.read_text(encoding="utf-8"))["stages"]
@@ -116,21 +158,17 @@ def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
     folder = study.folder
     logs = {stage: folder.with_name(f"{folder.name}.{stage}.log") for stage in STAGES}
     print(f"{folder.name} runs, {folder.relative_to(paths.ROOT)}.*.log tell how it goes", flush=True)
-    try:
-        with workspaces.held(folder):
-            study.make()
-            for sentence in heal(folder):  # of a kill
-                print(f"{folder.name}: {sentence}", flush=True)
-            variables = workspaces.variables(folder) | {WATCHED: str(os.getpid())}
-            for stage in STAGES:
-                if stopped.is_set():
-                    return 130
-                if status := run_dvc(["repro", stage], folder, logs[stage], lambda line: None, variables)[0]:
-                    return status
-                made.add(study.stages[stage])
-    except UserError as error:
-        print(f"{folder.name}: {error}", flush=True)
-        return 2
+    with workspaces.held(folder):
+        study.make()
+        for sentence in heal(folder):  # of a kill
+            print(f"{folder.name}: {sentence}", flush=True)
+        variables = workspaces.variables(folder) | {WATCHED: str(os.getpid())}
+        for stage in STAGES:
+            if stopped.is_set():
+                return 130
+            if status := run_dvc(["repro", stage], folder, logs[stage], lambda line: None, variables)[0]:
+                return status
+            made.add(study.stages[stage])
     return 0
 
 

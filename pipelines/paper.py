@@ -17,18 +17,42 @@ import sys
 from collections import Counter
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import Any
 
 import yaml
 
-from pipelines.cells import WHOLE, Cell, cells_of, default_agent, seconds, state_of
+from pipelines.cells import (
+    BEGUN,
+    KEPT,
+    OPEN,
+    OTHER,
+    STATES,
+    Cell,
+    cells_of,
+    default_agent,
+    refuse_kept_otherwise,
+    seconds,
+    state_of,
+)
 from pipelines.fan_out import fan_out, idle_cores
+from pipelines.records import record_in
 from pipelines.seeds import SEEDS, keep, overlay
+from pipelines.workspace import VARIANT
+from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
+
+ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without MPS they only take turns, docs/gpu.md
 
 
 def run(cells: list[Cell], jobs: int, device: str, threads: int) -> None:
-    """Every open cell to its end and kept; raises UserError that names those that failed."""
+    """Every open cell to its end and kept; raises UserError that names those that failed.
+
+    jobs: how many at once; 0 for as many as cores idle, but no more than ON_GPU if any runs on a GPU.
+    """
     placed = [replace(cell, machine=machine_of(cell, device, threads)) for cell in cells]
+    shared = any("device=cuda" in cell.machine for cell in placed)
+    jobs = jobs or (min(at_once(threads), ON_GPU) if shared else at_once(threads))
     if failed := fan_out(placed, jobs, _ended):
         names = ", ".join(cell.label for cell in failed)
         raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")
@@ -44,13 +68,23 @@ def _ended(cell: Cell) -> None:
 def machine_of(cell: Cell, device: str, threads: int) -> tuple[str, ...]:
     """The settings of where the cell runs: those that it was begun with, or it would begin anew, else those wanted.
 
-    device: cpu, cuda, or auto, which is cuda where the method can and torch sees one.
+    device: cpu, cuda, or auto, which is cuda where the method can and torch sees one. Raises UserError where a cell was
+    begun on another one than is asked for.
     """
-    begun = cell.folder / "params.yaml"
-    if begun.is_file():
-        values = yaml.safe_load(begun.read_text(encoding="utf-8"))
-        return f"device={values['device']}", f"threads={values['threads']}"
+    begun = record_in(cell.folder / VARIANT).get("machine") or _settings(cell.folder / "params.yaml")
+    if begun:
+        if device not in ("auto", begun["device"]):
+            raise UserError(
+                f"{cell.label} was begun with device={begun['device']}, got --device {device}; leave that out, or"
+                f" remove {cell.folder} to begin anew"
+            )
+        return f"device={begun['device']}", f"threads={begun['threads']}"
     return f"device={_best_device(cell) if device == 'auto' else device}", f"threads={threads}"
+
+
+def _settings(path: Path) -> dict[str, Any]:
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
+    return found
 
 
 def _best_device(cell: Cell) -> str:
@@ -60,6 +94,11 @@ def _best_device(cell: Cell) -> str:
 
     fits = agent_class(cell.values["agent"]["name"]).capabilities.gpu
     return "cuda" if fits and torch.cuda.is_available() else "cpu"
+
+
+def at_once(threads: int) -> int:
+    """How many cells of so many threads the idle cores have room for."""
+    return max(1, idle_cores() // threads)
 
 
 def chosen(name: str, patterns: list[str]) -> list[Cell]:
@@ -74,10 +113,11 @@ def chosen(name: str, patterns: list[str]) -> list[Cell]:
 
 
 def summary(cells: list[Cell], jobs: int) -> str:
-    """How many cells are kept, begun and open, and about how long the rest takes."""
+    """How many cells are in which state, and about how long the rest takes."""
     states = Counter(state_of(cell, SEEDS) for cell in cells)
-    counted = ", ".join(f"{states[state]} {state}" for state in ("kept", "begun", "open"))
-    left = list(seconds([cell for cell in cells if state_of(cell, SEEDS) != "kept"], SEEDS))
+    always = (KEPT, BEGUN, OPEN)
+    counted = ", ".join(f"{states[state]} {state}" for state in STATES if state in always or states[state])
+    left = list(seconds([cell for cell in cells if state_of(cell, SEEDS) not in (KEPT, OTHER)], SEEDS))
     known = [wall for wall in left if wall is not None]
     if not left:
         return f"{counted}: nothing is left to do"
@@ -102,22 +142,30 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print every cell and its state, run nothing")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cells whose names match one of these")
     parser.add_argument("--table", action="store_true", help="print what each part is worth, run nothing")
-    parser.add_argument("--jobs", type=int, help="cells side by side; as many as cores idle")
+    parser.add_argument("--jobs", type=int, help="cells side by side; as many as cores idle, 4 on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="of each cell: 1")
-    parser.add_argument("--device", choices=("auto", "cpu", "cuda"), default="auto", help="of cells not begun: auto")
+    parser.add_argument(
+        "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one"
+    )
     options = parser.parse_args(arguments)
     try:
         if options.table:
             print(table())
             return 0
         cells = chosen(options.name, options.only)
-        jobs = options.jobs or max(1, idle_cores() // options.threads)
+        jobs = options.jobs or at_once(options.threads)
         if options.list:
             for cell in cells:
                 print(f"{state_of(cell, SEEDS):5} {cell.label}")
         print(f"paper: {summary(cells, jobs)}", flush=True)
         if not options.list:
-            run([cell for cell in cells if state_of(cell, SEEDS) != "kept"], jobs, options.device, options.threads)
+            refuse_kept_otherwise(cells, SEEDS)
+            run(
+                [cell for cell in cells if state_of(cell, SEEDS) != KEPT],
+                options.jobs or 0,
+                options.device,
+                options.threads,
+            )
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

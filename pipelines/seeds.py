@@ -21,17 +21,22 @@ import yaml
 
 from pipelines import paths
 from pipelines import workspace as workspaces
-from pipelines.cells import Cell, default_agent, folder_name, variant_of
-from pipelines.fan_out import STAGES, fan_out
+from pipelines.cells import Cell, default_agent, folder_name, refuse_kept_otherwise
+from pipelines.fan_out import STAGES, fan_out, settings_read
 from pipelines.params import flat
+from pipelines.records import differing, record_in, refuse_unnamed
 from rmiov2.types import UserError
 
 SEEDS = paths.ROOT / "docs" / "seeds"
 
 
 def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
-    """Every seed to its end, `jobs` at a time, then the picture; raises UserError if one failed."""
+    """Every seed to its end, `jobs` at a time, then the picture.
+
+    Raises UserError if one failed, and before any begins if other settings' results are kept in their place.
+    """
     cells = [Cell(tuple(overrides), seed) for seed in seeds]
+    refuse_kept_otherwise(cells, SEEDS)
     if failed := fan_out(cells, jobs, lambda cell: None):
         names = ", ".join(cell.folder.name for cell in failed)
         raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")
@@ -55,10 +60,21 @@ def keep_finished(folders: list[Path]) -> list[Path]:
         values = settings_of(folder)
         texts = workspaces.small(folder)
         refuse_others(folder, values)
-        finished[SEEDS / folder_name(values, **variant_of(folder)) / f"seed-{values['seed']}"] = texts
+        finished[SEEDS / name_of(folder, values) / f"seed-{values['seed']}"] = texts
     for target, texts in finished.items():
         workspaces.keep(texts, target)
     return [overlay(sorted(study.glob("seed-*"))) for study in sorted({target.parent for target in finished})]
+
+
+def name_of(folder: Path, values: Mapping[str, Any]) -> str:
+    """What a workspace's study is kept under; raises UserError if its record or its settings are of another study."""
+    record = record_in(folder / workspaces.VARIANT)
+    if not record:  # made by hand, or before there were records
+        refuse_unnamed(values)
+        return folder_name(values)
+    if told := differing(settings_read(values), record["settings"]):
+        raise UserError(f"{folder}: params.yaml has {told} by state/variant.json; run its study again by its command")
+    return folder_name(values, record["ablation"], record["scale"])
 
 
 def settings_of(folder: Path) -> dict[str, Any]:

@@ -14,7 +14,7 @@ import re
 import shutil
 import subprocess
 import sys
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -22,14 +22,15 @@ from typing import Any
 from pipelines import paths, tracking
 from pipelines.params import as_text, compose_values
 from pipelines.stage import PASSIVE
-from rmiov2.files import replace_file
+from rmiov2.files import replace_file, write_json
 from rmiov2.types import UserError
 
 # What is kept of a finished study as it is: small, and enough to lay seeds side by side.
 KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
+LAST = "evaluate.json"
 TUNING_CURVE, COSTS = "plots/finetune.csv", "costs.json"
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
-VARIANT = "state/variant.json"  # of a study without one part of the method, or at another scale: which
+VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
 
 
 def slug(overrides: Sequence[str]) -> str:
@@ -37,10 +38,11 @@ def slug(overrides: Sequence[str]) -> str:
     return re.sub(r"[^\w.]+", "-", " ".join(overrides)).strip("-")
 
 
-def make(folder: Path, overrides: Sequence[str], share: bool = True) -> Path:
+def make(folder: Path, overrides: Sequence[str], share: bool = True, record: Mapping[str, Any] | None = None) -> Path:
     """A clone of the newest commit with these settings; the same folder is found again and brought to that commit.
 
-    share: use this checkout's DVC cache, in which a stage may be found that would else be run.
+    share: use this checkout's DVC cache, in which a stage may be found that would else be run. record: what is to be
+    kept of how it was made, to which its commit is added. A clone appears with its settings and record, or not at all.
     """
     text = as_text(compose_values(overrides))
     if not folder.is_dir():
@@ -49,17 +51,27 @@ def make(folder: Path, overrides: Sequence[str], share: bool = True) -> Path:
         subprocess.run(["git", "clone", "--quiet", str(paths.ROOT), str(unfinished)], check=True)
         if share:
             _share_cache(unfinished)
+        _settle(unfinished, text, record)
         unfinished.rename(folder)
-    elif _commit(folder) != _commit(paths.ROOT):
+        return folder
+    if _commit(folder) != _commit(paths.ROOT):
         subprocess.run(["git", "fetch", "--quiet", str(paths.ROOT), "HEAD"], cwd=folder, check=True)
         subprocess.run(["git", "reset", "--quiet", "--hard", "FETCH_HEAD"], cwd=folder, check=True)
-    with replace_file(folder / "params.yaml") as handle:
-        handle.write(text.encode())
+    _settle(folder, text, record)
     return folder
 
 
+def _settle(folder: Path, text: str, record: Mapping[str, Any] | None) -> None:
+    """The record before the settings: where a kill leaves one of them, they do not agree, and nothing is kept."""
+    if record is not None:
+        write_json(folder / VARIANT, {**record, "commit": _commit(folder)})
+    with replace_file(folder / "params.yaml") as handle:
+        handle.write(text.encode())
+
+
 def _commit(folder: Path) -> str:
-    return subprocess.run(["git", "rev-parse", "HEAD"], cwd=folder, check=True, capture_output=True, text=True).stdout
+    asked = ["git", "rev-parse", "HEAD"]
+    return subprocess.run(asked, cwd=folder, check=True, capture_output=True, text=True).stdout.strip()
 
 
 def _share_cache(folder: Path) -> None:
@@ -111,10 +123,17 @@ def variables(root: Path) -> dict[str, str]:
 
 
 def keep(texts: dict[str, bytes], target: Path) -> None:
-    """Write what `small` has read of a finished study."""
-    for name, text in texts.items():
-        with replace_file(target / Path(name).name) as handle:
-            handle.write(text)
+    """Write what `small` has read of a finished study; what an older one left there goes.
+
+    evaluate.json goes first and comes last, for with it a study counts as kept.
+    """
+    named = {Path(name).name: text for name, text in texts.items()}
+    old = [path for path in target.glob("*") if path.name not in named or path.name == LAST]
+    for path in sorted(old, key=lambda path: path.name != LAST):
+        path.unlink()
+    for name in sorted(named, key=lambda name: name == LAST):
+        with replace_file(target / name) as handle:
+            handle.write(named[name])
 
 
 def small(folder: Path) -> dict[str, bytes]:

@@ -266,12 +266,12 @@ def test_what_other_settings_left_in_a_workspace_is_not_kept(tmp_path: Path, mon
     monkeypatch.setattr(seeds, "SEEDS", tmp_path / "kept")
     root = finished(tmp_path / "workspace")
     with (root / "params.yaml").open("a") as settings:
-        settings.write("finetune: {p_mask: 0.0}\n")
+        settings.write("finetune: {lr: 0.0}\n")
     seeds.keep_finished([root])  # a setting that no stage of these reads
     lock = load_yaml(root / "dvc.lock")
-    lock["stages"]["finetune"]["params"]["params.yaml"]["finetune"] = {"p_mask": 0.5}
+    lock["stages"]["finetune"]["params"]["params.yaml"]["finetune"] = {"lr": 0.5}
     dump_yaml(root / "dvc.lock", lock)
-    with pytest.raises(UserError, match=r"finetune ran with finetune.p_mask = 0.5, expected 0.0"):
+    with pytest.raises(UserError, match=r"finetune ran with finetune.lr = 0.5, expected 0.0"):
         seeds.keep_finished([root])
 
 

@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
+from concurrent.futures import Future
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,9 +19,10 @@ from study_cases import until
 
 from pipelines import cells, fan_out, paper
 from pipelines import workspace as workspaces
-from pipelines.cells import Cell, cells_of, folder_name, lists, read_list, seconds, state_of
+from pipelines.cells import Cell, cells_of, folder_name, lists, read_list, seconds
 from pipelines.params import choices, compose_values
 from pipelines.seeds import SEEDS
+from rmiov2.files import write_json
 from rmiov2.reporting.files import read_kept
 from rmiov2.types import UserError
 
@@ -34,9 +35,10 @@ def test_a_list_names_files_that_exist_and_no_cell_twice(name: str) -> None:
     for env, task in made.tasks.items():
         assert env in choices("env") and set(task.ablations) <= set(choices("ablation"))
         assert {text.split()[0] for text in task.methods} <= set(choices("agent"))
-    labels = [cell.label for cell in cells_of(name)]
-    assert len(set(labels)) == len(labels) and all(label.endswith(f"@{name}/seed-{s}") or name == "small"
-                                                   for label in labels for s in label[-1:])  # fmt: skip
+    found = cells_of(name)
+    assert len({cell.label for cell in found}) == len(found)
+    assert {cell.seed for cell in found} == set(made.seeds)
+    assert all(cell.label.endswith(f"{'' if name == 'small' else f'@{name}'}/seed-{cell.seed}") for cell in found)
 
 
 @pytest.mark.parametrize("name", ["small", "paper", "toy"])
@@ -85,6 +87,9 @@ def test_a_list_that_is_wrong_is_a_sentence(tmp_path: Path, monkeypatch: pytest.
     (tmp_path / "mine.yaml").write_text("seeds: [0]\ntasks: {toy_lights: {method: [rmiov2]}}\n")
     with pytest.raises(UserError, match=r"mine.yaml: tasks.toy_lights.method: Extra inputs"):
         read_list("mine")
+    (tmp_path / "twice.yaml").write_text("seeds: [0]\ntasks: {smax_3m: {methods: [qmix, qmix_classic]}}\n")
+    with pytest.raises(UserError, match=r"twice.yaml has smax-3m-qmix@twice/seed-0 twice"):
+        cells_of("twice")
     with pytest.raises(UserError, match="conf/experiments has no 'yours'; it has mine"):
         read_list("yours")
 
@@ -102,10 +107,11 @@ def same(one: dict[str, str], other: dict[str, str]) -> list[str]:
 
 def test_an_ablation_shares_the_stages_that_do_not_read_what_it_changes() -> None:
     whole = stages()
-    assert same(whole, stages("ablation=no_masking")) == ["pretrain"]
-    assert same(whole, stages("ablation=history_1")) == ["pretrain"]
-    assert same(whole, stages("ablation=no_completion")) == ["pretrain", "finetune"]
-    assert same(whole, stages("ablation=no_fusion")) == same(whole, stages(seed=1)) == []
+    assert same(whole, stages("ablation=no_masking")) == ["collect", "pretrain"]
+    assert same(whole, stages("ablation=history_1")) == ["collect", "pretrain"]
+    assert same(whole, stages("ablation=no_completion")) == ["collect", "pretrain", "finetune"]
+    assert same(whole, stages("ablation=no_fusion")) == ["collect"]
+    assert same(whole, stages(seed=1)) == []
     assert same(whole, stages("ablation=none")) == list(fan_out.STAGES)
 
 
@@ -114,29 +120,64 @@ class Study:
     """Made of nothing but what is asked of a study before it runs."""
 
     folder: Path
-    keys: tuple[str, str, str]
+    keys: tuple[str, ...]
+    accident: Exception | None = None
 
     @property
     def stages(self) -> dict[str, str]:
         return dict(zip(fan_out.STAGES, self.keys, strict=True))
 
     def make(self) -> Path:
+        if self.accident is not None:
+            raise self.accident
         return self.folder
 
 
 def test_nothing_is_made_twice_at_once() -> None:
     whole, masked, bare, other = (
-        Study(Path(name), keys)
-        for name, keys in (("whole", ("p", "f", "e")), ("masked", ("p", "g", "d")), ("bare", ("p", "f", "c")),
-                           ("other", ("q", "h", "b")))
+        Study(Path(name), tuple(keys))
+        for name, keys in (("whole", "0pfe"), ("masked", "0pgd"), ("bare", "0pfc"), ("other", "1qhb"))
     )  # fmt: skip
     waiting = [whole, masked, bare, other]
     assert fan_out.startable(waiting, [], set(), 4) == [whole, other]
     assert fan_out.startable(waiting, [], set(), 1) == [whole]
-    assert fan_out.startable([masked, bare], [whole, other], {"p"}, 4) == [masked]
-    assert fan_out.startable([bare], [whole, masked], {"p", "f"}, 4) == [bare]
-    assert fan_out.startable([bare], [whole, masked], {"p", "f"}, 2) == []
-    assert fan_out.startable(waiting, [], {"p", "f", "g", "q", "h"}, 9) == waiting
+    assert fan_out.startable([masked, bare], [whole, other], set("0p"), 4) == [masked]
+    assert fan_out.startable([bare], [whole, masked], set("0pf"), 4) == [bare]
+    assert fan_out.startable([bare], [whole, masked], set("0pf"), 2) == []
+    assert fan_out.startable(waiting, [], set("0pfg1qh"), 9) == waiting
+    apart = Study(Path("apart"), tuple("0rst"))  # nothing but the first buffer is the same
+    assert fan_out.startable([apart], [whole], set(), 4) == []
+    assert fan_out.startable([apart], [whole], {"0"}, 4) == [apart]
+
+
+def test_what_befalls_one_study_stops_no_other(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(fan_out.paths, "ROOT", tmp_path)
+    clone = subprocess.CalledProcessError(128, ["git", "clone"])
+    accidents = (OSError("no space left"), clone, UserError("a sentence"), ZeroDivisionError("ours"))
+    studies = [Study(tmp_path / f"study-{i}", tuple(f"{i}pfe"), error) for i, error in enumerate(accidents)]
+    assert fan_out.fan_out(studies, 1, lambda study: None) == studies
+    said = capsys.readouterr().out
+    assert "study-0: no space left" in said and "study-1: Command '['git', 'clone']' returned" in said
+    assert "study-2: a sentence" in said and "Traceback" in said.split("study-3:")[1]
+
+
+def test_what_goes_wrong_when_a_study_is_kept_is_its_failure(capsys: pytest.CaptureFixture[str]) -> None:
+    kept: list[Study] = []
+
+    def ended(study: Study) -> None:
+        kept.append(study)
+        if len(kept) > 1:
+            raise UserError("the disk is full")
+
+    study, well = Study(Path("mine"), tuple("0pfe")), Future[int]()
+    well.set_result(0)
+    assert fan_out.went_well(study, well, ended) and not fan_out.went_well(study, well, ended)
+    assert "mine: the disk is full" in capsys.readouterr().out
+    ill = Future[int]()
+    ill.set_result(3)
+    assert not fan_out.went_well(study, ill, ended) and kept == [study, study]
 
 
 def test_what_is_shared_is_estimated_once(tmp_path: Path) -> None:
@@ -144,6 +185,8 @@ def test_what_is_shared_is_estimated_once(tmp_path: Path) -> None:
     kept.mkdir(parents=True)
     for stage, wall in (("pretrain", 100.0), ("finetune", 10.0)):
         (kept / f"{stage}.json").write_text(json.dumps({"wall_s": wall}))
+    (kept / "evaluate.json").touch()
+    (kept.with_name("seed-6")).mkdir()  # half kept
     made = [Cell((*TOY, *more), 0) for more in ((), ("ablation=no_masking",), ("ablation=no_completion",))]
     unknown = Cell((*TOY, "agent=rmio"), 0)
     assert list(seconds([*made, unknown, Cell(TOY, 1)], tmp_path)) == [110.0, 10.0, 0.0, None, 110.0]
@@ -152,7 +195,7 @@ def test_what_is_shared_is_estimated_once(tmp_path: Path) -> None:
 def test_cells_are_chosen_by_their_names_and_wrong_patterns_are_told() -> None:
     found = paper.chosen("small", ["smax-3m/*", "smax-3m+no_*fusion/*"])
     assert {cell.ablation for cell in found} == {"none", "no_fusion", "no_action_fusion", "no_observation_fusion"}
-    assert len(found) == 12 and {state_of(cell, SEEDS) for cell in found if cell.ablation == "none"} == {"kept"}
+    assert len(found) == 12
     with pytest.raises(UserError, match="--only smax-3m fits no cell of small"):
         paper.chosen("small", ["smax-3m"])
 
@@ -167,11 +210,20 @@ def test_where_a_cell_runs_is_no_part_of_its_name_and_stays_as_it_was_begun(
     assert paper.machine_of(Cell((*TOY, "agent=mappo"), 0), "auto", 2) == ("device=cpu", "threads=2")
     cell.folder.mkdir(parents=True)
     (cell.folder / "params.yaml").write_text(yaml.safe_dump({"device": "cpu", "threads": 3}))
-    assert paper.machine_of(cell, "cuda", 1) == ("device=cpu", "threads=3")
+    assert paper.machine_of(cell, "auto", 1) == paper.machine_of(cell, "cpu", 1) == ("device=cpu", "threads=3")
+    with pytest.raises(UserError, match="was begun with device=cpu, got --device cuda; leave that out, or remove"):
+        paper.machine_of(cell, "cuda", 1)
+    write_json(cell.folder / workspaces.VARIANT, {"machine": {"device": "cuda", "threads": 1}})
+    assert paper.machine_of(cell, "auto", 1) == ("device=cuda", "threads=1")  # params.yaml may be the clone's yet
 
 
-def test_there_is_always_a_core() -> None:
-    assert 1 <= fan_out.idle_cores() <= (os.cpu_count() or 1)
+def test_busy_cores_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fan_out.os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(fan_out.os, "sched_getaffinity", lambda _: set(range(6)), raising=False)
+    for busy, free in ((0.0, 6), (50.0, 4), (100.0, 1)):
+        monkeypatch.setattr(fan_out.psutil, "cpu_percent", lambda _, busy=busy: busy)
+        assert fan_out.idle_cores() == free
+    assert paper.at_once(4) == 1
 
 
 # The command itself.
@@ -231,7 +283,3 @@ def living(root: Path) -> Any:
                 yield process
         except psutil.Error:
             continue
-
-
-def test_the_record_of_a_variant_is_kept_with_it() -> None:
-    assert Path(workspaces.VARIANT).parts[0] == "state"  # which git ignores: a new commit in the workspace leaves it

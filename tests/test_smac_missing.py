@@ -3,6 +3,7 @@
 import sys
 import tempfile
 from importlib.util import find_spec
+from pathlib import Path
 
 import pytest
 from smac_worlds import world
@@ -34,6 +35,10 @@ def test_the_other_smac_is_told_apart(tmp_path, monkeypatch, capfd):
     assert "another program of that name, SMAC3" in told and "pip uninstall smac" in told
 
 
+@pytest.mark.skipif(
+    bool(find_spec("pysc2")) and Path(find_spec("pysc2").origin).parents[1] == Path(pytest.__file__).parents[1],
+    reason="pysc2 is installed beside what the tests need",
+)
 def test_without_pysc2_it_is_named_with_where_to_read(tmp_path, monkeypatch, capfd):
     (tmp_path / "smac/env/starcraft2").mkdir(parents=True)
     (tmp_path / "smac/__init__.py").touch()

@@ -14,8 +14,9 @@ import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
+from rmiov2.evaluation.statistics import CONFIDENCE
+
 Values = npt.NDArray[np.float64]
-CONFIDENCE = 0.95
 RESAMPLES = 5000
 SEED = 0  # of the resampling: the same seeds always give the same interval
 

@@ -8,9 +8,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import yaml
+
 from rmiov2.files import replace_file
 from rmiov2.reporting.costs import costs
-from rmiov2.reporting.words import completes
+from rmiov2.reporting.words import WHOLE, completes
 from rmiov2.types import UserError
 
 if TYPE_CHECKING:
@@ -26,8 +28,8 @@ STRESS_KEYS = ("env", "agent", "measure", "episodes", "full_sight", "bursty", "o
 BLACKOUT_KEYS = ("steps", "endured", "performance", "ci95", "lasts")
 RUN_KEYS = ("env", "agent", "preset", "seeds", "env_steps", "updates", "wall_s")
 COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
-VARIANT_KEYS = ("ablation", "scale", "changes")  # of a kept seed; one without them is of the whole method at its preset
-WHOLE = "none"  # the ablation that takes nothing away
+# What a kept seed was made of; one without is of the whole method at its preset, kept before there were records.
+VARIANT_KEYS = ("ablation", "scale", "changes", "instead", "settings", "commit")
 GATE_KEYS = ("expectations", "met", "warnings")
 CHECKPOINT = "models/finetune/checkpoint.safetensors"
 TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
@@ -60,7 +62,8 @@ class Method:
     """A method and its seeds, all on one task and grid of p_loss.
 
     ablation, changes: the part that it goes without, and the settings that this changes. scale: its preset, or the list
-    of experiments that it is of.
+    of experiments that it is of. settings: those of the whole method that it is or is a variant of, by section.name.
+    commits: of the code that its seeds were made by. Both are empty where they were not recorded.
     """
 
     agent: str
@@ -68,13 +71,16 @@ class Method:
     ablation: str = WHOLE
     scale: str = ""
     changes: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    commits: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
 class Results:
     """Everything that one run has left in files; collect and stress are None where that stage was not run.
 
-    methods: those whose seeds were kept on this run's task, grid of p_loss and preset, this run's own among them.
+    settings: of the run, nested as in params.yaml. ablation, scale: what the run itself is, as its record says.
+    methods: those whose seeds were kept on this run's task, grid of p_loss and scale, this run's own among them.
     variants: the same of this run's method without one of its parts each.
     costs: of this run; None where its team is not at hand.
     times: milliseconds per update by "AGENT, ENV, PRESET"; empty where none were measured.
@@ -98,6 +104,9 @@ class Results:
     variants: tuple[Method, ...]
     costs: Mapping[str, Any] | None
     times: Times
+    settings: Mapping[str, Any]
+    ablation: str
+    scale: str
 
 
 def read_results(root: Path, cells: Sequence[str]) -> Results:
@@ -110,7 +119,8 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
     collect, stress, team = root / "metrics/collect.json", root / "metrics/stress.json", root / CHECKPOINT
     episodes = read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
     pretrain = read_json(root / "metrics/pretrain.json", "pretrain", RUN_KEYS)
-    kept = [m for m in read_kept(root / "docs/seeds") if alike(m, evaluate) and m.scale == pretrain["preset"]]
+    own = own_record(root, pretrain["preset"])
+    kept = [m for m in read_kept(root / "docs/seeds") if alike(m, evaluate) and m.scale == own["scale"]]
     receipts = {name: root / f"metrics/gates/{name}.json" for name in GATES}
     return Results(
         evaluate=evaluate,
@@ -131,6 +141,8 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
         variants=tuple(m for m in kept if m.ablation != WHOLE and m.agent == evaluate["agent"]),
         costs=costs(episodes, team) if team.is_file() else None,
         times=read_times(root / "docs/seeds"),
+        settings=read_settings(root / "params.yaml"),
+        **own,
     )
 
 
@@ -142,6 +154,19 @@ def read_stress(path: Path, evaluate: Mapping[str, Any]) -> dict[str, Any]:
     if got != expected:
         others = f"{' on '.join(got)}, and metrics/evaluate.json of {' on '.join(expected)}"
         raise UserError(f"{path} is of {others}; run `dvc repro -f stress`, or delete it")
+    return found
+
+
+def own_record(root: Path, preset: str) -> dict[str, str]:
+    """The ablation and the scale of the run under root: the workspace of a list of experiments has a record of them."""
+    path = root / "state/variant.json"
+    found = read_json(path, "", ("ablation", "scale")) if path.is_file() else {"ablation": WHOLE, "scale": preset}
+    return {key: str(found[key]) for key in ("ablation", "scale")}
+
+
+def read_settings(path: Path) -> dict[str, Any]:
+    """The settings of a run, nested as they are written; nothing where they were not left with it."""
+    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
     return found
 
 
@@ -159,21 +184,39 @@ def read_kept(kept: Path) -> Iterator[Method]:
         seeds = {folder: read_seed(folder) for folder in sorted(study.glob("seed-*"))}
         if not seeds:
             continue
-        variants = [read_variant(folder, seed) for folder, seed in seeds.items()]
-        method = Method(next(iter(seeds.values())).evaluate["agent"], tuple(seeds.values()), **variants[0])
+        records = [read_record(folder, seed) for folder, seed in seeds.items()]
+        method = Method(next(iter(seeds.values())).evaluate["agent"], tuple(seeds.values()), **_one_of(records, study))
         if not alike(method, method.seeds[0].evaluate):
             raise UserError(f"{study}: its seeds differ in environment, agent or grid of p_loss; keep them anew")
-        if any(variant != variants[0] for variant in variants):
-            raise UserError(f"{study}: its seeds differ in ablation, scale or what it changes; keep them anew")
         yield method
 
 
-def read_variant(folder: Path, seed: Seed) -> dict[str, Any]:
-    """VARIANT_KEYS of a kept seed; of one kept before there were any, those of the whole method at its preset."""
-    path = folder / "variant.json"
+def _one_of(records: Sequence[Mapping[str, Any]], study: Path) -> dict[str, Any]:
+    """What the records of a study's seeds say of all of them; those without settings say nothing of these."""
+    said = {key: records[0][key] for key in ("ablation", "scale", "changes")}
+    settings = [record["settings"] | record["instead"] for record in records if record["settings"]]
+    if any(record[key] != said[key] for record in records for key in said) or settings[1:] != settings[:-1]:
+        raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
+    commits = {str(record["commit"]) for record in records if record["commit"]}
+    return said | {"settings": settings[0] if settings else {}, "commits": tuple(sorted(commits))}
+
+
+def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
+    """VARIANT_KEYS of a kept seed; of a whole method's that was kept before there were any, without its settings.
+
+    Raises UserError for a variant without a record, and for a record that is not of what the folder is named after.
+    """
+    path, name = folder / "variant.json", folder.parent.name
     if not path.is_file():
-        return {"ablation": WHOLE, "scale": seed.pretrain["preset"], "changes": {}}
+        if set("+@") & set(name):
+            raise UserError(f"no variant.json in {folder}, so what it is of is not known; remove it and run it again")
+        scale = seed.pretrain["preset"]
+        return {"ablation": WHOLE, "scale": scale, "changes": {}, "instead": {}, "settings": {}, "commit": ""}
     found = read_json(path, "", VARIANT_KEYS)
+    rest, _, scale = name.partition("@")
+    part = rest.partition("+")[2] or WHOLE
+    if part != found["ablation"] or scale not in ("", found["scale"]):
+        raise UserError(f"{path} is of {found['ablation']} at {found['scale']}, which is not kept as {name}; move it")
     return {key: found[key] for key in VARIANT_KEYS}
 
 
@@ -217,14 +260,6 @@ def measured(finetuning: DataFrame) -> DataFrame | None:
     if "l_rec" not in finetuning:
         return None
     points = finetuning[["update", "l_rec"]].dropna()
-    return None if points.empty else points
-
-
-def losses_of(pretraining: DataFrame) -> DataFrame | None:
-    """The rounds of pre-training that have a loss of the world model, (env_steps, loss_model); None without any."""
-    if "loss_model" not in pretraining:
-        return None
-    points = pretraining[["env_steps", "loss_model"]].dropna()
     return None if points.empty else points
 
 

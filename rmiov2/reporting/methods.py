@@ -2,20 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 from scipy import stats
 
 from rmiov2.evaluation.modes import UNTUNED, own_mode
-from rmiov2.reporting.files import Method, Results, Seed, losses_of, measured
-from rmiov2.reporting.words import completes
+from rmiov2.evaluation.statistics import CONFIDENCE
+from rmiov2.reporting.files import Method, Results, Seed, measured
+from rmiov2.reporting.words import WHOLE, completes
 
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+_UNKNOWN = object()
 ALIKE = 0.05  # by which share environment steps may differ and still be called equal: games end when they end
-CONFIDENCE = 0.95
 
 
 @dataclass(frozen=True)
@@ -30,7 +34,8 @@ def beside(results: Results) -> tuple[Method, ...]:
     """This run's method, then the others; nothing without others.
 
     The run is a seed of its method, with those kept that were trained as it was: preset, masked updates and, but for
-    ALIKE, environment steps are the same. A kept seed of the run's own number gives way to the run.
+    ALIKE, environment steps are the same. A kept seed of the run's own number gives way to the run. A run that is not
+    the whole method stands alone.
     """
     own = own_method(results)
     others = tuple(method for method in results.methods if method.agent != own.agent)
@@ -40,9 +45,24 @@ def beside(results: Results) -> tuple[Method, ...]:
 def own_method(results: Results) -> Method:
     """This run's method: the run, and those of its kept seeds that were trained as it was."""
     agent, run = results.evaluate["agent"], _seed_of(results)
-    kept = [seed for method in results.methods if method.agent == agent for seed in method.seeds]
-    seeds = [run, *(seed for seed in kept if seed.seed != run.seed and trained_alike(seed, run))]
-    return Method(agent, tuple(sorted(seeds, key=lambda seed: seed.seed)), scale=run.pretrain["preset"])
+    mine = [] if not_whole(results) else [method for method in results.methods if method.agent == agent]
+    kept = [seed for method in mine for seed in method.seeds if seed.seed != run.seed and trained_alike(seed, run)]
+    seeds = tuple(sorted([run, *kept], key=lambda seed: seed.seed))
+    return Method(agent, seeds, scale=results.scale, commits=tuple(c for method in mine for c in method.commits))
+
+
+def not_whole(results: Results) -> str:
+    """How the run differs from its whole method, in words; "" if in nothing that was recorded."""
+    if results.ablation != WHOLE:
+        return f"it was made with ablation={results.ablation}"
+    same = [method for method in (*results.methods, *results.variants) if method.agent == results.evaluate["agent"]]
+    for key, value in (item for method in same for item in method.settings.items()):
+        own: Any = results.settings
+        for name in key.split("."):
+            own = own.get(name, _UNKNOWN) if isinstance(own, Mapping) else _UNKNOWN
+        if own is not _UNKNOWN and own != value:
+            return f"its {key} is {own}, the whole method’s {value}"
+    return ""
 
 
 def _seed_of(results: Results) -> Seed:
@@ -54,8 +74,16 @@ def _seed_of(results: Results) -> Seed:
         learning=results.learning,
         l_rec=measured(results.finetuning) if completes(results.evaluate) else None,
         costs=results.costs,
-        losses=losses_of(results.pretraining),
+        losses=_losses_of(results.pretraining),
     )
+
+
+def _losses_of(pretraining: DataFrame) -> DataFrame | None:
+    """The rounds of pre-training that have a loss of the world model, (env_steps, loss_model); None without any."""
+    if "loss_model" not in pretraining:
+        return None
+    points = pretraining[["env_steps", "loss_model"]].dropna()
+    return None if points.empty else points
 
 
 def trained_alike(seed: Seed, run: Seed) -> bool:

@@ -17,7 +17,7 @@ from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.attention_figure import attention_picture
 from rmiov2.reporting.files import Results, read_results, write_bytes
 from rmiov2.reporting.map_figure import map_picture
-from rmiov2.reporting.methods import beside
+from rmiov2.reporting.methods import beside, not_whole
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_table, verdict
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
@@ -127,7 +127,7 @@ def variants_chapters(results: Results) -> list[Chapter]:
     """What each part of the method is worth, and ours beside the paper's numbers; nothing where no variant was kept."""
     found = variants.of_run(results)
     if found is None:
-        return []
+        return [itself_a_variant(results)] if results.variants else []
     tables = (findings_table(found), variants_table(found))
     printed = (reproduced_table(found),) if results.evaluate["measure"] == "win_rate" else ()
     pictures = _present(variants_pictures(found))
@@ -135,6 +135,13 @@ def variants_chapters(results: Results) -> list[Chapter]:
         Chapter("worth", "What each part is worth", pictures, (), tables, VARIANTS_NOTE),
         Chapter("reproduced", "What we reproduce", (), what_differs(found), printed, PRINTED_NOTE),
     ]
+
+
+def itself_a_variant(results: Results) -> Chapter:
+    """Why nothing is said of parts; empty where the run is the whole method."""
+    told = not_whole(results)
+    why = f"This run is not the whole method: {told}. So it is not set beside the variants that were kept."
+    return Chapter("worth", "What each part is worth", (), (why,) if told else ())
 
 
 def render(results: Results, chapters: list[Chapter]) -> str:

@@ -3,14 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from rmiov2.evaluation.modes import own_mode
-from rmiov2.reporting.files import WHOLE, Method, Results, Seed
-from rmiov2.reporting.methods import Estimate, over_seeds, own_method, trained_alike
+from rmiov2.reporting.files import Method, Results, Seed
+from rmiov2.reporting.methods import Estimate, not_whole, over_seeds, own_method, trained_alike
+from rmiov2.reporting.words import WHOLE
+from rmiov2.types import UserError
 
 Measured = tuple[float, float]  # of a seed: a value, and the half width of its 95 % interval over episodes
 Verdict = Literal["confirmed", "not confirmed", "undecided at this size", "not run"]
@@ -119,19 +121,18 @@ CLAIMS = (
 
 
 def family(whole: Method, variants: Sequence[Method]) -> Family | None:
-    """The variants' seeds that were trained as those of the whole; None where none is left."""
+    """Those seeds of all that were trained as the first of the whole; None where no variant is left."""
     first = whole.seeds[0]
-    kept = [
-        Method(v.agent, tuple(seed for seed in v.seeds if trained_alike(seed, first)), v.ablation, v.scale, v.changes)
-        for v in variants
-    ]
+    whole, *kept = (
+        replace(m, seeds=tuple(seed for seed in m.seeds if trained_alike(seed, first))) for m in (whole, *variants)
+    )
     kept = [variant for variant in kept if variant.seeds]
     return Family(whole, tuple(kept)) if kept else None
 
 
 def of_run(results: Results) -> Family | None:
-    """The run's method and its kept variants; None where none was kept."""
-    return family(own_method(results), results.variants)
+    """The run's method and its kept variants; None where none was kept, and for a run that is itself a variant."""
+    return None if not_whole(results) else family(own_method(results), results.variants)
 
 
 def measured(method: Method, measure: str) -> list[Measured]:
@@ -154,7 +155,8 @@ def estimate(method: Method, measure: str) -> Estimate | None:
 def paired(left: Method, right: Method, measure: str) -> Paired | None:
     """left less right, seed by seed; None where no seed of both has the measure.
 
-    Student's t over the differences, never narrower than the episodes of both allow: see over_seeds.
+    Student's t over the differences, never narrower than the episodes of both allow: see over_seeds. Raises UserError
+    for a value that is not finite, as no difference to it means anything.
     """
     others = {seed.seed: MEASURES[measure](seed) for seed in right.seeds}
     pairs = [
@@ -164,6 +166,12 @@ def paired(left: Method, right: Method, measure: str) -> Paired | None:
     ]
     if not pairs:
         return None
+    for seed, *both in pairs:
+        if strange := [value for value in both if not np.isfinite(value).all()]:
+            raise UserError(
+                f"{measure} of seed {seed} of {left.agent}, {left.ablation} or {right.ablation}, is {strange[0][0]},"
+                " expected a finite number: its training diverged; train it anew or take it out of docs/seeds"
+            )
     values = [mine[0] - theirs[0] for _, mine, theirs in pairs]
     widths = [float(np.hypot(mine[1], theirs[1])) for _, mine, theirs in pairs]
     return Paired(tuple(seed for seed, _, _ in pairs), tuple(values), over_seeds(values, widths))
@@ -185,7 +193,12 @@ def judged(claim: Claim, found: Family) -> tuple[Paired | None, Verdict]:
     pair = paired(named[claim.better], named[claim.worse], claim.measure)
     if pair is None:
         return None, "not run"
-    bounds = pair.estimate.bounds
-    if bounds is None or bounds[0] <= 0 <= bounds[1]:
-        return pair, "undecided at this size"
-    return pair, "confirmed" if (bounds[0] > 0) == claim.more else "not confirmed"
+    return pair, of_bounds(pair.estimate, claim.more)
+
+
+def of_bounds(difference: Estimate, more: bool) -> Verdict:
+    """What an interval says: nothing without bounds, around zero, or with bounds that are no numbers."""
+    bounds = difference.bounds
+    if bounds is None or not (bounds[0] > 0 or bounds[1] < 0):
+        return "undecided at this size"
+    return "confirmed" if (bounds[0] > 0) == more else "not confirmed"

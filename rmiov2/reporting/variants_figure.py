@@ -9,14 +9,14 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from rmiov2.reporting.files import WHOLE, Method, Seed
+from rmiov2.reporting.files import Method, Seed
 from rmiov2.reporting.methods import own_answer
 from rmiov2.reporting.methods_figure import learned, over_p_loss, points, seeds_and_means
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.variants import RATES, TREND, A, B, C, Family, Paired, estimate, paired, same_test
-from rmiov2.reporting.words import decimals_of, interval, measure_name, number, part_name, significant
+from rmiov2.reporting.words import WHOLE, decimals_of, interval, measure_name, number, part_name, significant
 
 FUSIONS, PRETRAINED = (WHOLE, A, B, C), (WHOLE, A, TREND)
 WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones

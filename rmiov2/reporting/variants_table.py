@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from rmiov2.reporting.files import WHOLE, Method, read_kept
+from rmiov2.reporting.files import Method, read_kept
 from rmiov2.reporting.methods import Estimate
 from rmiov2.reporting.tables import Cell, Row, Table, markdown
 from rmiov2.reporting.variants import (
@@ -27,6 +27,7 @@ from rmiov2.reporting.variants import (
 )
 from rmiov2.reporting.words import (
     NARROW_SPACE,
+    WHOLE,
     count,
     decimals_of,
     duration,
@@ -35,6 +36,7 @@ from rmiov2.reporting.words import (
     number,
     part_name,
 )
+from rmiov2.types import UserError
 
 ABSENT = Cell(None, "–", "", best=False)
 VARIANTS_NOTE = (
@@ -43,7 +45,8 @@ VARIANTS_NOTE = (
     " of differences over the seeds that both have, or, where that is wider, what the luck of the episodes alone leaves"
     " open; a single seed has none. A finding is confirmed where the whole interval lies on its side of zero, not"
     " confirmed where it lies on the other, and undecided at this size where zero is inside. Variants that were played"
-    " otherwise have no difference."
+    f" otherwise have no difference. {len(CLAIMS)} findings and a difference for each variant are tested at 95 % each,"
+    " so on every task about one of twenty may show what is not there."
 )
 PRINTED_NOTE = "The paper’s AUC is divided by 100. A dash: not run here."
 MAPS = ("2s3z", "3s_vs_5z", "1c3s5z", "corridor")
@@ -120,9 +123,20 @@ def findings_table(found: Family) -> Table:
 
 
 def said(claim: Claim) -> str:
-    """A finding in words."""
+    """A finding in words, and the paper's own maps on which its numbers say the opposite."""
     relation = "above" if claim.more else "below"
-    return f"{claim.place}, {claim.measure}: {part_name(claim.better)} {relation} {part_name(claim.worse)}"
+    told = f"{claim.place}, {claim.measure}: {part_name(claim.better)} {relation} {part_name(claim.worse)}"
+    against = contrary(claim)
+    return f"{told} (in the paper not so on {', '.join(against)})" if against else told
+
+
+def contrary(claim: Claim) -> list[str]:
+    """The maps of tables 1 and 2 on which the paper printed the opposite."""
+    if not claim.place.startswith("table"):
+        return []
+    column = ("AUC", "L_rec").index(claim.measure)
+    both = zip(MAPS, PRINTED[claim.better], PRINTED[claim.worse], strict=True)
+    return [name for name, better, worse in both if (better[column] > worse[column]) != claim.more]
 
 
 def _finding(claim: Claim, found: Family, digits: int) -> Iterator[Cell]:
@@ -172,7 +186,15 @@ def what_differs(found: Family) -> tuple[str, ...]:
         "Every preset but paper has additions of ours switched on; variants without one each show what it is worth."
         " L_rec is in the scale of each simulator’s observations."
     )
-    return (f"{simulator}. So numbers do not compare; directions may.", size, paper, own)
+    return (f"{simulator}. So numbers do not compare; directions may.", size, paper, own, *made_by(found))
+
+
+def made_by(found: Family) -> tuple[str, ...]:
+    """Which commits made all of it; nothing where none was recorded."""
+    commits = sorted({commit[:10] for method in found.named.values() for commit in method.commits})
+    if len(commits) > 1:
+        return (f"Made by {len(commits)} commits of the code, {', '.join(commits)}: differences may be theirs, too.",)
+    return tuple(f"Made by commit {commit}, but for seeds kept before commits were recorded." for commit in commits)
 
 
 def took(found: Family) -> str:
@@ -222,4 +244,7 @@ def _task(method: Method) -> tuple[str, str, str]:
 
 def _split(methods: Sequence[Method]) -> tuple[Method | None, list[Method]]:
     whole = [method for method in methods if method.ablation == WHOLE]
+    if len(whole) > 1:
+        env = whole[0].seeds[0].evaluate["env"]
+        raise UserError(f"docs/seeds has {len(whole)} whole methods on {env}, {whole[0].scale}; leave one there")
     return whole[0] if whole else None, [method for method in methods if method.ablation != WHOLE]

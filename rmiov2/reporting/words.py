@@ -8,6 +8,7 @@ from typing import Any
 
 from rmiov2.types import UserError
 
+WHOLE = "none"  # the ablation that takes nothing away
 NARROW_SPACE = "\u202f"  # between thousands, where no line may break
 MEASURES = {"win_rate": "win rate", "step_return": "return per step"}
 MODE_NAMES = {
@@ -139,6 +140,6 @@ _COMPARED = {
 
 def part_name(ablation: str) -> str:
     """A file of conf/ablation in words: no observation fusion, p_mask 0.25, or the whole method."""
-    if ablation == "none":
+    if ablation == WHOLE:
         return "whole method"
     return ablation.replace("_", " ").replace("p mask", "p_mask")

@@ -1,0 +1,54 @@
+"""What a study was made of, written beside it before it runs and kept with it: part, scale, settings and commit."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from pipelines import paths
+from pipelines.params import choices, compose_values, flat
+from rmiov2.types import UserError
+
+
+def record_in(path: Path) -> dict[str, Any]:
+    """A record; nothing where a study was made before there were any."""
+    found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    return found
+
+
+def differing(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The first setting in which they differ, in words; those that one of them does not know are newer than it."""
+    other = next((key for key, value in expected.items() if key in got and got[key] != value), None)
+    return f"{other} = {got[other]}, expected {expected[other]}" if other else ""
+
+
+def refuse_unnamed(values: Mapping[str, Any]) -> None:
+    """Raise UserError if complete settings take away what a file of conf/ablation does, as their name would not say so.
+
+    Whatever a file of conf/agent has for this method is the whole method.
+    """
+    name, env = values["agent"]["name"], values["env"]["name"].replace("/", "_")
+    known = [f"env={env}"] if env in choices("env") else []
+    files = [file for file in choices("agent") if file == name or file.startswith(f"{name}_")]
+    wholes = [flat(compose_values([*known, f"agent={file}", f"preset={values['preset']}"])) for file in files]
+    for key, value in flat(dict(values)).items():
+        if key in _ablated() and value not in [whole[key] for whole in wholes]:
+            raise UserError(
+                f"{key} = {value}, but {name} has {wholes[0][key]}, and this would be kept as {name}; say"
+                f" ablation={' or '.join(_ablated()[key])}, under whose name it is kept"
+            )
+
+
+@cache
+def _ablated() -> dict[str, list[str]]:
+    """The settings that ablations change, and the files that do."""
+    found: dict[str, list[str]] = {}
+    for file in choices("ablation"):
+        for key in flat(yaml.safe_load((paths.CONF / "ablation" / f"{file}.yaml").read_text(encoding="utf-8"))):
+            found.setdefault(key, []).append(file)
+    return found

@@ -1,0 +1,182 @@
+"""What a study was made of goes with it: no variant, and no half of one, is ever taken for the whole method."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+from synthetic_run import CELLS, write_run
+from test_variants import kept_family, of_kept, record
+
+from pipelines import cells, seeds
+from pipelines import workspace as workspaces
+from pipelines.cells import Cell
+from pipelines.params import as_text, compose_values
+from pipelines.records import record_in, refuse_unnamed
+from rmiov2.files import write_json
+from rmiov2.reporting.files import read_kept, read_results
+from rmiov2.reporting.methods import own_method
+from rmiov2.reporting.page import variants_chapters
+from rmiov2.reporting.variants import of_run
+from rmiov2.reporting.variants_table import what_differs
+from rmiov2.types import UserError
+
+TOY = ["preset=toy", "env=toy_lights"]
+
+
+def test_seeds_of_one_study_are_of_one_variant(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5], "no_fusion": [0.1, 0.2]})
+    path = tmp_path / "smax-3m+no_fusion/seed-1/variant.json"
+    for other in (record("no_fusion", "paper"), record("no_fusion") | {"settings": {"x.y": False, "lr": 1}}):
+        write_json(path, other)
+        with pytest.raises(UserError, match="its seeds differ in ablation, scale or settings"):
+            list(read_kept(tmp_path))
+
+
+def test_a_name_and_a_record_say_the_same(tmp_path: Path) -> None:
+    """What was half kept, or moved, is never taken for the whole method."""
+    kept_family(tmp_path, {"none": [0.5], "no_fusion": [0.1]})
+    path = tmp_path / "smax-3m+no_fusion/seed-0/variant.json"
+    text = path.read_text()
+    path.unlink()
+    with pytest.raises(UserError, match=r"no variant.json in .*smax-3m\+no_fusion/seed-0, so what it is of"):
+        list(read_kept(tmp_path))
+    path.write_text(text)
+    shutil.move(path.parent, tmp_path / "smax-3m/seed-1")
+    with pytest.raises(UserError, match="is of no_fusion at small, which is not kept as smax-3m; move it"):
+        list(read_kept(tmp_path))
+    shutil.move(tmp_path / "smax-3m/seed-1", tmp_path / "smax-3m+no_fusion@paper/seed-0")
+    with pytest.raises(UserError, match="which is not kept as smax-3m.no_fusion@paper"):
+        list(read_kept(tmp_path))
+
+
+def test_a_seed_kept_before_records_stands_beside_one_with_a_record(tmp_path: Path) -> None:
+    found = kept_family(tmp_path, {"none": [0.5, 0.5], "no_fusion": [0.1]})
+    assert found.whole.settings == {} and found.named["no_fusion"].settings == {"agent.name": "rmiov2", "x.y": True}
+    assert what_differs(found)[-1].startswith("Made by commit c0ffee, but for seeds kept before")
+    write_json(tmp_path / "smax-3m/seed-1/variant.json", record("none", commit="decade"))
+    found = of_kept(tmp_path)
+    assert found.whole.settings == found.named["no_fusion"].settings and found.whole.commits == ("decade",)
+    assert what_differs(found)[-1] == ("Made by 2 commits of the code, c0ffee, decade: differences may be theirs, too.")
+
+
+@pytest.mark.parametrize("told", ["params", "record"])
+def test_a_run_that_is_itself_a_variant_is_never_called_the_whole_method(tmp_path: Path, told: str) -> None:
+    root = write_run(tmp_path, "smax")
+    kept_family(root / "docs/seeds", {"none": [0.5, 0.6], "no_fusion": [0.1, 0.2]})
+    (root / "params.yaml").write_text("{agent: {name: rmiov2}, x: {y: true}}")
+    assert of_run(read_results(root, CELLS)) is not None
+    if told == "params":
+        (root / "params.yaml").write_text("{agent: {name: rmiov2}, x: {y: false}}")
+    else:
+        write_json(root / "state/variant.json", record("no_fusion"))
+    results = read_results(root, CELLS)
+    assert of_run(results) is None
+    assert [seed.evaluate for seed in own_method(results).seeds] == [results.evaluate]  # no kept seed joins it
+    (chapter,) = variants_chapters(results)
+    why = "its x.y is False, the whole method’s True" if told == "params" else "it was made with ablation=no_fusion"
+    assert chapter.lead[0].startswith(f"This run is not the whole method: {why}.")
+    assert not chapter.tables and not chapter.pictures
+
+
+def test_a_run_of_a_list_stands_beside_that_lists_cells(tmp_path: Path) -> None:
+    root = write_run(tmp_path, "smax")
+    kept_family(root / "docs/seeds", {"none": [0.5], "no_fusion": [0.1]}, scale="longer")
+    assert not read_results(root, CELLS).variants
+    write_json(root / "state/variant.json", record("none", "longer"))
+    results = read_results(root, CELLS)
+    assert [method.ablation for method in results.variants] == ["no_fusion"] and own_method(results).scale == "longer"
+
+
+# Of workspaces, and of what is kept of them.
+
+
+def made(folder: Path, values: dict[str, Any], **record: Any) -> Path:
+    """A workspace with nothing but settings and, if it has one, a record."""
+    folder.mkdir(parents=True)
+    (folder / "params.yaml").write_text(as_text(values))
+    if record:
+        write_json(folder / workspaces.VARIANT, record)
+    return folder
+
+
+def test_an_ablation_without_a_record_is_not_kept_as_the_whole_method(tmp_path: Path) -> None:
+    """A checkout whose params.yaml was composed by hand has none."""
+    whole, bare = (compose_values(TOY + more) for more in ([], ["ablation=no_fusion"]))
+    assert seeds.name_of(made(tmp_path / "whole", whole), whole) == "toy-lights@toy"
+    with pytest.raises(UserError, match=r"world_model.\w+_fusion = False, .*ablation=no_fusion or no_"):
+        seeds.name_of(made(tmp_path / "bare", bare), bare)
+    with pytest.raises(UserError, match=r"finetune.p_mask = 0.3, but rmiov2 has 0.5"):
+        Cell((*TOY, "finetune.p_mask=0.3"), 0).make()
+    for agent in ("gawm", "mappo_smax", "qmix_classic", "facmac_discrete", "mag_paper"):
+        refuse_unnamed(compose_values([f"agent={agent}"]))  # whose settings are the method's own
+
+
+def test_a_record_of_other_settings_names_nothing(tmp_path: Path) -> None:
+    """A kill between the two leaves a workspace with the record of one study and the settings of another."""
+    cell = Cell((*TOY, "ablation=no_fusion"), 0)
+    folder = made(tmp_path / "one", cell.values, **cell.record)
+    assert seeds.name_of(folder, cell.values) == "toy-lights+no_fusion@toy"
+    with pytest.raises(UserError, match="params.yaml has world_model.observation_fusion = True, expected False"):
+        seeds.name_of(folder, compose_values(TOY))
+
+
+def test_a_workspace_appears_with_its_record_its_commit_and_its_settings(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    root = tmp_path / "root"
+    for words in (["init", "--quiet", str(root)], ["-C", str(root), "-c", "user.name=a", "-c", "user.email=a@b",
+                  "commit", "--quiet", "--allow-empty", "-m", "first"]):  # fmt: skip
+        subprocess.run(["git", *words], check=True)
+    monkeypatch.setattr(workspaces.paths, "ROOT", root)
+    folder = workspaces.make(tmp_path / "made", TOY, share=False, record={"ablation": "none"})
+    asked = ["git", "-C", str(root), "rev-parse", "HEAD"]
+    commit = subprocess.run(asked, check=True, capture_output=True, text=True).stdout.strip()
+    assert record_in(folder / workspaces.VARIANT) == {"ablation": "none", "commit": commit}
+    assert yaml.safe_load((folder / "params.yaml").read_text()) == compose_values(TOY)
+
+
+def test_evaluate_is_kept_last_and_what_is_old_goes(tmp_path: Path) -> None:
+    """A kill in between, here a full disk, leaves a seed that does not count as kept."""
+    texts = {f"metrics/{name}.json": b"{}" for name in ("evaluate", "pretrain")} | {workspaces.VARIANT: b"{}"}
+    target = tmp_path / "smax-3m/seed-0"
+    workspaces.keep(texts | {"plots/finetune.csv": b"update"}, target)
+    workspaces.keep(texts, target)
+    assert sorted(path.name for path in target.iterdir()) == ["evaluate.json", "pretrain.json", "variant.json"]
+    (target / "variant.json").unlink()
+    (target / "variant.json").mkdir()  # which no file can replace
+    with pytest.raises(UserError, match="variant.json cannot be written"):
+        workspaces.keep(texts, target)
+    assert not (target / "evaluate.json").exists()
+
+
+def test_only_a_whole_cell_of_these_settings_counts_as_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(cells.paths, "STATE", tmp_path / "state")
+    kept, cell = tmp_path / "kept", Cell((*TOY, "ablation=no_masking"), 0)
+    assert cells.state_of(cell, kept) == "open"
+    cell.folder.mkdir(parents=True)
+    assert cells.state_of(cell, kept) == "begun"
+    names = (*workspaces.KEPT, workspaces.COSTS, workspaces.LOSSES, workspaces.VARIANT)
+    texts = {name: b"{}" for name in names} | {workspaces.VARIANT: json.dumps(cell.record).encode()}
+    for name in names:
+        workspaces.keep({other: text for other, text in texts.items() if other != name}, kept / cell.label)
+        assert cells.state_of(cell, kept) == "incomplete", name
+    workspaces.keep(texts, kept / cell.label)
+    assert cells.state_of(cell, kept) == cells.state_of(replace(cell, machine=("device=cuda",)), kept) == "kept"
+    other = Cell((*TOY, "ablation=no_masking", "pretrain.segment=3"), 0)
+    assert other.label == cell.label and cells.state_of(other, kept) == "kept with other settings"
+    with pytest.raises(UserError, match=r"seed-0 was made with pretrain.segment = \d+, expected 3; move"):
+        cells.refuse_kept_otherwise([cell, other], kept)
+
+
+def test_other_methods_need_no_file_that_nothing_draws(tmp_path: Path) -> None:
+    """Theirs were kept before the loss of the world model was, which is compared between variants alone."""
+    for name in ("rmio", "rmiov2"):
+        cell = Cell((f"agent={name}",), 0)
+        assert cells.state_of(cell, seeds.SEEDS) == ("kept" if name == "rmio" else "incomplete")
