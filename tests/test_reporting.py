@@ -246,3 +246,20 @@ def test_numbers_as_they_are_read() -> None:
     assert [number(v) for v in (0.524, -0.31, -0.001, 12.345)] == ["0.52", "−0.31", "0.00", "12.35"]
     said = {0: "0", 4.02: "4.02", 0.00374: "0.00374", 1560.4: "1\u202f560", -0.5: "−0.500"}
     assert {value: significant(value) for value in said} == said
+
+
+def test_the_games_of_a_run_are_told_and_never_mixed(tmp_path: Path) -> None:
+    root = write_run(tmp_path / "run", "smax")
+    for name in ("pretrain", "finetune", "evaluate"):
+        path = root / f"metrics/{name}.json"
+        game = {"build": 75689, "difficulty": "7", "episodes_lost": 2}
+        path.write_text(json.dumps(json.loads(path.read_text()) | {"game": game}))
+    page = build_page(root)
+    assert "game, build" in page and "75689" in page and "episodes lost" in page
+    path.write_text(path.read_text().replace("75689", "76052"))
+    with pytest.raises(UserError, match=r"^evaluate was played with build 76052, pretrain with 75689; .* dvc repro -f"):
+        build_page(root)
+
+
+def build_page(root: Path) -> str:
+    return build(root, root / "reports", CELLS).read_text(encoding="utf-8")

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmiov2.reporting.files import Results
+from rmiov2.reporting.games import game_rows
 from rmiov2.reporting.words import (
     MODE_NAMES,
     count,
@@ -91,6 +92,7 @@ def setting_rows(results: Results) -> list[tuple[str, str]]:
         ("measure", measure_name(evaluate)),
         ("evaluated episodes", f"{count(evaluate['episodes'])} per mode and p_loss"),
         ("grid of p_loss", _listed(evaluate["p_loss"])),
+        *game_rows(results),
     ]
 
 
