@@ -257,7 +257,7 @@ def test_the_games_of_a_run_are_told_and_never_mixed(tmp_path: Path) -> None:
     page = build_page(root)
     assert "game, build" in page and "75689" in page and "episodes lost" in page
     path.write_text(path.read_text().replace("75689", "76052"))
-    with pytest.raises(UserError, match=r"^evaluate was played with build 76052, pretrain with 75689; .* dvc repro -f"):
+    with pytest.raises(UserError, match=r"^evaluate was played with build 76052, pretrain with 75689; .*dvc repro -f"):
         build_page(root)
 
 
