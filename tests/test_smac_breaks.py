@@ -143,8 +143,12 @@ def test_a_rollout_of_which_all_is_lost_is_refused(here):
 def test_an_answer_that_was_asked_for_before_an_interrupt_is_not_taken_for_the_next(here, monkeypatch):
     env = here.make(num_envs=2)
     step = env.reset(0)
+
+    def interrupted(act):
+        raise KeyboardInterrupt
+
     with monkeypatch.context() as patch, pytest.raises(KeyboardInterrupt):
-        patch.setattr(env._games[1], "play", lambda act: signal.raise_signal(signal.SIGINT))
+        patch.setattr(env._games[1], "play", interrupted)
         env.step(idle(step))
     with pytest.raises(UserError, match="step before the first reset"):
         env.step(idle(step))
