@@ -212,8 +212,7 @@ def lacking(cell: Cell, folder: Path) -> list[str]:
         needed.append(workspaces.VARIANT)
     if cell.values["agent"]["name"] == default_agent():
         needed += [workspaces.COSTS, workspaces.LOSSES]
-        finetune = folder / "finetune.json"
-        needed += [workspaces.TUNING_CURVE] if finetune.is_file() and "l_rec" in record_in(finetune) else []
+        needed += [workspaces.TUNING_CURVE] if "l_rec" in record_in(folder / "finetune.json") else []
     return [name for name in needed if not (folder / Path(name).name).is_file()]
 
 

@@ -15,12 +15,9 @@ from __future__ import annotations
 import argparse
 import sys
 from collections import Counter
+from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
-from pathlib import Path
-from typing import Any
-
-import yaml
 
 from pipelines.cells import (
     BEGUN,
@@ -39,21 +36,21 @@ from pipelines.fan_out import fan_out, idle_cores
 from pipelines.records import record_in
 from pipelines.seeds import SEEDS, keep, overlay
 from pipelines.workspace import VARIANT
+from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
 ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without MPS they only take turns, docs/gpu.md
 
 
-def run(cells: list[Cell], jobs: int, device: str, threads: int) -> None:
-    """Every open cell to its end and kept; raises UserError that names those that failed.
+def run(cells: list[Cell], jobs: int, on_gpu: int, device: str, threads: int) -> None:
+    """Every one to its end and kept, jobs at once, but no more than on_gpu if any runs on a GPU.
 
-    jobs: how many at once; 0 for as many as cores idle, but no more than ON_GPU if any runs on a GPU.
+    Raises UserError that names those that failed.
     """
     placed = [replace(cell, machine=machine_of(cell, device, threads)) for cell in cells]
     shared = any("device=cuda" in cell.machine for cell in placed)
-    jobs = jobs or (min(at_once(threads), ON_GPU) if shared else at_once(threads))
-    if failed := fan_out(placed, jobs, _ended):
+    if failed := fan_out(placed, min(jobs, on_gpu) if shared else jobs, _ended):
         names = ", ".join(cell.label for cell in failed)
         raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")
 
@@ -71,7 +68,7 @@ def machine_of(cell: Cell, device: str, threads: int) -> tuple[str, ...]:
     device: cpu, cuda, or auto, which is cuda where the method can and torch sees one. Raises UserError where a cell was
     begun on another one than is asked for.
     """
-    begun = record_in(cell.folder / VARIANT).get("machine") or _settings(cell.folder / "params.yaml")
+    begun = record_in(cell.folder / VARIANT).get("machine") or read_settings(cell.folder / "params.yaml")
     if begun:
         if device not in ("auto", begun["device"]):
             raise UserError(
@@ -80,11 +77,6 @@ def machine_of(cell: Cell, device: str, threads: int) -> tuple[str, ...]:
             )
         return f"device={begun['device']}", f"threads={begun['threads']}"
     return f"device={_best_device(cell) if device == 'auto' else device}", f"threads={threads}"
-
-
-def _settings(path: Path) -> dict[str, Any]:
-    found: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8")) if path.is_file() else {}
-    return found
 
 
 def _best_device(cell: Cell) -> str:
@@ -112,12 +104,11 @@ def chosen(name: str, patterns: list[str]) -> list[Cell]:
     return [cell for cell in cells if not patterns or any(fnmatchcase(cell.label, p) for p in patterns)]
 
 
-def summary(cells: list[Cell], jobs: int) -> str:
+def summary(states: Mapping[Cell, str], jobs: int) -> str:
     """How many cells are in which state, and about how long the rest takes."""
-    states = Counter(state_of(cell, SEEDS) for cell in cells)
-    always = (KEPT, BEGUN, OPEN)
-    counted = ", ".join(f"{states[state]} {state}" for state in STATES if state in always or states[state])
-    left = list(seconds([cell for cell in cells if state_of(cell, SEEDS) not in (KEPT, OTHER)], SEEDS))
+    times, always = Counter(states.values()), (KEPT, BEGUN, OPEN)
+    counted = ", ".join(f"{times[state]} {state}" for state in STATES if state in always or times[state])
+    left = list(seconds([cell for cell, state in states.items() if state not in (KEPT, OTHER)], SEEDS))
     known = [wall for wall in left if wall is not None]
     if not left:
         return f"{counted}: nothing is left to do"
@@ -152,20 +143,16 @@ def main(arguments: list[str] | None = None) -> int:
         if options.table:
             print(table())
             return 0
-        cells = chosen(options.name, options.only)
+        states = {cell: state_of(cell, SEEDS) for cell in chosen(options.name, options.only)}
         jobs = options.jobs or at_once(options.threads)
         if options.list:
-            for cell in cells:
-                print(f"{state_of(cell, SEEDS):5} {cell.label}")
-        print(f"paper: {summary(cells, jobs)}", flush=True)
+            for cell, state in states.items():
+                print(f"{state:5} {cell.label}")
+        print(f"paper: {summary(states, jobs)}", flush=True)
         if not options.list:
-            refuse_kept_otherwise(cells, SEEDS)
-            run(
-                [cell for cell in cells if state_of(cell, SEEDS) != KEPT],
-                options.jobs or 0,
-                options.device,
-                options.threads,
-            )
+            refuse_kept_otherwise(states, SEEDS)
+            left = [cell for cell, state in states.items() if state != KEPT]
+            run(left, jobs, options.jobs or ON_GPU, options.device, options.threads)
     except UserError as error:
         print(error, file=sys.stderr)
         return 2

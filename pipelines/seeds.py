@@ -17,14 +17,13 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from pipelines import paths
 from pipelines import workspace as workspaces
 from pipelines.cells import Cell, default_agent, folder_name, refuse_kept_otherwise
 from pipelines.fan_out import STAGES, fan_out, settings_read
 from pipelines.params import flat
 from pipelines.records import differing, record_in, refuse_unnamed
+from rmiov2.reporting.files import read_settings
 from rmiov2.types import UserError
 
 SEEDS = paths.ROOT / "docs" / "seeds"
@@ -82,8 +81,7 @@ def settings_of(folder: Path) -> dict[str, Any]:
     path = folder / "params.yaml"
     if not path.is_file():
         raise UserError(f"no params.yaml in {folder}; expected a workspace, such as state/seeds/smax-3m-0")
-    values: dict[str, Any] = yaml.safe_load(path.read_text(encoding="utf-8"))
-    return values
+    return read_settings(path)
 
 
 def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:

@@ -24,7 +24,7 @@ from rmiov2.reporting.methods import (
     performance,
     untuned,
 )
-from rmiov2.reporting.tables import Cell, Row, Table, markdown
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown
 from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
@@ -37,7 +37,6 @@ from rmiov2.reporting.words import (
     significant,
 )
 
-ABSENT = Cell(None, "–", "", best=False)
 INTERVALS = (
     "Everything but what is called not fine-tuned is of the method’s own answer to a lost observation after masked"
     " fine-tuning, the mean over its seeds; brackets are 95 % intervals, Student’s t over the seeds or, where that is"

@@ -31,6 +31,9 @@ class Cell:
     best: bool
 
 
+ABSENT = Cell(None, "–", "", best=False)  # not kept, not measured, not run
+
+
 @dataclass(frozen=True)
 class Row:
     """One mode: its name and its cells."""

@@ -8,7 +8,7 @@ from pathlib import Path
 
 from rmiov2.reporting.files import Method, read_kept
 from rmiov2.reporting.methods import Estimate
-from rmiov2.reporting.tables import Cell, Row, Table, markdown
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown
 from rmiov2.reporting.variants import (
     CLAIMS,
     RATES,
@@ -38,7 +38,6 @@ from rmiov2.reporting.words import (
 )
 from rmiov2.types import UserError
 
-ABSENT = Cell(None, "–", "", best=False)
 VARIANTS_NOTE = (
     "AUC and performance are of the team’s own answer to a lost observation after masked fine-tuning; L_rec is that of"
     " lost observations, on games of each team’s own policy. Brackets are 95 % intervals: Student’s t over the seeds,"
