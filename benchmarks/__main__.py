@@ -11,6 +11,7 @@
   methods       an update of every method with a world model, side by side, on smax/3m and HalfCheetah-2x3
   gpu           RMIOv2's updates as CUDA graphs, the same kernels launched one by one, and the CPU
   smac          four games of SMAC beside one, and the adapter's own part of a step; with doubles of the game
+  public_code   the same updates by MAMBA's public code, side by side; with --mamba, and --device for a GPU
   orchestration  what DVC and Prefect add to the stages, as a share of the main job; two minutes, on the newest commit
 
 Threads, preset and number of environments are those of params.yaml; small and paper are those of conf/preset.
@@ -38,8 +39,9 @@ if TYPE_CHECKING:
 
 NAMES = (
     "world_model", "imagination", "collection", "evaluation", "latency", "fusion", "team_size", "model_free",
-    "methods", "gpu", "smac", "orchestration",
+    "methods", "gpu", "smac", "public_code", "orchestration",
 )  # fmt: skip
+UNASKED = tuple(name for name in NAMES if name != "public_code")  # which needs code that is not ours
 PRESETS = ("small", "paper")
 DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
 
@@ -66,11 +68,15 @@ def parser() -> argparse.ArgumentParser:
     made = argparse.ArgumentParser(
         prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    made.add_argument("--only", nargs="+", choices=NAMES, default=list(NAMES), metavar="NAME", help="default: all")
+    made.add_argument(
+        "--only", nargs="+", choices=NAMES, default=list(UNASKED), metavar="NAME", help="default: all but public_code"
+    )
     made.add_argument("--presets", nargs="+", choices=PRESETS, default=list(PRESETS), help="default: both")
     made.add_argument(
         "--envs", nargs="+", metavar="ENV", help="of fusion: suite/map …, or all (default: those the paper and 3m name)"
     )
+    made.add_argument("--mamba", type=Path, metavar="FOLDER", help="of public_code: a clone of jbr-ai-labs/mamba")
+    made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of public_code (default: cpu)")
     made.add_argument("--repeats", type=_positive(int), default=5, help="the median is taken (default: %(default)s)")
     made.add_argument(
         "--seconds", type=_positive(float), default=1.0, help="that a repeat lasts at least (default: %(default)s)"
@@ -112,7 +118,18 @@ def measure(options: argparse.Namespace, params: Config) -> None:
 
 def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
     """The rows of one of NAMES."""
-    from benchmarks import fusion, gpu, learning, methods, model_free, orchestration, playing, smac, team_size
+    from benchmarks import (
+        fusion,
+        gpu,
+        learning,
+        methods,
+        model_free,
+        orchestration,
+        playing,
+        public_code,
+        smac,
+        team_size,
+    )
     from benchmarks.clock import Effort
 
     effort = Effort(options.repeats, options.seconds)
@@ -129,6 +146,7 @@ def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
         "methods": lambda: methods.methods(effort),
         "gpu": lambda: gpu.gpu(options.presets, effort),
         "smac": lambda: smac.smac(effort),
+        "public_code": lambda: public_code.public_code(options.mamba, options.device, effort),
         "orchestration": orchestration.orchestration,
     }
     return runs[name]()

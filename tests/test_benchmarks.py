@@ -1,6 +1,8 @@
 """The floor that speed is held against: operations counted as by hand; and the table that says so."""
 
 import copy
+import importlib
+import sys
 
 import pytest
 import torch
@@ -8,13 +10,15 @@ from learning_cases import agent_and_replay, settings
 from torch import nn
 
 from benchmarks.cases import composed, untrained
-from benchmarks.clock import count_flops
+from benchmarks.clock import Effort, count_flops
 from benchmarks.fusion import costs
 from benchmarks.orchestration import main_job, row
+from benchmarks.public_code import LEARNER, importable, public_code
 from benchmarks.table import Row, in_flop, render, verdict
 from benchmarks.team_size import SIZES, exponent, picture, saved_bytes, spec_of, trained
 from pipelines import paths
 from rmiov2.seeding import Generators
+from rmiov2.types import UserError
 
 
 def test_a_linear_layer_costs_one_product_forward_and_two_backward():
@@ -111,3 +115,21 @@ def test_orchestration_is_a_share_of_the_committed_training():
     assert main_job(paths.METRICS) > 1
     assert row(30.0, 25.0, 20.0, job=1000.0).met and not row(60.0, 25.0, 20.0, job=1000.0).met
     assert row(30.0, 25.0, 20.0, job=1000.0).beside.startswith("3.0%")
+
+
+def test_public_code_is_imported_from_its_folder_without_what_it_logs_to_and_is_gone_afterwards(tmp_path):
+    learner = tmp_path.joinpath(*LEARNER.split(".")).with_suffix(".py")
+    learner.parent.mkdir(parents=True)
+    (tmp_path / "configs" / "__init__.py").write_text("import a_game_that_is_not_here\n")
+    learner.write_text("import wandb\nwandb.init(dir='.')\nwandb.log({})\nSIZE = 7\n")
+    path, modules = list(sys.path), dict(sys.modules)
+    with importable(tmp_path):
+        assert importlib.import_module(LEARNER).SIZE == 7
+    assert sys.path == path
+    assert sys.modules == modules
+
+
+@pytest.mark.parametrize("folder", [None, "an empty one"])
+def test_public_code_that_is_not_there_is_asked_for_with_the_command_that_gets_it(tmp_path, folder):
+    with pytest.raises(UserError, match="--mamba: got .*git clone https://github.com/jbr-ai-labs/mamba"):
+        public_code(folder and tmp_path, "cpu", Effort(1, 0.1))
