@@ -32,7 +32,7 @@ from pipelines import paths, stage
 from rmiov2 import config
 from rmiov2.config import Config
 from rmiov2.files import replace_file, write_json
-from rmiov2.types import UserError
+from rmiov2.program import exit_code
 
 if TYPE_CHECKING:
     from benchmarks.table import Row
@@ -51,16 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for variable, value in stage.PASSIVE.items():
         os.environ.setdefault(variable, value)
     options = parser().parse_args(arguments)
-    try:
-        measure(options, config.load(paths.PARAMS))
-    except UserError as error:
-        print(f"bench: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nbench: stopped; nothing was written", file=sys.stderr)
-        return 130
-    print(f"bench: {options.out}")
-    return 0
+    return exit_code("bench", lambda: measure(options, config.load(paths.PARAMS)))
 
 
 def parser() -> argparse.ArgumentParser:
@@ -114,6 +105,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
     if "team_size" in rows:
         with replace_file(options.out.with_name("team_size.png")) as handle:
             handle.write(team_size.picture(rows["team_size"]))
+    print(f"bench: {options.out}")
 
 
 def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:

@@ -36,6 +36,7 @@ from pipelines.fan_out import fan_out, idle_cores
 from pipelines.records import record_in
 from pipelines.seeds import SEEDS, keep, overlay
 from pipelines.workspace import VARIANT
+from rmiov2.program import exit_code
 from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -139,27 +140,22 @@ def main(arguments: list[str] | None = None) -> int:
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one"
     )
     options = parser.parse_args(arguments)
-    try:
-        if options.table:
-            print(table())
-            return 0
-        states = {cell: state_of(cell, SEEDS) for cell in chosen(options.name, options.only)}
-        jobs = options.jobs or at_once(options.threads)
-        if options.list:
-            for cell, state in states.items():
-                print(f"{state:5} {cell.label}")
-        print(f"paper: {summary(states, jobs)}", flush=True)
-        if not options.list:
-            refuse_kept_otherwise(states, SEEDS)
-            left = [cell for cell, state in states.items() if state != KEPT]
-            run(left, jobs, options.jobs or ON_GPU, options.device, options.threads)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("paper: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
-    return 0
+    stopped = "the same command goes on where it was"
+    return exit_code("paper", lambda: print(table()) if options.table else reproduce(options), stopped)
+
+
+def reproduce(options: argparse.Namespace) -> None:
+    """Say which cells there are and how they stand, and run what is left of them."""
+    states = {cell: state_of(cell, SEEDS) for cell in chosen(options.name, options.only)}
+    jobs = options.jobs or at_once(options.threads)
+    if options.list:
+        for cell, state in states.items():
+            print(f"{state:5} {cell.label}")
+    print(f"paper: {summary(states, jobs)}", flush=True)
+    if not options.list:
+        refuse_kept_otherwise(states, SEEDS)
+        left = [cell for cell, state in states.items() if state != KEPT]
+        run(left, jobs, options.jobs or ON_GPU, options.device, options.threads)
 
 
 if __name__ == "__main__":

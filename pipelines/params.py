@@ -26,6 +26,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipelines import paths
 from rmiov2 import config
 from rmiov2.files import replace_file
+from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 GROUPS = ("env", "agent", "preset", "tuned", "ablation")
@@ -94,17 +95,16 @@ def main(arguments: Sequence[str] | None = None) -> int:
     )
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> None:
         values = compose_values(options.overrides)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    for line in changes(paths.PARAMS, values):
-        print(line)
-    with replace_file(paths.PARAMS) as handle:
-        handle.write(as_text(values).encode())
-    print(f"settings: {paths.PARAMS}")
-    return 0
+        for line in changes(paths.PARAMS, values):
+            print(line)
+        with replace_file(paths.PARAMS) as handle:
+            handle.write(as_text(values).encode())
+        print(f"settings: {paths.PARAMS}")
+
+    return exit_code("settings", work)
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pipelines import environment, paths, promotion, tracking
 from pipelines.promotion import Decision
 from rmiov2.config import Config, load
 from rmiov2.evaluation.modes import own_mode
+from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 CHAMPION = "champion"
@@ -232,13 +233,12 @@ def table(client: Any, model: str) -> list[str]:
     return lines
 
 
-def say_register(options: argparse.Namespace, config: Config) -> int:
+def say_register(options: argparse.Namespace, config: Config) -> None:
     """Register what the pipeline made last."""
     refuse_stale()
     version, new = register(config, Measured())
     what = "registered as" if new else "is registered already as"
     print(f"team: {what} {tracking.name_of(config.env.name)} version {version} in {tracking.uri()}")
-    return 0
 
 
 def say_promote(options: argparse.Namespace, config: Config) -> int:
@@ -253,19 +253,17 @@ def say_promote(options: argparse.Namespace, config: Config) -> int:
     return 0 if decision.decision == "promoted" else REFUSED
 
 
-def say_rollback(options: argparse.Namespace, config: Config) -> int:
+def say_rollback(options: argparse.Namespace, config: Config) -> None:
     """Go back one champion."""
     decision = rollback(tracking.open_store(), _model(options, config))
     print(f"champion: {_champion_line(decision)}, instead of {decision.version}")
-    return 0
 
 
-def say_versions(options: argparse.Namespace, config: Config) -> int:
+def say_versions(options: argparse.Namespace, config: Config) -> None:
     """One line a version."""
     model = _model(options, config)
     print("\n".join(table(tracking.open_store(), model)))
     print(f"registry: {model} in {tracking.uri()}")
-    return 0
 
 
 def _champion_line(decision: Decision) -> str:
@@ -293,12 +291,13 @@ def main(arguments: list[str] | None = None) -> int:
         if run is say_promote:
             command.add_argument("--version", default="", help="which one (default: the newest)")
     options = parser.parse_args(arguments)
-    try:
+
+    def work() -> int | None:
         with tracking.one_sentence():
-            return int(options.run(options, load(paths.PARAMS)))
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
+            done: int | None = options.run(options, load(paths.PARAMS))
+            return done
+
+    return exit_code("registry", work)
 
 
 if __name__ == "__main__":

@@ -15,6 +15,7 @@ import sys
 from pipelines import paths
 from pipelines.dvc_stage import surroundings
 from pipelines.heal import heal
+from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 NAME = "store"
@@ -69,18 +70,16 @@ def main() -> int:
         "--store", help="a folder, s3://bucket/folder, or what else DVC knows; remembered for this clone"
     )
     options = parser.parse_args()
-    try:
+
+    def work() -> None:
         for sentence in heal(paths.ROOT):
             print(sentence)
         if options.store:
             dvc("remote", "modify", "--local", NAME, "url", options.store)
         push() if options.verb == "push" else pull()
-        where = store()
-    except UserError as error:
-        print(f"{options.verb}: {error}", file=sys.stderr)
-        return 2
-    print(f"{options.verb}: done, store: {where}")
-    return 0
+        print(f"{options.verb}: done, store: {store()}")
+
+    return exit_code(options.verb, work, "what is there already is not sent again")
 
 
 if __name__ == "__main__":

@@ -23,6 +23,7 @@ from pipelines.cells import Cell, default_agent, folder_name, refuse_kept_otherw
 from pipelines.fan_out import STAGES, fan_out, settings_read
 from pipelines.params import flat
 from pipelines.records import differing, record_in, refuse_unnamed
+from rmiov2.program import exit_code
 from rmiov2.reporting.files import read_settings
 from rmiov2.types import UserError
 
@@ -146,23 +147,19 @@ def main() -> int:
         parser.error(f"got {options.what[0]}, expected no seed and no setting beside --keep and --table")
     if wrong := [text for text in overrides if "=" not in text] or (["no seed"] if not seeds and not alone else []):
         parser.error(f"got {wrong[0]}, expected seeds and key=value, for instance 0 1 2 env=smax_3m")
-    try:
+
+    def work() -> None:
+        pictures: list[Path] = []
         if options.keep:
             pictures = keep_finished(options.keep)
-        elif not options.table:
+        elif seeds:
             pictures = [run(seeds, overrides, options.jobs)]
         if options.table:
             print(table())
-            return 0
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("seeds: stopped; the same command goes on where it was", file=sys.stderr)
-        return 130
-    for picture in pictures:
-        print(f"seeds: {picture.relative_to(paths.ROOT)}")
-    return 0
+        else:
+            print("\n".join(f"seeds: {picture.relative_to(paths.ROOT)}" for picture in pictures))
+
+    return exit_code("seeds", work, "the same command goes on where it was")
 
 
 def table() -> str:

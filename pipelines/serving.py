@@ -23,6 +23,7 @@ import numpy as np
 
 from pipelines import environment, paths, registry, tracking
 from rmiov2.config import load
+from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 Message = MutableMapping[str, Any]
@@ -202,13 +203,12 @@ def main() -> int:
     options = parser.parse_args()
     environment.prepare()
     os.environ.setdefault("OMP_NUM_THREADS", "1")
-    try:
+
+    def work() -> None:
         with tracking.one_sentence():
             serve(options)
-    except UserError as error:
-        print(error, file=sys.stderr)
-        return 2
-    return 0
+
+    return exit_code("serving", work)
 
 
 if __name__ == "__main__":

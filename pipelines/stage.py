@@ -7,7 +7,6 @@ import hashlib
 import json
 import os
 import shutil
-import sys
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -20,6 +19,7 @@ from pipelines import environment, paths, tracking
 from pipelines.lifeline import alone, end_with_starters
 from rmiov2.config import load
 from rmiov2.files import writing
+from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 # Threads that spin while they wait take the core from the one that works: a small product then costs a hundredfold.
@@ -45,19 +45,15 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
     for variable, value in PASSIVE.items():
         os.environ.setdefault(variable, value)
     environment.prepare()
-    started = time.perf_counter()
-    try:
+
+    def play() -> None:
+        started = time.perf_counter()
         end_with_starters()
         with alone(label), tracking.StageRun(label):
             where = work(load(paths.PARAMS), *told)
-    except UserError as error:
-        print(f"{label}: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print(f"\n{label}: stopped; `make run` goes on from what is saved in state/resume", file=sys.stderr)
-        return 130
-    print(f"{label}: {time.perf_counter() - started:.0f} s, result in {where.relative_to(paths.ROOT)}", flush=True)
-    return 0
+        print(f"{label}: {time.perf_counter() - started:.0f} s, result in {where.relative_to(paths.ROOT)}", flush=True)
+
+    return exit_code(label, play, "`make run` goes on from what is saved in state/resume")
 
 
 @contextmanager

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import environment, paths
+from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 CHOICES = ("env", "agent", "seed", "p_mask")
@@ -97,16 +98,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser().parse_args(arguments)
     environment.prepare()
     Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
-    try:
-        where = options.work(options)
-    except UserError as error:
-        print(f"study: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nstudy: stopped; the same command goes on from what is saved in state/resume", file=sys.stderr)
-        return 130
-    print(where)
-    return 0
+    on = "the same command goes on from what is saved in state/resume"
+    return exit_code("study", lambda: print(options.work(options)), on)
 
 
 def parser() -> argparse.ArgumentParser:

@@ -21,6 +21,7 @@ from pathlib import Path
 from pipelines import environment, paths, tracking
 from pipelines.study import SERVER
 from rmiov2.files import replace_file
+from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 HOST = "127.0.0.1"
@@ -174,14 +175,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     ports = vars(parser.parse_args(arguments))
     environment.prepare()
     signal.signal(signal.SIGTERM, signal.default_int_handler)
-    try:
-        show(ports)
-    except UserError as error:
-        print(f"ui: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nui: all pages are closed; their data stay in state/")
-    return 0
+
+    def work() -> None:
+        try:
+            show(ports)
+        except KeyboardInterrupt:
+            print("\nui: all pages are closed; their data stay in state/")
+
+    return exit_code("ui", work)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmiov2.types import UserError
+from rmiov2.program import exit_code
 
 if TYPE_CHECKING:
     from rmiov2.config import Config
@@ -22,15 +22,7 @@ GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: 0, or 2 and one sentence on standard error, or 130 when stopped by Ctrl-C."""
     options = parser().parse_args(arguments)
-    try:
-        options.run(options)
-    except UserError as error:
-        print(f"rmiov2: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\nrmiov2: stopped; nothing was written", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code("rmiov2", lambda: options.run(options))
 
 
 def parser() -> argparse.ArgumentParser:

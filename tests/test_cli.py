@@ -12,7 +12,9 @@ from rmiov2 import cli
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import parse
 from rmiov2.envs.registry import list_envs, make_env
+from rmiov2.program import exit_code
 from rmiov2.training import checkpoint
+from rmiov2.types import UserError
 
 ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("envs", "check-env", "evaluate", "watch")
@@ -131,3 +133,26 @@ def test_make_and_python_commands_of_the_readme_exist():
 @pytest.mark.parametrize("overrides", re.findall(r'make params ARGS="((?!tuned=STUDY).*?)"', README))
 def test_settings_that_the_readme_shows_compose(overrides):
     assert compose_values(overrides.split())
+
+
+@pytest.mark.parametrize(
+    ("end", "code", "said"),
+    [
+        (lambda: None, 0, ""),
+        (lambda: 3, 3, ""),
+        (lambda: _raise(UserError("got 1, expected 2")), 2, "it: got 1, expected 2\n"),
+        (lambda: _raise(KeyboardInterrupt()), 130, "\nit: stopped; all is kept\n"),
+    ],
+)
+def test_every_program_ends_with_a_code_and_what_the_user_can_mend_in_one_sentence(capsys, end, code, said):
+    assert exit_code("it", end, "all is kept") == code
+    assert capsys.readouterr() == ("", said)
+
+
+def test_a_mistake_of_ours_is_not_told_as_the_users():
+    with pytest.raises(ZeroDivisionError):
+        exit_code("it", lambda: 1 // 0)
+
+
+def _raise(error):
+    raise error

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import environment, paths
 from pipelines.stage import PASSIVE
-from rmiov2.types import UserError
+from rmiov2.program import exit_code
 
 if TYPE_CHECKING:
     from pipelines.tuning.study import Plan, Study
@@ -35,15 +35,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     environment.prepare()
     for variable, value in PASSIVE.items():
         os.environ.setdefault(variable, value)
-    try:
-        options.run(options)
-    except UserError as error:
-        print(f"tuning: {error}", file=sys.stderr)
-        return 2
-    except KeyboardInterrupt:
-        print("\ntuning: stopped; the same command goes on", file=sys.stderr)
-        return 130
-    return 0
+    return exit_code("tuning", lambda: options.run(options), "the same command goes on")
 
 
 def parser() -> argparse.ArgumentParser:
