@@ -18,7 +18,7 @@ from benchmarks.table import Row
 from rmiov2.agents.base import Agent, Mask
 from rmiov2.agents.registry import make_agent
 from rmiov2.replay.buffer import Replay
-from rmiov2.reporting.files import UPDATES
+from rmiov2.reporting.kept import UPDATES
 from rmiov2.seeding import Generators
 from rmiov2.training.finetune import mask_of
 from rmiov2.types import EnvSpec

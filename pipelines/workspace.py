@@ -28,7 +28,7 @@ from rmiov2.types import UserError
 # What is kept of a finished study as it is: small, and enough to lay seeds side by side.
 KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
 LAST = "evaluate.json"
-TUNING_CURVE, COSTS = "plots/finetune.csv", "costs.json"
+TUNING_CURVE, COSTS, MOMENT = "plots/finetune.csv", "costs.json", "moment.json"
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
 VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
 
@@ -137,13 +137,14 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
 
 
 def small(folder: Path) -> dict[str, bytes]:
-    """What is kept of a finished study: the KEPT files, the curves of L_rec and of the world model's loss where it has
-    them, what its team costs, and which variant it is.
+    """What is kept of a finished study: the KEPT files, the curves of L_rec and of the world model's loss, and a moment
+    of its battle where it has them, what its team costs, and which variant it is.
 
     All of it is read off the files that the stages have written. Raises UserError where one is missing.
     """
     from rmiov2.reporting.costs import costs
-    from rmiov2.reporting.files import CHECKPOINT, EPISODE_COLUMNS, read_table
+    from rmiov2.reporting.files import CHECKPOINT, EPISODE_COLUMNS, SCENE_KEYS, read_json, read_table
+    from rmiov2.reporting.moment import telling_moment
 
     if absent := [name for name in (*KEPT, TUNING_CURVE, LOSSES) if not (folder / name).is_file()]:
         raise UserError(f"{folder} has no {', '.join(absent)}: its study has not finished; let it run to its end")
@@ -156,8 +157,13 @@ def small(folder: Path) -> dict[str, bytes]:
     if (folder / VARIANT).is_file():
         texts[VARIANT] = (folder / VARIANT).read_bytes()
     episodes = read_table(folder / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
-    text = json.dumps(costs(episodes, folder / CHECKPOINT), indent=1, allow_nan=False)
-    return {**texts, COSTS: text.encode() + b"\n"}
+    if moment := telling_moment(read_json(folder / "results/scene.json", "evaluate", SCENE_KEYS)):
+        texts[MOMENT] = _as_json(moment)
+    return {**texts, COSTS: _as_json(costs(episodes, folder / CHECKPOINT), indent=1)}
+
+
+def _as_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
+    return json.dumps(value, indent=indent, allow_nan=False).encode() + b"\n"
 
 
 def _losses(path: Path) -> bytes:

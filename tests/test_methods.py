@@ -27,7 +27,7 @@ from rmiov2.agents.registry import AGENTS, make_agent
 from rmiov2.envs.registry import make_env
 from rmiov2.files import write_json
 from rmiov2.reporting.costs import communication, costs, parameters, played, trained
-from rmiov2.reporting.files import TIMES, Method, read_methods, read_times
+from rmiov2.reporting.kept import TIMES, Method, read_methods, read_times
 from rmiov2.reporting.methods import Estimate, decided, over_seeds
 from rmiov2.reporting.methods_figure import l_rec_picture
 from rmiov2.reporting.methods_table import methods_table, verdict

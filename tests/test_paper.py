@@ -23,7 +23,7 @@ from pipelines.cells import Cell, cells_of, folder_name, lists, read_list, secon
 from pipelines.params import choices, compose_values
 from pipelines.seeds import SEEDS
 from rmiov2.files import write_json
-from rmiov2.reporting.files import read_kept
+from rmiov2.reporting.kept import read_kept
 from rmiov2.types import UserError
 
 TOY = ("preset=toy", "env=toy_lights")

@@ -20,9 +20,10 @@ from pipelines.cells import Cell
 from pipelines.params import as_text, compose_values
 from pipelines.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
-from rmiov2.reporting.files import read_kept, read_results
+from rmiov2.reporting.kept import read_kept
 from rmiov2.reporting.methods import own_method
 from rmiov2.reporting.page import variants_chapters
+from rmiov2.reporting.results import read_results
 from rmiov2.reporting.variants import of_run
 from rmiov2.reporting.variants_table import what_differs
 from rmiov2.types import UserError

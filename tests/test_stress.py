@@ -24,7 +24,7 @@ from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.blackout import Blackout
 from rmiov2.evaluation.episodes import play
 from rmiov2.evaluation.stress import COLUMNS, lasts, stress, summarise
-from rmiov2.reporting.files import read_results
+from rmiov2.reporting.results import read_results
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.style import styled
 from rmiov2.types import Step, UserError

@@ -6,11 +6,13 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
-from synthetic_run import CELLS, write_run
+from synthetic_run import CELLS, robot_scene, smax_scene, without_completion, write_run
 from test_methods import keep_seed
 from test_reporting import Reader, embedded
 
@@ -18,9 +20,12 @@ from pipelines import paper
 from pipelines.paths import ROOT
 from rmiov2.files import write_json
 from rmiov2.reporting import methods_markdown, variants_markdown
-from rmiov2.reporting.files import Method, read_kept, read_methods, read_results
+from rmiov2.reporting.battle_map import distances
+from rmiov2.reporting.kept import Method, read_kept, read_methods
 from rmiov2.reporting.methods import Estimate
+from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
+from rmiov2.reporting.results import read_results
 from rmiov2.reporting.style import styled
 from rmiov2.reporting.variants import CLAIMS, MEASURES, Claim, Family, family, judged, of_bounds, of_run, paired
 from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
@@ -44,6 +49,7 @@ def keep_variant(
     made = kept / f"smax-3m-rmiov2/seed-{seed}"
     finetune = json.loads((made / "finetune.json").read_text())
     write_json(made / "finetune.json", finetune | {"l_rec": {"before": 4.0, "after": l_rec}})
+    write_json(made / "moment.json", telling_moment(smax_scene(np.random.default_rng(seed))))
     (made / "pretrain.csv").write_text(f"env_steps,loss_model\n1000,{3 * loss}\n9000,{loss}\n10000,{loss}\n")
     if ablation != "none":
         write_json(made / "variant.json", record(ablation, scale))
@@ -248,7 +254,9 @@ def test_the_page_draws_the_variants_beside_the_run(page: tuple[Path, str]) -> N
     root, text = page
     links = {str(link["download"]): embedded(link["href"]) for link in Reader(text).all("a") if "download" in link}
     rows = {
-        name: list(csv.DictReader(io.StringIO(links[name].decode()))) for name in links if name.startswith("variants")
+        name: list(csv.DictReader(io.StringIO(links[name].decode())))
+        for name in links
+        if name.startswith("variants") and name.endswith(".csv")
     }
     assert set(rows) == {"variants.csv", "variants_fusion.csv", "variants_p_mask.csv", "variants_losses.csv",
                          "variants_learning.csv"}  # fmt: skip
@@ -256,6 +264,10 @@ def test_the_page_draws_the_variants_beside_the_run(page: tuple[Path, str]) -> N
     run = json.loads((root / "metrics/evaluate.json").read_text())  # it is seed 0 of the whole method
     drawn = [row for row in rows["variants_fusion.csv"] if (row["ablation"], row["seed"]) == ("none", "0")]
     assert [float(row["win_rate"]) for row in drawn] == run["performance"]["completion"]
+    moments = json.loads(links["variants_moments.json"])
+    own, kept_0 = json.loads((root / "results/scene.json").read_text()), smax_scene(np.random.default_rng(0))
+    assert moments.pop("none") == telling_moment(own)
+    assert moments == dict.fromkeys(("no_observation_fusion", "no_action_fusion"), telling_moment(kept_0))
     less = {
         row["seed"]: float(row["auc_less_whole"]) for row in rows["variants.csv"] if row["ablation"] == "no_masking"
     }
@@ -272,7 +284,28 @@ def test_the_same_variants_give_the_same_bytes(page: tuple[Path, str]) -> None:
     assert found is not None
     with styled():
         again = {picture.name: picture.png for picture in variants_pictures(found) if picture is not None}
-    assert again == {name: (root / f"reports/{name}.png").read_bytes() for name in again} and len(again) == 5
+    assert again == {name: (root / f"reports/{name}.png").read_bytes() for name in again} and len(again) == 6
+
+
+def test_the_moment_that_is_kept_is_where_a_blind_agent_believes_most(tmp_path: Path) -> None:
+    scene = smax_scene(np.random.default_rng(3))
+    for t, row in enumerate(scene["map"]["believed"]):  # nobody is believed anywhere, but by agent 1 at steps 7 and 9
+        for agent, views in enumerate(row):
+            for unit, view in enumerate(views):
+                view["visible"] = (agent, t) == (1, 7) and unit in (0, 3) or (agent, t) == (1, 9) and unit in (0, 3, 4)
+    scene["seen"] = [[True, False, True] for _ in scene["seen"]]
+    moment = telling_moment(scene)
+    assert moment is not None and (moment["step"], moment["agent"], moment["seen"]) == (9, 1, [[True, False, True]])
+    assert moment["map"]["units"] == [scene["map"]["units"][9]]
+    assert moment["map"]["spread"]["place"] == [scene["map"]["spread"]["place"][9]]
+    assert distances(moment, 0, 1) == distances(scene, 9, 1) and len(distances(scene, 9, 1)) == 3
+    scene["seen"][9][1] = True
+    assert (telling_moment(scene) or {})["step"] == 7
+
+
+@pytest.mark.parametrize("make", [robot_scene, lambda generator: without_completion(smax_scene(generator))])
+def test_without_a_map_or_a_belief_no_moment_is_kept(make: Callable[[np.random.Generator], dict[str, Any]]) -> None:
+    assert telling_moment(make(np.random.default_rng(0))) is None
 
 
 def test_what_was_not_kept_is_not_drawn(tmp_path: Path) -> None:

@@ -10,7 +10,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rmiov2.reporting.aggregates import Aggregate, Values, improvement, iqm, profile
-from rmiov2.reporting.files import Method
+from rmiov2.reporting.kept import Method
 from rmiov2.reporting.methods import areas, curves, own_answer
 from rmiov2.reporting.style import INK, MUTED, Picture, canvas, csv_bytes, png
 from rmiov2.reporting.words import decimals_of, measure_name, number

@@ -65,6 +65,16 @@ def believing(scene: Scene, t: int, agent: int) -> bool:
     return any(b["visible"] and u["alive"] for i, (u, b) in enumerate(zip(units, believed, strict=True)) if i != own)
 
 
+def distances(scene: Scene, t: int, agent: int) -> list[float]:
+    """How far from where they are the agent believes each living unit to be that it believes in sight, itself too."""
+    drawn = scene["map"]
+    return [
+        float(np.hypot(unit["x"] - belief["x"], unit["y"] - belief["y"]))
+        for unit, belief in zip(drawn["units"][t], drawn["believed"][t][agent], strict=True)
+        if belief["visible"] and unit["alive"]
+    ]
+
+
 def frame_of(scene: Scene, times: list[int], focus: int | None = None, margin: float = 2.0) -> Limits:
     """The piece of the map, x and y limits, that holds every living unit at these steps; never a narrow slit.
 

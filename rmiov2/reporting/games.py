@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from rmiov2.reporting.files import Results
+from rmiov2.reporting.results import Results
 from rmiov2.reporting.words import count
 from rmiov2.types import UserError
 

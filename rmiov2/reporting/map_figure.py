@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
@@ -11,6 +12,7 @@ from rmiov2.reporting.battle_map import (
     Scene,
     believes,
     believing,
+    distances,
     draw_moment,
     frame_of,
     grown,
@@ -22,13 +24,16 @@ from rmiov2.reporting.scene_figures import playing, scene_title
 from rmiov2.reporting.style import Picture, canvas, png
 from rmiov2.reporting.words import number
 
+Panel = tuple[Scene, int, int | None, str]  # a scene, its step, the blind agent whose belief is shown, a title
+
 
 def map_picture(scene: Scene) -> Picture | None:
     """Four moments of a battle, with what one blind agent believes if it does; None where there is no map."""
     if scene.get("map") is None:
         return None
     agent, times = moments(scene)
-    wide, narrow = _map(scene, agent, times, columns=4), _map(scene, agent, times, columns=2)
+    panels = [(scene, t, agent, f"step {t}") for t in times]
+    wide, narrow = (maps(panels, columns) for columns in (4, 2))
     told = _told(scene, agent, times)
     steps = ", ".join(map(str, times))
     caption = f"Steps {steps} of one battle ({scene_title(scene)}), each map as near as the living allow. {told}"
@@ -72,23 +77,25 @@ def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
     )
 
 
-def _map(scene: Scene, agent: int | None, times: list[int], columns: int) -> bytes:
-    columns = min(columns, len(times))
-    rows = -(-len(times) // columns)
-    frames = [frame_of(scene, [t], agent) for t in times]
+def maps(panels: Sequence[Panel], columns: int) -> bytes:
+    """A map for each panel, at most `columns` in a row, each as near as the living allow; one legend for all."""
+    columns = min(columns, len(panels))
+    rows = -(-len(panels) // columns)
+    frames = [frame_of(scene, [t], agent) for scene, t, agent, _ in panels]
     shape = float(np.median([shape_of(frame) for frame in frames]))
     width = 10.6 if columns > 2 else 5.2
     figure = canvas(width, rows * (shape * (width / columns - 0.15) + 0.35) + (0.4 if columns > 2 else 0.65))
-    for axes, t, frame in zip(np.ravel(figure.subplots(rows, columns, squeeze=False)), times, frames, strict=False):
+    drawn = np.ravel(figure.subplots(rows, columns, squeeze=False))
+    for axes, (scene, t, agent, title), frame in zip(drawn, panels, frames, strict=False):
         limits = grown(frame, shape)
         axes.set_xlim(*limits[0])
         axes.set_ylim(*limits[1])
         draw_moment(axes, scene, t, agent)
-        axes.set_title(f"step {t}")
-    for axes in figure.axes[len(times) :]:
+        axes.set_title(title)
+    for axes in figure.axes[len(panels) :]:
         axes.remove()
     per_row = 5 if columns > 2 else 3
-    figure.legend(handles=legend_handles(scene), loc="outside lower center", ncols=per_row, columnspacing=1.6)
+    figure.legend(handles=legend_handles(panels[0][0]), loc="outside lower center", ncols=per_row, columnspacing=1.6)
     figure.canvas.draw()  # the first layout does not know yet how equal scales shape the maps
     return png(figure)
 
@@ -121,10 +128,4 @@ def _unsure(scene: Scene, agent: int, times: list[int]) -> str:
 
 
 def _distances(scene: Scene, agent: int, times: list[int]) -> list[float]:
-    drawn = scene["map"]
-    pairs = [pair for t in times for pair in zip(drawn["units"][t], drawn["believed"][t][agent], strict=True)]
-    return [
-        float(np.hypot(unit["x"] - belief["x"], unit["y"] - belief["y"]))
-        for unit, belief in pairs
-        if belief["visible"] and unit["alive"]
-    ]
+    return [distance for t in times for distance in distances(scene, t, agent)]

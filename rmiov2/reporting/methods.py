@@ -12,7 +12,9 @@ from scipy import stats
 
 from rmiov2.evaluation.modes import UNTUNED, own_mode
 from rmiov2.evaluation.statistics import CONFIDENCE
-from rmiov2.reporting.files import Method, Results, Seed, measured
+from rmiov2.reporting.kept import Method, Seed, measured
+from rmiov2.reporting.moment import telling_moment
+from rmiov2.reporting.results import Results
 from rmiov2.reporting.words import WHOLE, completes
 
 if TYPE_CHECKING:
@@ -75,6 +77,7 @@ def _seed_of(results: Results) -> Seed:
         l_rec=measured(results.finetuning) if completes(results.evaluate) else None,
         costs=results.costs,
         losses=_losses_of(results.pretraining),
+        moment=telling_moment(results.scene),
     )
 
 

@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.aggregates_figure import aggregates_picture
-from rmiov2.reporting.files import Method, Seed
+from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, untuned
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve, mean_curve

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmiov2.reporting import costs
-from rmiov2.reporting.files import UPDATES, Method, Times, read_methods, read_times
+from rmiov2.reporting.kept import UPDATES, Method, Times, read_methods, read_times
 from rmiov2.reporting.methods import (
     Estimate,
     area,

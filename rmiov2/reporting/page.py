@@ -15,11 +15,12 @@ from markupsafe import Markup, escape
 from rmiov2.reporting import result_figures, scene_figures, training_figures, variants
 from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.attention_figure import attention_picture
-from rmiov2.reporting.files import Results, read_results, write_bytes
+from rmiov2.reporting.files import write_bytes
 from rmiov2.reporting.map_figure import map_picture
 from rmiov2.reporting.methods import beside, not_whole
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_table, verdict
+from rmiov2.reporting.results import Results, read_results
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows

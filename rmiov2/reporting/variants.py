@@ -9,8 +9,9 @@ from typing import Literal
 import numpy as np
 
 from rmiov2.evaluation.modes import own_mode
-from rmiov2.reporting.files import Method, Results, Seed
+from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods import Estimate, not_whole, over_seeds, own_method, trained_alike
+from rmiov2.reporting.results import Results
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 

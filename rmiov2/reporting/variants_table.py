@@ -6,7 +6,7 @@ from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from rmiov2.reporting.files import Method, read_kept
+from rmiov2.reporting.kept import Method, read_kept
 from rmiov2.reporting.methods import Estimate
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown
 from rmiov2.reporting.variants import (

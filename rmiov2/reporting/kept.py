@@ -1,0 +1,156 @@
+"""Seeds that were kept of methods and of variants, read and checked."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, RUN_KEYS, read_json, read_table
+from rmiov2.reporting.words import WHOLE
+from rmiov2.types import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
+MOMENT_KEYS = ("env", "measure", "p_loss", "seed", "agents", "won", "agent", "step", "seen", "map")  # of a kept seed
+# What a kept seed was made of; one without is of the whole method at its preset, kept before there were records.
+VARIANT_KEYS = ("ablation", "scale", "changes", "instead", "settings", "commit")
+TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
+Times = Mapping[str, Mapping[str, float]]
+
+
+@dataclass(frozen=True)
+class Seed:
+    """One training of a method, as its run left it or as it was kept.
+
+    learning: LEARNING_COLUMNS. l_rec: (update, l_rec) of masked fine-tuning, None where nothing is reconstructed or it
+    was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept. losses: (env_steps, loss_model)
+    of pre-training, None without a world model or where they were not kept. moment: one of its battle, as
+    rmiov2.reporting.moment gives it; None without a map or a belief, or where it was not kept.
+    """
+
+    seed: int
+    evaluate: Mapping[str, Any]
+    pretrain: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    learning: DataFrame
+    l_rec: DataFrame | None
+    costs: Mapping[str, Any] | None
+    losses: DataFrame | None = None
+    moment: Mapping[str, Any] | None = None
+
+
+@dataclass(frozen=True)
+class Method:
+    """A method and its seeds, all on one task and grid of p_loss.
+
+    ablation, changes: the part that it goes without, and the settings that this changes. scale: its preset, or the list
+    of experiments that it is of. settings: those of the whole method that it is or is a variant of, by section.name.
+    commits: of the code that its seeds were made by. Both are empty where they were not recorded.
+    """
+
+    agent: str
+    seeds: tuple[Seed, ...]
+    ablation: str = WHOLE
+    scale: str = ""
+    changes: Mapping[str, Any] = field(default_factory=dict)
+    settings: Mapping[str, Any] = field(default_factory=dict)
+    commits: tuple[str, ...] = ()
+
+
+def read_methods(kept: Path) -> Iterator[Method]:
+    """The whole methods in the folder kept, by name; see read_kept."""
+    return (method for method in read_kept(kept) if method.ablation == WHOLE)
+
+
+def read_kept(kept: Path) -> Iterator[Method]:
+    """The studies in the folder kept, by name, variants among them; none where there is no folder.
+
+    Raises UserError for a file that is incomplete, and for seeds of one study that are not of one.
+    """
+    for study in sorted(kept.glob("*")):
+        seeds = {folder: read_seed(folder) for folder in sorted(study.glob("seed-*"))}
+        if not seeds:
+            continue
+        records = [read_record(folder, seed) for folder, seed in seeds.items()]
+        method = Method(next(iter(seeds.values())).evaluate["agent"], tuple(seeds.values()), **_one_of(records, study))
+        if not alike(method, method.seeds[0].evaluate):
+            raise UserError(f"{study}: its seeds differ in environment, agent or grid of p_loss; keep them anew")
+        yield method
+
+
+def _one_of(records: Sequence[Mapping[str, Any]], study: Path) -> dict[str, Any]:
+    """What the records of a study's seeds say of all of them; those without settings say nothing of these."""
+    said = {key: records[0][key] for key in ("ablation", "scale", "changes")}
+    settings = [record["settings"] | record["instead"] for record in records if record["settings"]]
+    if any(record[key] != said[key] for record in records for key in said) or settings[1:] != settings[:-1]:
+        raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
+    commits = {str(record["commit"]) for record in records if record["commit"]}
+    return said | {"settings": settings[0] if settings else {}, "commits": tuple(sorted(commits))}
+
+
+def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
+    """VARIANT_KEYS of a kept seed; of a whole method's that was kept before there were any, without its settings.
+
+    Raises UserError for a variant without a record, and for a record that is not of what the folder is named after.
+    """
+    path, name = folder / "variant.json", folder.parent.name
+    if not path.is_file():
+        if set("+@") & set(name):
+            raise UserError(f"no variant.json in {folder}, so what it is of is not known; remove it and run it again")
+        scale = seed.pretrain["preset"]
+        return {"ablation": WHOLE, "scale": scale, "changes": {}, "instead": {}, "settings": {}, "commit": ""}
+    found = read_json(path, "", VARIANT_KEYS)
+    rest, _, scale = name.partition("@")
+    part = rest.partition("+")[2] or WHOLE
+    if part != found["ablation"] or scale not in ("", found["scale"]):
+        raise UserError(f"{path} is of {found['ablation']} at {found['scale']}, which is not kept as {name}; move it")
+    return {key: found[key] for key in VARIANT_KEYS}
+
+
+def read_times(kept: Path) -> Times:
+    """What `python -m benchmarks --only methods --out docs/seeds/TIMES` measured; nothing where that was not run."""
+    path = kept / TIMES
+    if not path.is_file():
+        return {}
+    rows = read_json(path, "", ("benches",))["benches"].get("methods", [])
+    return {row["what"]: row["numbers"] for row in rows}
+
+
+def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
+    """Whether every seed played the task of evaluate over its grid, and was the method's."""
+    played = [seed.evaluate for seed in method.seeds]
+    same = all(other[key] == evaluate[key] for other in played for key in ("env", "measure", "p_loss"))
+    return same and all(other["agent"] == method.agent for other in played)
+
+
+def read_seed(folder: Path) -> Seed:
+    """A kept seed; what older ones lack, L_rec and costs, is None. Raises UserError for costs over another grid."""
+    l_rec, cost, losses = folder / "finetune.csv", folder / "costs.json", folder / "pretrain.csv"
+    moment = folder / "moment.json"
+    evaluate = read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS)
+    costly = read_json(cost, "evaluate", COST_KEYS) if cost.is_file() else None
+    if costly is not None and costly["p_loss"] != evaluate["p_loss"]:
+        raise UserError(f"{cost} is of p_loss {costly['p_loss']}, expected {evaluate['p_loss']}; keep the seed anew")
+    return Seed(
+        seed=int(folder.name.removeprefix("seed-")),
+        evaluate=evaluate,
+        pretrain=read_json(folder / "pretrain.json", "pretrain", RUN_KEYS),
+        finetune=read_json(folder / "finetune.json", "finetune", RUN_KEYS),
+        learning=read_table(folder / "learning.csv", "pretrain", LEARNING_COLUMNS),
+        l_rec=measured(read_table(l_rec, "finetune", ("update", "l_rec"))) if l_rec.is_file() else None,
+        costs=costly,
+        losses=read_table(losses, "pretrain", ("env_steps", "loss_model")) if losses.is_file() else None,
+        moment=read_json(moment, "evaluate", MOMENT_KEYS) if moment.is_file() else None,
+    )
+
+
+def measured(finetuning: DataFrame) -> DataFrame | None:
+    """The points of masked fine-tuning at which L_rec was measured, (update, l_rec); None without any."""
+    if "l_rec" not in finetuning:
+        return None
+    points = finetuning[["update", "l_rec"]].dropna()
+    return None if points.empty else points

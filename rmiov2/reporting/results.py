@@ -1,0 +1,124 @@
+"""What the page is drawn from: everything that one run has left, and what was kept of others like it."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from rmiov2.reporting.costs import costs
+from rmiov2.reporting.files import (
+    CHECKPOINT,
+    EPISODE_COLUMNS,
+    EVALUATE_KEYS,
+    LEARNING_COLUMNS,
+    RUN_KEYS,
+    SCENE_KEYS,
+    read_json,
+    read_settings,
+    read_table,
+    refuse_incomplete,
+)
+from rmiov2.reporting.kept import Method, Times, alike, read_kept, read_times
+from rmiov2.reporting.words import WHOLE, completes
+from rmiov2.types import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
+
+COMPLETION_KEYS = ("error", "messages")  # of the scene of a team that completes
+ABLATE_KEYS = ("p_mask", "updates", "episodes", "auc", "auc_ci95")
+STRESS_KEYS = ("env", "agent", "measure", "episodes", "full_sight", "bursty", "one_agent", "blackout")
+BLACKOUT_KEYS = ("steps", "endured", "performance", "ci95", "lasts")
+GATE_KEYS = ("expectations", "met", "warnings")
+GATES = ("collect", "replay", "results")  # in the order in which data pass them
+
+
+@dataclass(frozen=True)
+class Results:
+    """Everything that one run has left in files; collect and stress are None where that stage was not run.
+
+    settings: of the run, nested as in params.yaml. ablation, scale: what the run itself is, as its record says.
+    methods: those whose seeds were kept on this run's task, grid of p_loss and scale, this run's own among them.
+    variants: the same of this run's method without one of its parts each.
+    costs: of this run; None where its team is not at hand.
+    times: milliseconds per update by "AGENT, ENV, PRESET"; empty where none were measured.
+    ablate: a record per cell, of another p_mask each.
+    gates: what was checked of the data between stages, by gate; those not passed are left out.
+    """
+
+    evaluate: Mapping[str, Any]
+    collect: Mapping[str, Any] | None
+    pretrain: Mapping[str, Any]
+    finetune: Mapping[str, Any]
+    learning: DataFrame
+    pretraining: DataFrame
+    finetuning: DataFrame
+    episodes: DataFrame
+    scene: Mapping[str, Any]
+    stress: Mapping[str, Any] | None
+    ablate: tuple[Mapping[str, Any], ...]
+    gates: Mapping[str, Mapping[str, Any]]
+    methods: tuple[Method, ...]
+    variants: tuple[Method, ...]
+    costs: Mapping[str, Any] | None
+    times: Times
+    settings: Mapping[str, Any]
+    ablation: str
+    scale: str
+
+
+def read_results(root: Path, cells: Sequence[str]) -> Results:
+    """Read the run under root, with these cells of the ablation.
+
+    Raises UserError that names the stage whose file is missing or incomplete.
+    """
+    evaluate = read_json(root / "metrics/evaluate.json", "evaluate", EVALUATE_KEYS)
+    errs, beliefs = (("l_rec",), COMPLETION_KEYS) if completes(evaluate) else ((), ())
+    collect, stress, team = root / "metrics/collect.json", root / "metrics/stress.json", root / CHECKPOINT
+    episodes = read_table(root / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
+    pretrain = read_json(root / "metrics/pretrain.json", "pretrain", RUN_KEYS)
+    own = own_record(root, pretrain["preset"])
+    kept = [m for m in read_kept(root / "docs/seeds") if alike(m, evaluate) and m.scale == own["scale"]]
+    receipts = {name: root / f"metrics/gates/{name}.json" for name in GATES}
+    return Results(
+        evaluate=evaluate,
+        collect=read_json(collect, "collect", ()) if collect.is_file() else None,
+        pretrain=pretrain,
+        finetune=read_json(root / "metrics/finetune.json", "finetune", (*RUN_KEYS, *errs)),
+        learning=read_table(root / "plots/learning.csv", "pretrain", LEARNING_COLUMNS),
+        pretraining=read_table(root / "plots/pretrain.csv", "pretrain", ("env_steps",)),
+        finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", *errs)),
+        episodes=episodes,
+        scene=read_json(root / "results/scene.json", "evaluate", (*SCENE_KEYS, *beliefs)),
+        stress=read_stress(stress, evaluate) if stress.is_file() else None,
+        ablate=tuple(
+            read_json(root / f"metrics/ablate/{cell}.json", "ablate", (*ABLATE_KEYS, *errs)) for cell in cells
+        ),
+        gates={name: read_json(path, f"gate_{name}", GATE_KEYS) for name, path in receipts.items() if path.is_file()},
+        methods=tuple(method for method in kept if method.ablation == WHOLE),
+        variants=tuple(m for m in kept if m.ablation != WHOLE and m.agent == evaluate["agent"]),
+        costs=costs(episodes, team) if team.is_file() else None,
+        times=read_times(root / "docs/seeds"),
+        settings=read_settings(root / "params.yaml"),
+        **own,
+    )
+
+
+def read_stress(path: Path, evaluate: Mapping[str, Any]) -> dict[str, Any]:
+    """metrics/stress.json; raises UserError where it is incomplete, or of another team or task than evaluate."""
+    found = read_json(path, "stress", STRESS_KEYS)
+    refuse_incomplete(path, "stress", BLACKOUT_KEYS, list(found["blackout"]))
+    got, expected = ([of[key] for key in ("agent", "env")] for of in (found, evaluate))
+    if got != expected:
+        others = f"{' on '.join(got)}, and metrics/evaluate.json of {' on '.join(expected)}"
+        raise UserError(f"{path} is of {others}; run `dvc repro -f stress`, or delete it")
+    return found
+
+
+def own_record(root: Path, preset: str) -> dict[str, str]:
+    """The ablation and the scale of the run under root: the workspace of a list of experiments has a record of them."""
+    path = root / "state/variant.json"
+    found = read_json(path, "", ("ablation", "scale")) if path.is_file() else {"ablation": WHOLE, "scale": preset}
+    return {key: str(found[key]) for key in ("ablation", "scale")}
