@@ -51,7 +51,7 @@ ONLY = [
             "pipelines.trial_runs",
         },
     ),
-    (("optuna",), {"pipelines.tuning.study", "pipelines.tuning.plots"}),
+    (("optuna",), {"pipelines.tuning.study", "pipelines.tuning.storage", "pipelines.tuning.plots"}),
     (("great_expectations",), {"pipelines.gates"}),
 ]
 

@@ -22,6 +22,7 @@ from pipelines.tuning import __main__ as command
 from pipelines.tuning import result
 from pipelines.tuning import study as studies
 from pipelines.tuning import trial as trials
+from pipelines.tuning.storage import storage_of
 from pipelines.tuning.trial import Record
 from rmiov2 import config as settings
 from rmiov2.envs.registry import make_env
@@ -96,7 +97,7 @@ def wait_for(condition, process, seconds=300):
 def trials_of(study, storage, states=None):
     """The trials that the storage holds, none where it holds no study yet."""
     try:
-        found = optuna.load_study(study_name=study, storage=studies.storage_of(storage))
+        found = optuna.load_study(study_name=study, storage=storage_of(storage))
     except KeyError:
         return []
     return found.get_trials(states=states)
@@ -244,7 +245,7 @@ def test_what_cannot_be_done_is_said_in_a_sentence(inside, capsys, arguments, ex
 
 
 def a_study(path):
-    made = optuna.create_study(study_name="s", storage=studies.storage_of(str(path)), direction="maximize")
+    made = optuna.create_study(study_name="s", storage=storage_of(str(path)), direction="maximize")
     made.sampler = optuna.samplers.RandomSampler(seed=0)
     return made
 

@@ -1,4 +1,4 @@
-"""Optuna: the spaces, the storage, one attempt at a trial, and what becomes of the trials of a killed worker."""
+"""Optuna: the spaces, a study, one attempt at a trial, and what becomes of the trials of a killed worker."""
 
 from __future__ import annotations
 
@@ -12,19 +12,17 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, BinaryIO, get_args
+from typing import Any, get_args
 
 import optuna
 import psutil
-import sqlalchemy.exc
 from optuna.distributions import BaseDistribution, CategoricalDistribution, FloatDistribution, IntDistribution
 from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
-from optuna.storages import BaseStorage, JournalStorage, RDBStorage
-from optuna.storages.journal import JournalFileBackend, JournalFileSymlinkLock
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipelines import paths, stage
 from pipelines.tuning import trial as trials
+from pipelines.tuning.storage import storage_of
 from pipelines.tuning.trial import Record
 from rmiov2 import config as settings
 from rmiov2.config import Config, Pattern
@@ -77,49 +75,6 @@ def space_of(name: str, config: Config) -> dict[str, BaseDistribution]:
         "reward_trend.h_max": IntDistribution(3, 10),
         "reward_trend.sigma": FloatDistribution(0.1, 2.0, step=0.05),
     }
-
-
-class Journal(JournalFileBackend):
-    """Optuna's journal, in which what a killed writer left half written is cut off before the next line."""
-
-    def __init__(self, path: Path) -> None:
-        self._path, self._mending = path, JournalFileSymlinkLock(str(path))
-        super().__init__(str(path))
-
-    def append_logs(self, logs: list[dict[str, Any]]) -> None:
-        self._mending.acquire()
-        try:
-            with self._path.open("rb+") as file:
-                if file.seek(0, os.SEEK_END) and not _ends_a_line(file):
-                    file.seek(0)
-                    file.truncate(file.read().rfind(b"\n") + 1)
-        finally:
-            self._mending.release()
-        super().append_logs(logs)
-
-
-def _ends_a_line(file: BinaryIO) -> bool:
-    file.seek(-1, os.SEEK_END)
-    return file.read(1) == b"\n"
-
-
-def storage_of(where: str) -> BaseStorage:
-    """A journal file, or a database; raises UserError if it is neither, or no database answers."""
-    scheme, separator, _ = where.partition("://")
-    if not separator:
-        path = Path(where).absolute()
-        path.parent.mkdir(parents=True, exist_ok=True)
-        return JournalStorage(Journal(path))
-    if scheme.partition("+")[0] != "postgresql":
-        raise UserError(
-            f"storage: got {scheme}://…, expected a journal file or postgresql://user:password@host/database"
-        )
-    try:
-        return RDBStorage(where, engine_kwargs={"pool_pre_ping": True})
-    except ImportError as error:
-        raise UserError("no driver for PostgreSQL; install it with `pip install 'rmiov2[postgres]'`") from error
-    except sqlalchemy.exc.OperationalError as error:
-        raise UserError(f"storage: the database does not answer: {str(error.orig).splitlines()[0]}") from error
 
 
 def load(study: str, storage: str) -> tuple[Study, Plan, Config]:
