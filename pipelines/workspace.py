@@ -138,7 +138,7 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
 
 def small(folder: Path) -> dict[str, bytes]:
     """What is kept of a finished study: the KEPT files, the curves of L_rec and of the world model's loss, and a moment
-    of its battle where it has them, what its team costs, and which variant it is.
+    of an episode where it has them, what its team costs, and which variant it is.
 
     All of it is read off the files that the stages have written. Raises UserError where one is missing.
     """

@@ -23,13 +23,15 @@ from rmiov2.reporting import methods_markdown, variants_markdown
 from rmiov2.reporting.battle_map import distances
 from rmiov2.reporting.kept import Method, read_kept, read_methods
 from rmiov2.reporting.methods import Estimate
-from rmiov2.reporting.moment import telling_moment
+from rmiov2.reporting.moment import off, telling_moment
+from rmiov2.reporting.moments_figure import moments_picture
 from rmiov2.reporting.page import build
 from rmiov2.reporting.results import read_results
 from rmiov2.reporting.style import styled
 from rmiov2.reporting.variants import CLAIMS, MEASURES, Claim, Family, family, judged, of_bounds, of_run, paired
 from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
 from rmiov2.reporting.variants_table import PRINTED, findings_table, said, took, variants_table
+from rmiov2.reporting.words import significant
 from rmiov2.types import UserError
 
 
@@ -303,9 +305,28 @@ def test_the_moment_that_is_kept_is_where_a_blind_agent_believes_most(tmp_path: 
     assert (telling_moment(scene) or {})["step"] == 7
 
 
-@pytest.mark.parametrize("make", [robot_scene, lambda generator: without_completion(smax_scene(generator))])
-def test_without_a_map_or_a_belief_no_moment_is_kept(make: Callable[[np.random.Generator], dict[str, Any]]) -> None:
-    assert telling_moment(make(np.random.default_rng(0))) is None
+def test_of_a_robot_a_stretch_of_the_agent_that_is_most_blind_is_kept(tmp_path: Path) -> None:
+    scene = robot_scene(np.random.default_rng(0))
+    scene["seen"] = [[t % 2 == 0, t % 5 > 0] for t in range(240)]  # agent 0 is blind in half, agent 1 in a fifth
+    moment = telling_moment(scene)
+    assert moment is not None and (moment["agent"], moment["step"]) == (0, 80)
+    assert moment["series"]["blind"] == [False, True] * 40
+    truth, guess = (np.asarray(scene["series"][name])[80:160, 0, :2] for name in ("truth", "reconstruction"))
+    assert moment["series"]["truth"] == truth.tolist() and moment["series"]["reconstruction"] == guess.tolist()
+    assert off(moment) == pytest.approx(np.abs(truth - guess)[1::2].mean())
+    found = kept_family(tmp_path, {"none": [0.6], "no_fusion": [0.1]})
+    for folder in tmp_path.glob("*/seed-0"):
+        write_json(folder / "moment.json", moment)
+    found = of_kept(tmp_path)
+    with styled():
+        picture = moments_picture(found)
+    assert picture is not None and picture.png != picture.narrow
+    assert f"whole method {significant(off(moment))}; no fusion {significant(off(moment))}." in picture.caption
+
+
+@pytest.mark.parametrize("make", [robot_scene, smax_scene])
+def test_where_nothing_is_reconstructed_no_moment_is_kept(make: Callable[[np.random.Generator], Any]) -> None:
+    assert telling_moment(without_completion(make(np.random.default_rng(0)))) is None
 
 
 def test_what_was_not_kept_is_not_drawn(tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
-MOMENT_KEYS = ("env", "measure", "p_loss", "seed", "agents", "won", "agent", "step", "seen", "map")  # of a kept seed
+MOMENT_KEYS = ("env", "measure", "p_loss", "seed", "agents", "won", "agent", "step")  # of a kept seed
 # What a kept seed was made of; one without is of the whole method at its preset, kept before there were records.
 VARIANT_KEYS = ("ablation", "scale", "changes", "instead", "settings", "commit")
 TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
@@ -28,8 +28,8 @@ class Seed:
 
     learning: LEARNING_COLUMNS. l_rec: (update, l_rec) of masked fine-tuning, None where nothing is reconstructed or it
     was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept. losses: (env_steps, loss_model)
-    of pre-training, None without a world model or where they were not kept. moment: one of its battle, as
-    rmiov2.reporting.moment gives it; None without a map or a belief, or where it was not kept.
+    of pre-training, None without a world model or where they were not kept. moment: one of an episode, as
+    rmiov2.reporting.moment gives it; None where nothing was reconstructed, or where it was not kept.
     """
 
     seed: int

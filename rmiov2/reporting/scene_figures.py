@@ -114,9 +114,7 @@ def series_picture(scene: Scene) -> Picture | None:
     guess = np.asarray(scene["series"]["reconstruction"], dtype=float)
     names = scene["series"]["names"][:SERIES_COLUMNS]
     blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
-    first = max(0, (len(truth) - SERIES_STEPS) // 2)
-    window = slice(first, min(first + SERIES_STEPS, len(truth)))
-    agent = int(np.argmax(blind[window].sum(axis=0)))
+    agent, window = stretch(blind)
     if not names or not blind[window, agent].any():
         return None
     spread = np.asarray(scene["series"].get("spread", np.zeros_like(guess)), dtype=float)
@@ -124,9 +122,9 @@ def series_picture(scene: Scene) -> Picture | None:
     wide, narrow = (_series(truth, guess, spread, names, blind, agent, window, columns) for columns in (both, 1))
     apart = np.abs(truth - guess)[window, agent, : len(names)][blind[window, agent]]
     said = "; ".join(f"{name} {significant(float(apart[:, index].mean()))}" for index, name in enumerate(names))
-    stretch = f"steps {window.start} to {window.stop - 1}"
+    where = f"steps {window.start} to {window.stop - 1}"
     caption = (
-        f"Agent {agent + 1}, {stretch}: what was true, and what was reconstructed in the shaded steps, where it was "
+        f"Agent {agent + 1}, {where}: what was true, and what was reconstructed in the shaded steps, where it was "
         f"blind. Mean absolute error while blind: {said}."
         + (" Bars are the deviation over draws of the latent state." if spread.any() else "")
     )
@@ -135,6 +133,13 @@ def series_picture(scene: Scene) -> Picture | None:
     pairs = np.stack([truth, guess, spread], axis=-1)[:, agent, : len(names)].reshape(len(truth), -1)
     data = csv_bytes(header, ((t, int(not blind[t, agent]), *pairs[t]) for t in range(window.start, window.stop)))
     return Picture("scene_series", "True and reconstructed", caption, alt, wide, "scene_series.csv", data, narrow)
+
+
+def stretch(blind: Mask) -> tuple[int, slice]:
+    """The SERIES_STEPS steps in the middle of blind (T, N), and the agent that is blind in most of them."""
+    first = max(0, (len(blind) - SERIES_STEPS) // 2)
+    window = slice(first, min(first + SERIES_STEPS, len(blind)))
+    return int(np.argmax(blind[window].sum(axis=0))), window
 
 
 def _series(
@@ -152,11 +157,12 @@ def _series(
         panel.remove()
     for panel in panels[max(0, len(names) - columns) : len(names)]:
         panel.set_xlabel("step")
-    figure.legend(handles=_series_handles(), loc="outside lower center", ncols=3, columnspacing=1.6)
+    figure.legend(handles=series_handles(), loc="outside lower center", ncols=3, columnspacing=1.6)
     return png(figure)
 
 
-def _series_handles() -> list[Any]:
+def series_handles() -> list[Any]:
+    """What the lines of a series mean."""
     return [
         Line2D([], [], color=INK, lw=1.4, label="true"),
         Line2D([], [], color=CYCLE[1], marker="o", ms=3.2, lw=1, label="reconstructed"),

@@ -106,6 +106,7 @@ MEASURES: Mapping[str, Callable[[Seed], Measured | None]] = {
 }
 RATED = ("AUC", "AUC, true availability", "performance with nothing lost")  # rates, where wins are counted
 A, B, C, TREND = "no_observation_fusion", "no_action_fusion", "no_fusion", "no_reward_trend"
+FUSIONS = (WHOLE, A, B, C)
 RATES = {"no_masking": 0.0, "p_mask_0.125": 0.125, "p_mask_0.25": 0.25, "p_mask_0.375": 0.375, WHOLE: 0.5,
          "p_mask_0.75": 0.75}  # fmt: skip
 RISING = [name for name, rate in RATES.items() if rate <= 0.5]

@@ -2,24 +2,21 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from rmiov2.reporting.battle_map import distances
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.map_figure import maps
 from rmiov2.reporting.methods import own_answer
 from rmiov2.reporting.methods_figure import learned, over_p_loss, points, seeds_and_means
+from rmiov2.reporting.moments_figure import moments_picture
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
-from rmiov2.reporting.variants import RATES, TREND, A, B, C, Family, Paired, estimate, paired, same_test
+from rmiov2.reporting.variants import FUSIONS, RATES, TREND, A, Family, Paired, estimate, paired, same_test
 from rmiov2.reporting.words import (
     WHOLE,
     decimals_of,
@@ -27,12 +24,10 @@ from rmiov2.reporting.words import (
     measure_name,
     number,
     part_name,
-    probability,
     significant,
 )
 
-Moment = Mapping[str, Any]
-FUSIONS, PRETRAINED = (WHOLE, A, B, C), (WHOLE, A, TREND)
+PRETRAINED = (WHOLE, A, TREND)
 WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones
 
 
@@ -220,36 +215,3 @@ def _level_axis(axes: Axes, values: list[float]) -> None:
 
 def _named(methods: Sequence[Method]) -> str:
     return ", ".join(part_name(method.ablation) for method in methods)
-
-
-def moments_picture(found: Family) -> Picture | None:
-    """A moment of a battle of each of FUSIONS, all of one seed, and what a blind agent believes; None without two."""
-    kept = {name: {seed.seed: seed.moment for seed in found.named[name].seeds if seed.moment is not None}
-            for name in FUSIONS if name in found.named}  # fmt: skip
-    counts = {seed: [name for name in kept if seed in kept[name]] for of in kept.values() for seed in of}
-    seed = max(counts, key=lambda seed: (len(counts[seed]), -seed), default=0)
-    if len(counts.get(seed, ())) < 2:
-        return None
-    shown = {name: kept[name][seed] for name in counts[seed]}
-    panels = [(moment, 0, moment["agent"], part_name(name)) for name, moment in shown.items()]
-    wide, narrow = (maps(panels, columns) for columns in (4, 2))
-    said = "; ".join(f"{part_name(name)}, {_off(moment)}" for name, moment in shown.items())
-    caption = (
-        f"Of each its own battle ({_lost(shown)}, seed {seed}), at the step at which a blind agent (heavy ring)"
-        " believes the most living units in sight. Hollow marks are where it believes them, thin lines tie them to"
-        " where they are, discs are the deviation over draws of the latent state. On average off, in units of the map:"
-        f" {said}."
-    )
-    alt = f"Maps of a battle, true and believed places of the units, for {', '.join(map(part_name, shown))}."
-    data = json.dumps(shown, indent=1).encode()
-    title = "What the blind believe without the fusions (figure 13)"
-    return Picture("variants_moments", title, caption, alt, wide, "variants_moments.json", data, narrow)
-
-
-def _off(moment: Moment) -> str:
-    return f"step {moment['step']}, {significant(float(np.mean(distances(moment, 0, moment['agent']))))}"
-
-
-def _lost(shown: Mapping[str, Moment]) -> str:
-    rates = sorted({probability(moment["p_loss"]) for moment in shown.values()})
-    return f"p_loss {', '.join(rates)}"
