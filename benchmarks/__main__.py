@@ -51,7 +51,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     for variable, value in stage.PASSIVE.items():
         os.environ.setdefault(variable, value)
     options = parser().parse_args(arguments)
-    return exit_code("bench", lambda: measure(options, config.load(paths.PARAMS)))
+    return exit_code("bench", lambda: measure(options, config.load(paths.PARAMS)), "nothing was written")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -90,8 +90,11 @@ def measure(options: argparse.Namespace, params: Config) -> None:
     """Run the chosen benches, print the table and write the JSON."""
     import torch
 
-    from benchmarks import team_size
+    from benchmarks import public_code, team_size
     from benchmarks.table import render, verdict
+
+    if "public_code" in options.only:  # before minutes of measuring are lost
+        public_code.refuse_absent(options.mamba, options.device)
 
     torch.set_num_threads(params.threads)
     machine: dict[str, Any] = {"cores": os.cpu_count(), "threads": params.threads, "torch": str(torch.__version__)}

@@ -104,7 +104,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
             handle.write(as_text(values).encode())
         print(f"settings: {paths.PARAMS}")
 
-    return exit_code("settings", work)
+    return exit_code("settings", work, "params.yaml is as it was, or complete")
 
 
 if __name__ == "__main__":

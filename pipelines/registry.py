@@ -297,7 +297,7 @@ def main(arguments: list[str] | None = None) -> int:
             done: int | None = options.run(options, load(paths.PARAMS))
             return done
 
-    return exit_code("registry", work)
+    return exit_code("registry", work, "`python -m pipelines.registry show` tells what stands")
 
 
 if __name__ == "__main__":

@@ -131,7 +131,7 @@ def overlay(kept: list[Path]) -> Path:
 
 
 def main() -> int:
-    """0, or 2 and one sentence on standard error."""
+    """0, or 2 and one sentence on standard error, or 130 when it was stopped."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )

@@ -192,7 +192,7 @@ def serve(options: argparse.Namespace) -> None:
 
 
 def main() -> int:
-    """0 when it was stopped, or 2 and one sentence on standard error."""
+    """0 when it was stopped, 130 if it did not serve yet, or 2 and one sentence on standard error."""
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
@@ -208,7 +208,7 @@ def main() -> int:
         with tracking.one_sentence():
             serve(options)
 
-    return exit_code("serving", work)
+    return exit_code("serving", work, "it did not serve yet")
 
 
 if __name__ == "__main__":

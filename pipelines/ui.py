@@ -182,7 +182,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         except KeyboardInterrupt:
             print("\nui: all pages are closed; their data stay in state/")
 
-    return exit_code("ui", work)
+    return exit_code("ui", work, "no page was open")
 
 
 if __name__ == "__main__":

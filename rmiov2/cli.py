@@ -22,7 +22,7 @@ GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Run one command: 0, or 2 and one sentence on standard error, or 130 when stopped by Ctrl-C."""
     options = parser().parse_args(arguments)
-    return exit_code("rmiov2", lambda: options.run(options))
+    return exit_code("rmiov2", lambda: options.run(options), "nothing was written")
 
 
 def parser() -> argparse.ArgumentParser:

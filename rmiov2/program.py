@@ -1,4 +1,4 @@
-"""How every program of the house ends."""
+"""How programs end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Callable
 from rmiov2.types import UserError
 
 
-def exit_code(name: str, work: Callable[[], int | None], stopped: str = "nothing was written") -> int:
+def exit_code(name: str, work: Callable[[], int | None], stopped: str) -> int:
     """What the process exits with: what work() returns or 0, 2 with one sentence for a UserError, 130 after Ctrl-C.
 
     Those two are said on standard error, behind the program's name; stopped is what became of the work after Ctrl-C.

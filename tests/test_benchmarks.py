@@ -3,17 +3,19 @@
 import copy
 import importlib
 import sys
+import types
 
 import pytest
 import torch
 from learning_cases import agent_and_replay, settings
 from torch import nn
 
+from benchmarks.__main__ import NAMES, parser
 from benchmarks.cases import composed, untrained
 from benchmarks.clock import Effort, count_flops
 from benchmarks.fusion import costs
 from benchmarks.orchestration import main_job, row
-from benchmarks.public_code import LEARNER, importable, public_code
+from benchmarks.public_code import LEARNER, _Theirs, importable, learned_from, public_code
 from benchmarks.table import Row, in_flop, render, verdict
 from benchmarks.team_size import SIZES, exponent, picture, saved_bytes, spec_of, trained
 from pipelines import paths
@@ -117,16 +119,37 @@ def test_orchestration_is_a_share_of_the_committed_training():
     assert row(30.0, 25.0, 20.0, job=1000.0).beside.startswith("3.0%")
 
 
-def test_public_code_is_imported_from_its_folder_without_what_it_logs_to_and_is_gone_afterwards(tmp_path):
+def test_public_code_is_imported_from_its_folder_without_what_it_logs_to_and_is_gone_afterwards(tmp_path, monkeypatch):
     learner = tmp_path.joinpath(*LEARNER.split(".")).with_suffix(".py")
     learner.parent.mkdir(parents=True)
     (tmp_path / "configs" / "__init__.py").write_text("import a_game_that_is_not_here\n")
-    learner.write_text("import wandb\nwandb.init(dir='.')\nwandb.log({})\nSIZE = 7\n")
-    path, modules = list(sys.path), dict(sys.modules)
+    learner.write_text("import wandb, wave\nwandb.init(dir='.')\nwandb.log({})\nSIZE = 7\n")
+    path, mine = list(sys.path), types.ModuleType("agent")
+    monkeypatch.delitem(sys.modules, "wave", raising=False)
+    monkeypatch.setitem(sys.modules, "agent", mine)
     with importable(tmp_path):
         assert importlib.import_module(LEARNER).SIZE == 7
-    assert sys.path == path
-    assert sys.modules == modules
+        assert "agent" not in sys.modules
+    assert sys.path == path and sys.modules["agent"] is mine
+    assert {name for name in sys.modules if name.partition(".")[0] in ("configs", "wandb")} == set()
+    assert "wave" in sys.modules  # what is not theirs stays: torch cannot be imported twice
+
+
+def test_a_round_is_counted_in_the_steps_that_are_learned_from():
+    class Learner:
+        replay_buffer = types.SimpleNamespace(sample=lambda batch: batch)
+        train_agent = train_model = staticmethod(lambda samples: None)
+
+    theirs = object.__new__(_Theirs)
+    theirs.learner = Learner()
+    theirs.settings = types.SimpleNamespace(BATCH_SIZE=40, MODEL_BATCH_SIZE=40, SEQ_LENGTH=20, HORIZON=15)
+    config = composed("agent=mamba_paper", "env=smax_2s3z")
+    assert theirs.policy_round() == learned_from(config, lambda: 1.0)() == 720 * 14
+    assert theirs.update_model() == 1.0
+
+
+def test_public_code_is_timed_only_where_it_is_asked_for():
+    assert set(parser().parse_args([]).only) == set(NAMES) - {"public_code"}
 
 
 @pytest.mark.parametrize("folder", [None, "an empty one"])

@@ -151,7 +151,7 @@ def test_every_program_ends_with_a_code_and_what_the_user_can_mend_in_one_senten
 
 def test_a_mistake_of_ours_is_not_told_as_the_users():
     with pytest.raises(ZeroDivisionError):
-        exit_code("it", lambda: 1 // 0)
+        exit_code("it", lambda: 1 // 0, "all is kept")
 
 
 def _raise(error):

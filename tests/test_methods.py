@@ -31,6 +31,7 @@ from rmiov2.reporting.kept import TIMES, Method, read_methods, read_times
 from rmiov2.reporting.methods import Estimate, decided, over_seeds
 from rmiov2.reporting.methods_figure import l_rec_picture
 from rmiov2.reporting.methods_table import methods_table, verdict
+from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
 from rmiov2.reporting.style import HUES, looks, styled
 from rmiov2.reporting.words import number
@@ -248,6 +249,7 @@ def test_a_finished_workspace_is_kept_without_a_stage_and_read_again(
     episodes = pandas.read_parquet(root / "results/episodes.parquet")
     assert seed.costs == costs(episodes, root / "models/finetune/checkpoint.safetensors")
     assert seed.l_rec is not None and seed.l_rec["update"].tolist() == list(range(0, 1501, 100))
+    assert seed.moment == telling_moment(json.loads((root / "results/scene.json").read_text()))
 
 
 def test_what_another_run_left_in_a_workspace_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

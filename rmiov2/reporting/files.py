@@ -68,6 +68,7 @@ def _refuse_absent(path: Path, stage: str) -> None:
 
 
 def refuse_incomplete(path: Path, stage: str, expected: tuple[str, ...], got: list[str]) -> None:
+    """Raise UserError that names what the file lacks and the stage that writes it."""
     absent = [name for name in expected if name not in got]
     if absent:
         raise UserError(f"{path} lacks {', '.join(absent)} (it has {', '.join(got)}); run `dvc repro -f {stage}`")

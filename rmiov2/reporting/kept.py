@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, RUN_KEYS, read_json, read_table
+from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, RUN_KEYS, read_json, read_table, refuse_incomplete
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
@@ -128,7 +128,7 @@ def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
 
 
 def read_seed(folder: Path) -> Seed:
-    """A kept seed; what older ones lack, L_rec and costs, is None. Raises UserError for costs over another grid."""
+    """A kept seed; what older ones lack is None, see Seed. Raises UserError for costs over another grid."""
     l_rec, cost, losses = folder / "finetune.csv", folder / "costs.json", folder / "pretrain.csv"
     moment = folder / "moment.json"
     evaluate = read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS)
@@ -144,8 +144,15 @@ def read_seed(folder: Path) -> Seed:
         l_rec=measured(read_table(l_rec, "finetune", ("update", "l_rec"))) if l_rec.is_file() else None,
         costs=costly,
         losses=read_table(losses, "pretrain", ("env_steps", "loss_model")) if losses.is_file() else None,
-        moment=read_json(moment, "evaluate", MOMENT_KEYS) if moment.is_file() else None,
+        moment=_read_moment(moment) if moment.is_file() else None,
     )
+
+
+def _read_moment(path: Path) -> dict[str, Any]:
+    found = read_json(path, "evaluate", MOMENT_KEYS)
+    if not {"map", "series"} & set(found):
+        refuse_incomplete(path, "evaluate", ("map or series",), list(found))
+    return found
 
 
 def measured(finetuning: DataFrame) -> DataFrame | None:

@@ -8,12 +8,13 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import numpy.typing as npt
 
 from rmiov2.reporting.battle_map import Scene, believes, believing, distances
 from rmiov2.reporting.scene_figures import playing, stretch
 
 TOLD = ("env", "measure", "p_loss", "seed", "agents", "won")
-COLUMNS = 2  # of a robot's observation
+Values = npt.NDArray[Any]
 
 
 def telling_moment(scene: Scene) -> dict[str, Any] | None:
@@ -43,23 +44,22 @@ def battle_moment(scene: Scene) -> dict[str, Any] | None:
 
 
 def series_moment(scene: Scene) -> dict[str, Any] | None:
-    """The stretch that the page draws, its first COLUMNS columns: truth, reconstruction (T, COLUMNS), blind (T,).
-
-    None where its agent was never blind in it.
-    """
+    """The stretch that the page draws, of the first agent that is blind in it: names of the C columns that are told,
+    truth, reconstruction (T, C), blind (T,). None where nobody is blind in it."""
     series, blind = scene["series"], playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
-    agent, window = stretch(blind)
-    if "reconstruction" not in series or not blind[window, agent].any():
+    _, window = stretch(blind)
+    if "reconstruction" not in series or not series["names"] or not blind[window].any():
         return None
-    cut = {name: np.asarray(series[name])[window, agent, :COLUMNS].tolist() for name in ("truth", "reconstruction")}
-    told = {"names": series["names"][:COLUMNS], "blind": blind[window, agent].tolist()}
+    agent = int(np.argmax(blind[window].any(axis=0)))
+    cut = {name: np.asarray(series[name])[window, agent].tolist() for name in ("truth", "reconstruction")}
+    told = {"names": series["names"], "blind": blind[window, agent].tolist()}
     return {"agent": agent, "step": window.start, "series": told | cut}
 
 
-def off(moment: Scene) -> float:
-    """How far from the truth on average: living units on the map, or columns of the observation while blind."""
-    if "map" in moment:
-        return float(np.mean(distances(moment, 0, moment["agent"])))
+def column(moment: Scene, name: str) -> tuple[Values, Values, Values]:
+    """Truth and reconstruction (T,) of a column of a series, and where its agent was blind."""
     series = moment["series"]
-    apart = np.abs(np.subtract(series["truth"], series["reconstruction"]))
-    return float(apart[np.asarray(series["blind"])].mean())
+    truth, guess = (
+        np.asarray(series[what], dtype=float)[:, series["names"].index(name)] for what in ("truth", "reconstruction")
+    )
+    return truth, guess, np.asarray(series["blind"], dtype=bool)

@@ -8,35 +8,31 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from matplotlib.axes import Axes
 
-from rmiov2.reporting.battle_map import Scene
+from rmiov2.reporting.battle_map import Scene, distances
 from rmiov2.reporting.map_figure import maps
-from rmiov2.reporting.moment import COLUMNS, off
+from rmiov2.reporting.moment import column
 from rmiov2.reporting.scene_figures import draw_series, series_handles
 from rmiov2.reporting.style import Picture, canvas, png
 from rmiov2.reporting.variants import FUSIONS, Family
-from rmiov2.reporting.words import part_name, probability, significant
+from rmiov2.reporting.words import WHOLE, part_name, probability, significant
 
 WIDE, NARROW = 4, 2  # maps in a row, of wide pages and of phones
-BATTLE = (
-    "at the step at which a blind agent (heavy ring) believes the most living units in sight. Hollow marks are where it"
-    " believes them, thin lines tie them to where they are, discs are the deviation over draws of the latent state. On"
-    " average off, in units of the map"
-)
-SERIES = (
-    "in its middle, of the agent most often blind: what was true, and what was reconstructed where it was blind"
-    " (shaded). Mean absolute error while blind"
-)
+COLUMNS = 2  # of a robot's observation, on wide pages
 
 
 def moments_picture(found: Family) -> Picture | None:
-    """A moment of an episode of each of FUSIONS, all of one seed; None where fewer than two were kept."""
+    """A moment of an episode of each of FUSIONS, all of one seed; None where the whole method's or any other's is
+    missing, and where those of a robot have no column in common."""
     shown, seed = of_one_seed(found)
-    if len(shown) < 2:
+    names = common_columns(shown)
+    if len(shown) < 2 or not names:
         return None
-    wide, narrow = (side_by_side(shown, columns) for columns in (WIDE, NARROW))
-    what = BATTLE if all("map" in moment for moment in shown.values()) else SERIES
-    said = "; ".join(f"{part_name(name)} {significant(off(moment))}" for name, moment in shown.items())
+    mapped = "map" in shown[WHOLE]
+    wide, narrow = _maps(shown) if mapped else _series(shown, names)
+    far = {name: np.mean(_off(moment, names)) for name, moment in shown.items()}
+    said = "; ".join(f"{part_name(name)} {significant(float(value))}" for name, value in far.items())
     rates = ", ".join(sorted({probability(moment["p_loss"]) for moment in shown.values()}))
+    what = _of_battles(shown) if mapped else _of_robots(shown, names)
     caption = f"Of each an episode of its own (p_loss {rates}, training seed {seed}), {what}: {said}."
     alt = f"What was true and what a blind agent believed, for {', '.join(map(part_name, shown))}."
     data = json.dumps(shown, indent=1).encode()
@@ -45,44 +41,75 @@ def moments_picture(found: Family) -> Picture | None:
 
 
 def of_one_seed(found: Family) -> tuple[dict[str, Scene], int]:
-    """The moments of FUSIONS by name, and the seed they are of: that of which most were kept, the first of such."""
+    """The moments of FUSIONS by name, and the seed they are of: of the whole method's that of which most others were
+    kept, the first of such. Of robots those whose agent is the whole method's."""
     methods = [found.named[name] for name in FUSIONS if name in found.named]
     kept = {m.ablation: {s.seed: s.moment for s in m.seeds if s.moment is not None} for m in methods}
-    seeds = {seed for moments in kept.values() for seed in moments}
+    seeds = kept.get(WHOLE, {})
     if not seeds:
         return {}, 0
     seed = max(seeds, key=lambda seed: (sum(seed in moments for moments in kept.values()), -seed))
-    return {name: moments[seed] for name, moments in kept.items() if seed in moments}, seed
+    shown = {name: moments[seed] for name, moments in kept.items() if seed in moments}
+    whole = shown[WHOLE]
+    return {n: m for n, m in shown.items() if "map" in whole or m["agent"] == whole["agent"]}, seed
 
 
-def side_by_side(moments: Mapping[str, Scene], columns: int) -> bytes:
-    """A panel for each, by name, all of one kind of environment; maps at most `columns` in a row."""
-    first = next(iter(moments.values()))
-    if "map" not in first:
-        return _series(list(moments.values()), [part_name(name) for name in moments], columns == WIDE)
-    return maps([(moment, 0, moment["agent"], part_name(name)) for name, moment in moments.items()], columns)
+def common_columns(shown: Mapping[str, Scene]) -> list[str]:
+    """The columns of the observation that all of them tell, in the order of the first; of battles "map" alone."""
+    told = [["map"] if "map" in moment else moment["series"]["names"] for moment in shown.values()]
+    return [name for name in told[0] if all(name in other for other in told)][:COLUMNS] if told else []
 
 
-def _series(moments: Sequence[Scene], titles: Sequence[str], wide: bool) -> bytes:
-    """A row for each, with COLUMNS columns of the observation, on phones the first alone."""
-    columns = COLUMNS if wide else 1
-    figure = canvas(10.6 if wide else 5.2, 1.7 * len(moments) + 0.8)
-    panels = figure.subplots(len(moments), columns, sharex=True, sharey="col", squeeze=False)
-    for row, moment, title in zip(panels, moments, titles, strict=True):
-        for column, axes in enumerate(row):
-            _draw(axes, moment, column)
-            axes.set_title(f"{title}, {moment['series']['names'][column]}")
+def _off(moment: Scene, names: Sequence[str]) -> list[float]:
+    """How far from the truth: living units on the map, or columns of the observation while its agent was blind."""
+    if "map" in moment:
+        return distances(moment, 0, moment["agent"])
+    columns = [column(moment, name) for name in names]
+    return [float(np.abs(truth - guess)[blind].mean()) for truth, guess, blind in columns]
+
+
+def _of_battles(shown: Mapping[str, Scene]) -> str:
+    spread = all("spread" in moment["map"] for moment in shown.values())
+    unsure = " Discs and the whiskers of hollow health bars are the deviation over draws of the latent state."
+    return (
+        "at the step at which a blind agent (heavy ring) believes the most living units in sight. Hollow marks, with"
+        " the health it believes below them, are where it believes them, itself included, and thin lines tie them to"
+        f" where they are.{unsure if spread else ''} On average off, in units of the map"
+    )
+
+
+def _of_robots(shown: Mapping[str, Scene], names: Sequence[str]) -> str:
+    return (
+        f"in its middle, of agent {shown[WHOLE]['agent'] + 1}: what was true, and what was reconstructed where it was"
+        f" blind (shaded). Mean absolute error of {' and '.join(names)} while blind"
+    )
+
+
+def _maps(shown: Mapping[str, Scene]) -> tuple[bytes, bytes]:
+    panels = [(moment, 0, moment["agent"], part_name(name)) for name, moment in shown.items()]
+    return maps(panels, WIDE), maps(panels, NARROW)
+
+
+def _series(shown: Mapping[str, Scene], names: Sequence[str]) -> tuple[bytes, bytes]:
+    return _grid(shown, names, 10.6), _grid(shown, names[:1], 5.2)
+
+
+def _grid(shown: Mapping[str, Scene], names: Sequence[str], width: float) -> bytes:
+    """A row for each, a column for each name."""
+    figure = canvas(width, 1.8 * len(shown) + 0.8)
+    panels = figure.subplots(len(shown), len(names), sharey="col", squeeze=False)
+    for row, (part, moment) in zip(panels, shown.items(), strict=True):
+        for axes, name in zip(row, names, strict=True):
+            _draw(axes, moment, name)
+            axes.set_title(f"{part_name(part)}, {name}")
     for axes in panels[-1]:
         axes.set_xlabel("step")
     figure.legend(handles=series_handles(), loc="outside lower center", ncols=3, columnspacing=1.6)
     return png(figure)
 
 
-def _draw(axes: Axes, moment: Scene, column: int) -> None:
-    series, first = moment["series"], moment["step"]
-    truth, guess = (
-        np.concatenate([np.full(first, np.nan), np.asarray(series[name], dtype=float)[:, column]])
-        for name in ("truth", "reconstruction")
-    )
-    blind = np.concatenate([np.zeros(first, bool), np.asarray(series["blind"], dtype=bool)])
-    draw_series(axes, truth, guess, blind, slice(first, len(truth)))
+def _draw(axes: Axes, moment: Scene, name: str) -> None:
+    first, (truth, guess, blind) = moment["step"], column(moment, name)
+    before = np.full(first, np.nan)
+    truth, guess = (np.concatenate([before, values]) for values in (truth, guess))
+    draw_series(axes, truth, guess, np.concatenate([np.zeros(first, bool), blind]), slice(first, len(truth)))
