@@ -16,7 +16,13 @@ from rmiov2.evaluation.modes import modes_played
 from rmiov2.types import UserError
 
 # Settings' names, writing files and moving a line on the screen change no result.
-CHANGES_NO_RESULT = {"rmiov2/__init__.py", "rmiov2/config.py", "rmiov2/files.py", "rmiov2/progress.py"}
+CHANGES_NO_RESULT = {
+    "rmiov2/__init__.py",
+    "rmiov2/config.py",
+    "rmiov2/files.py",
+    "rmiov2/progress.py",
+    "rmiov2/program.py",
+}
 CHANGES_NO_RESULT |= {"pipelines/stage.py", "pipelines/paths.py", "pipelines/environment.py", "pipelines/tracking.py"}
 CHANGES_NO_RESULT |= {
     "pipelines/data_docs.py",

@@ -180,4 +180,7 @@ def test_other_methods_need_no_file_that_nothing_draws(tmp_path: Path) -> None:
     """Theirs were kept before the loss of the world model was, which is compared between variants alone."""
     for name in ("rmio", "rmiov2"):
         cell = Cell((f"agent={name}",), 0)
-        assert cells.state_of(cell, seeds.SEEDS) == ("kept" if name == "rmio" else "incomplete")
+        shutil.copytree(seeds.SEEDS / cell.label, tmp_path / cell.label)
+        assert cells.state_of(cell, tmp_path) == "kept"
+        (tmp_path / cell.label / "pretrain.csv").unlink(missing_ok=True)
+        assert cells.state_of(cell, tmp_path) == ("kept" if name == "rmio" else "incomplete")
