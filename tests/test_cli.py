@@ -144,7 +144,7 @@ def test_settings_that_the_readme_shows_compose(overrides):
         (lambda: _raise(KeyboardInterrupt()), 130, "\nit: stopped; all is kept\n"),
     ],
 )
-def test_every_program_ends_with_a_code_and_what_the_user_can_mend_in_one_sentence(capsys, end, code, said):
+def test_an_exit_code_comes_with_what_the_user_can_mend_in_one_sentence(capsys, end, code, said):
     assert exit_code("it", end, "all is kept") == code
     assert capsys.readouterr() == ("", said)
 

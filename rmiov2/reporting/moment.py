@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmiov2.reporting.battle_map import Scene, believes, believing, distances
+from rmiov2.reporting.battle_map import Scene, believing, distances
 from rmiov2.reporting.scene_figures import playing, stretch
 
 TOLD = ("env", "measure", "p_loss", "seed", "agents", "won")
@@ -32,7 +32,7 @@ def battle_moment(scene: Scene) -> dict[str, Any] | None:
     None where no blind agent ever believes anybody to be in sight.
     """
     every = [(t, agent) for t in range(len(scene["seen"])) for agent in range(scene["agents"])]
-    minded = [place for place in every if believes(scene) and believing(scene, *place)]
+    minded = [place for place in every if believing(scene, *place)]
     if not minded:
         return None
     t, agent = max(minded, key=lambda place: len(distances(scene, *place)))
@@ -47,7 +47,7 @@ def series_moment(scene: Scene) -> dict[str, Any] | None:
     """The stretch that the page draws, of the first agent that is blind in it: names of the C columns that are told,
     truth, reconstruction (T, C), blind (T,). None where nobody is blind in it."""
     series, blind = scene["series"], playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
-    _, window = stretch(blind)
+    window = stretch(len(blind))
     if "reconstruction" not in series or not series["names"] or not blind[window].any():
         return None
     agent = int(np.argmax(blind[window].any(axis=0)))

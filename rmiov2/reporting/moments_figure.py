@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 import numpy as np
 from matplotlib.axes import Axes
@@ -20,24 +21,32 @@ WIDE, NARROW = 4, 2  # maps in a row, of wide pages and of phones
 COLUMNS = 2  # of a robot's observation, on wide pages
 
 
+@dataclass(frozen=True)
+class _Drawn:
+    """The pictures, what they show in words, and how far from the truth each belief is on average."""
+
+    wide: bytes
+    narrow: bytes
+    what: str
+    off: Mapping[str, float]
+
+
 def moments_picture(found: Family) -> Picture | None:
     """A moment of an episode of each of FUSIONS, all of one seed; None where the whole method's or any other's is
     missing, and where those of a robot have no column in common."""
     shown, seed = of_one_seed(found)
-    names = common_columns(shown)
-    if len(shown) < 2 or not names:
+    if len(shown) < 2:
         return None
-    mapped = "map" in shown[WHOLE]
-    wide, narrow = _maps(shown) if mapped else _series(shown, names)
-    far = {name: np.mean(_off(moment, names)) for name, moment in shown.items()}
-    said = "; ".join(f"{part_name(name)} {significant(float(value))}" for name, value in far.items())
+    drawn = _battles(shown) if "map" in shown[WHOLE] else _robots(shown)
+    if drawn is None:
+        return None
+    said = "; ".join(f"{part_name(name)} {significant(value)}" for name, value in drawn.off.items())
     rates = ", ".join(sorted({probability(moment["p_loss"]) for moment in shown.values()}))
-    what = _of_battles(shown) if mapped else _of_robots(shown, names)
-    caption = f"Of each an episode of its own (p_loss {rates}, training seed {seed}), {what}: {said}."
+    caption = f"Of each an episode of its own (p_loss {rates}, training seed {seed}), {drawn.what}: {said}."
     alt = f"What was true and what a blind agent believed, for {', '.join(map(part_name, shown))}."
     data = json.dumps(shown, indent=1).encode()
     title = "What the blind believe without the fusions (figure 13)"
-    return Picture("variants_moments", title, caption, alt, wide, "variants_moments.json", data, narrow)
+    return Picture("variants_moments", title, caption, alt, drawn.wide, "variants_moments.json", data, drawn.narrow)
 
 
 def of_one_seed(found: Family) -> tuple[dict[str, Scene], int]:
@@ -54,44 +63,36 @@ def of_one_seed(found: Family) -> tuple[dict[str, Scene], int]:
     return {n: m for n, m in shown.items() if "map" in whole or m["agent"] == whole["agent"]}, seed
 
 
-def common_columns(shown: Mapping[str, Scene]) -> list[str]:
-    """The columns of the observation that all of them tell, in the order of the first; of battles "map" alone."""
-    told = [["map"] if "map" in moment else moment["series"]["names"] for moment in shown.values()]
-    return [name for name in told[0] if all(name in other for other in told)][:COLUMNS] if told else []
-
-
-def _off(moment: Scene, names: Sequence[str]) -> list[float]:
-    """How far from the truth: living units on the map, or columns of the observation while its agent was blind."""
-    if "map" in moment:
-        return distances(moment, 0, moment["agent"])
-    columns = [column(moment, name) for name in names]
-    return [float(np.abs(truth - guess)[blind].mean()) for truth, guess, blind in columns]
-
-
-def _of_battles(shown: Mapping[str, Scene]) -> str:
+def _battles(shown: Mapping[str, Scene]) -> _Drawn:
+    panels = [(moment, 0, moment["agent"], part_name(name)) for name, moment in shown.items()]
     spread = all("spread" in moment["map"] for moment in shown.values())
     unsure = " Discs and the whiskers of hollow health bars are the deviation over draws of the latent state."
-    return (
+    what = (
         "at the step at which a blind agent (heavy ring) believes the most living units in sight. Hollow marks, with"
         " the health it believes below them, are where it believes them, itself included, and thin lines tie them to"
         f" where they are.{unsure if spread else ''} On average off, in units of the map"
     )
+    off = {name: float(np.mean(distances(moment, 0, moment["agent"]))) for name, moment in shown.items()}
+    return _Drawn(maps(panels, WIDE), maps(panels, NARROW), what, off)
 
 
-def _of_robots(shown: Mapping[str, Scene], names: Sequence[str]) -> str:
-    return (
+def _robots(shown: Mapping[str, Scene]) -> _Drawn | None:
+    """The first COLUMNS columns of the observation that all of them tell; None without any."""
+    told = [moment["series"]["names"] for moment in shown.values()]
+    names = [name for name in told[0] if all(name in other for other in told)][:COLUMNS]
+    if not names:
+        return None
+    what = (
         f"in its middle, of agent {shown[WHOLE]['agent'] + 1}: what was true, and what was reconstructed where it was"
         f" blind (shaded). Mean absolute error of {' and '.join(names)} while blind"
     )
+    off = {part: float(np.mean([_error(moment, name) for name in names])) for part, moment in shown.items()}
+    return _Drawn(_grid(shown, names, 10.6), _grid(shown, names[:1], 5.2), what, off)
 
 
-def _maps(shown: Mapping[str, Scene]) -> tuple[bytes, bytes]:
-    panels = [(moment, 0, moment["agent"], part_name(name)) for name, moment in shown.items()]
-    return maps(panels, WIDE), maps(panels, NARROW)
-
-
-def _series(shown: Mapping[str, Scene], names: Sequence[str]) -> tuple[bytes, bytes]:
-    return _grid(shown, names, 10.6), _grid(shown, names[:1], 5.2)
+def _error(moment: Scene, name: str) -> float:
+    truth, guess, blind = column(moment, name)
+    return float(np.abs(truth - guess)[blind].mean())
 
 
 def _grid(shown: Mapping[str, Scene], names: Sequence[str], width: float) -> bytes:

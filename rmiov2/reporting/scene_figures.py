@@ -114,7 +114,8 @@ def series_picture(scene: Scene) -> Picture | None:
     guess = np.asarray(scene["series"]["reconstruction"], dtype=float)
     names = scene["series"]["names"][:SERIES_COLUMNS]
     blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
-    agent, window = stretch(blind)
+    window = stretch(len(truth))
+    agent = int(np.argmax(blind[window].sum(axis=0)))
     if not names or not blind[window, agent].any():
         return None
     spread = np.asarray(scene["series"].get("spread", np.zeros_like(guess)), dtype=float)
@@ -135,11 +136,10 @@ def series_picture(scene: Scene) -> Picture | None:
     return Picture("scene_series", "True and reconstructed", caption, alt, wide, "scene_series.csv", data, narrow)
 
 
-def stretch(blind: Mask) -> tuple[int, slice]:
-    """The SERIES_STEPS steps in the middle of blind (T, N), and the agent that is blind in most of them."""
-    first = max(0, (len(blind) - SERIES_STEPS) // 2)
-    window = slice(first, min(first + SERIES_STEPS, len(blind)))
-    return int(np.argmax(blind[window].sum(axis=0))), window
+def stretch(steps: int) -> slice:
+    """Of an episode's steps the SERIES_STEPS in the middle, or all."""
+    first = max(0, (steps - SERIES_STEPS) // 2)
+    return slice(first, min(first + SERIES_STEPS, steps))
 
 
 def _series(

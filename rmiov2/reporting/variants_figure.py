@@ -17,15 +17,7 @@ from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.variants import FUSIONS, RATES, TREND, A, Family, Paired, estimate, paired, same_test
-from rmiov2.reporting.words import (
-    WHOLE,
-    decimals_of,
-    interval,
-    measure_name,
-    number,
-    part_name,
-    significant,
-)
+from rmiov2.reporting.words import WHOLE, decimals_of, interval, measure_name, number, part_name, significant
 
 PRETRAINED = (WHOLE, A, TREND)
 WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones
