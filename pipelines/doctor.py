@@ -16,6 +16,7 @@ import psutil
 
 from pipelines import paths
 from pipelines.heal import damaged, heal, is_dvc, living
+from rmiov2.program import exit_code
 
 STAGES = "pipelines.stages."
 ENOUGH = 1e9  # bytes: a run of the default settings writes a tenth
@@ -61,12 +62,8 @@ def disk() -> Iterator[str]:
         yield f"only {free / 1e6:.0f} MB are free beside {paths.ROOT}; make room, or clone onto another disk"
 
 
-def main() -> int:
-    """0 if all is well, else 1."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.parse_args()
+def examine() -> int:
+    """Say what is found: 0 if all is well, else 1."""
     for process in living(paths.ROOT):
         print(f"at work: {' '.join(process.cmdline())} (process {process.pid})")
     for sentence in heal(paths.ROOT):
@@ -76,6 +73,15 @@ def main() -> int:
         print(f"wrong: {sentence}")
     print(f"doctor: {len(wrong) or 'nothing'} wrong in {paths.ROOT}")
     return 1 if wrong else 0
+
+
+def main() -> int:
+    """The command, see the top of this file."""
+    parser = argparse.ArgumentParser(
+        prog="python -m pipelines.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.parse_args()
+    return exit_code("doctor", examine, "what was mended stays so")
 
 
 if __name__ == "__main__":

@@ -8,6 +8,7 @@ from typing import Any
 
 from tqdm import tqdm
 
+Say = Callable[[str, float], None]  # what is going on, and the share that is done
 SECONDS = 0.5 if sys.stderr.isatty() else 10.0  # between two drawings; a log keeps each of them
 
 
@@ -26,8 +27,8 @@ def bar(label: str, unit: str = "episode") -> Callable[[int, int], None]:
     return show
 
 
-def news(label: str) -> Callable[[str, float], None]:
-    """A function to call with (what is going on, the share that is done): 1 closes the line."""
+def news(label: str) -> Say:
+    """What says it in a line, which 1 closes."""
     line: tqdm[Any] | None = None
     shape = "{desc} {percentage:3.0f}% {elapsed}<{remaining} {postfix}"
 

@@ -27,7 +27,7 @@ from rmiov2.evaluation import sweep
 from rmiov2.evaluation.modes import modes_played
 from rmiov2.replay import shards
 from rmiov2.replay.buffer import Replay
-from rmiov2.training.pretrain import warmup
+from rmiov2.training.warmup import warmup
 from rmiov2.types import UserError
 
 # Episodes of 12 steps; in "pieces" they are cut after every 5, so that a sweep is 4 + 4 + 4 trajectories.

@@ -6,7 +6,10 @@ import numpy as np
 import pytest
 
 from rmiov2.envs import make_env
-from rmiov2.envs.observation_loss import BURST, PATTERNS, LossPattern, ObservationLoss, draw_seen
+from rmiov2.envs.observation_loss import BURST, PATTERNS, Blinded, LossPattern, ObservationLoss, draw_seen
+from rmiov2.envs.wrapper import Wrapper
+from rmiov2.evaluation.blackout import Blackout
+from rmiov2.evaluation.scene import Filmed
 from rmiov2.types import Step, UserError
 
 
@@ -140,6 +143,45 @@ def test_full_loss_blinds_everybody_and_changes_nothing_else(pattern):
     wrapped = record(ObservationLoss(make_env("toy/lights", 4), pattern, 1.0))
     assert not any(step.seen.any() for step in wrapped)
     assert identical(plain, wrapped, but=("seen",))
+
+
+class Counting(Wrapper):
+    """Games of which facts are known and some got lost, and how they were begun."""
+
+    facts, breakable, lost_episodes = {"build": 1}, True, 3
+
+    def __init__(self, env):
+        self.env, self.spec, self.num_envs, self.calls = env, env.spec, env.num_envs, []
+
+    def shown(self, step):
+        return step
+
+    def reset(self, seed=None):
+        self.calls.append(("reset", seed))
+        return super().reset(seed)
+
+    def restart(self, seed):
+        self.calls.append(("restart", seed))
+        return super().restart(seed)
+
+
+@pytest.mark.parametrize(
+    "wrap",
+    [
+        lambda env: ObservationLoss(env, "bursty", 0.5), lambda env: Blinded(ObservationLoss(env, "bursty", 0.5)),
+        lambda env: Blackout(env, 3, 12), Filmed,
+    ],
+)  # fmt: skip
+def test_every_wrapper_hands_on_what_is_said_of_the_games_and_how_they_begin(wrap):
+    inside = Counting(make_env("toy/lights", 4))
+    env = wrap(inside)
+    assert (env.spec, env.num_envs, env.facts, env.breakable) == (inside.spec, 4, {"build": 1}, True)
+    env.reset()
+    inside.lost_episodes = 5
+    assert env.lost_episodes == 5
+    first, again, other = env.restart(7), env.restart(7), env.reset(7)
+    assert identical([first], [again]) and identical([first], [other])
+    assert inside.calls == [("reset", None), ("restart", 7), ("restart", 7), ("reset", 7)]
 
 
 def test_one_sequence_of_losses_per_seed():

@@ -57,7 +57,7 @@ def test_the_small_list_has_what_the_paper_compares() -> None:
     agents = {cell.values["agent"]["name"] for cell in methods}
     assert agents == {"rmiov2", "rmio", "gawm", "mamba", "mag", "mappo", "qmix", "facmac"}
     left = set(choices("ablation")) - set(task.ablations)
-    assert left == {"none", "gawm_adaptive", "whole_history"}  # the second is a method, the third takes long
+    assert left == {"none", "gawm_adaptive"}  # the second is a method
 
 
 def test_names_say_what_is_not_the_default() -> None:

@@ -250,12 +250,12 @@ def test_numbers_as_they_are_read() -> None:
 
 def test_the_games_of_a_run_are_told_and_never_mixed(tmp_path: Path) -> None:
     root = write_run(tmp_path / "run", "smax")
-    for name in ("pretrain", "finetune", "evaluate"):
+    for name in ("ablate/0.5", "pretrain", "finetune", "evaluate"):
         path = root / f"metrics/{name}.json"
         game = {"build": 75689, "difficulty": "7", "episodes_lost": 2}
         path.write_text(json.dumps(json.loads(path.read_text()) | {"game": game}))
     page = build_page(root)
-    assert "game, build" in page and "75689" in page and "episodes lost" in page
+    assert "game, build" in page and "75689" in page and re.search(r"episodes lost</th><td[^>]*>8</td>", page)
     path.write_text(path.read_text().replace("75689", "76052"))
     with pytest.raises(UserError, match=r"^evaluate was played with build 76052, pretrain with 75689; .*dvc repro -f"):
         build_page(root)

@@ -6,6 +6,7 @@ import signal
 import subprocess
 import sys
 import time
+from contextlib import nullcontext
 
 import numpy as np
 import psutil
@@ -241,15 +242,20 @@ def test_the_guard_takes_the_folder_it_was_given_and_no_other(tmp_path):
     assert not own.exists() and (other / "left").exists()
 
 
-def test_what_got_lost_is_in_the_metrics_of_every_stage(here, tmp_path):
+def test_what_got_lost_is_in_the_metrics_of_every_stage(here, tmp_path, monkeypatch):
+    from pipelines import paths, stage
     from pipelines.params import compose_values
+    from pipelines.stages.ablate import ablate
     from rmiov2.config import parse
+    from rmiov2.evaluation import sweep
     from rmiov2.training.finetune import finetune
-    from rmiov2.training.pretrain import pretrain, warmup
+    from rmiov2.training.pretrain import pretrain
+    from rmiov2.training.warmup import warmup
 
     here.register()
     settings = ["env=smac_3m", "preset=toy", "collect.num_envs=2", "collect.warmup_steps=40", "pretrain.env_steps=80"]
     settings += ["pretrain.eval_episodes=2", "finetune.updates=20", "finetune.env_steps=20", "evaluate.num_envs=2"]
+    settings += ["ablate.updates=20", "ablate.episodes=7", "evaluate.p_loss=[0,1]"]
     config = parse(compose_values([*settings, "pretrain.policy_after=60", "finetune.held_out_episodes=2"]), "test")
     quiet = lambda text, share: None  # noqa: E731
     here.modes(crash_at=3, launches=[1])
@@ -268,3 +274,17 @@ def test_what_got_lost_is_in_the_metrics_of_every_stage(here, tmp_path):
     )
     assert told["game"]["episodes_lost"] == 1
     json.dumps(told)
+    evaluate_own = sweep.evaluate_own
+
+    def judged(*given):
+        here.modes(crash_at=3, launches=[here.launches + 1])
+        return evaluate_own(*given)
+
+    monkeypatch.setattr(sweep, "evaluate_own", judged)
+    monkeypatch.setattr(stage, "resumable", lambda name, cell: nullcontext(tmp_path / "resume3"))
+    for name, value in {"PRETRAINED": "pretrain", "REPLAY": "replay", "METRICS": "metrics"}.items():
+        monkeypatch.setattr(paths, name, tmp_path / value)
+    before = here.launches
+    here.modes(crash_at=3, launches=[before + 1])
+    told = json.loads(ablate(config, "0.5").read_text())
+    assert told["game"]["episodes_lost"] == 2

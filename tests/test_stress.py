@@ -24,6 +24,7 @@ from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.blackout import Blackout
 from rmiov2.evaluation.episodes import play
 from rmiov2.evaluation.stress import COLUMNS, lasts, stress, summarise
+from rmiov2.evaluation.sweep import evaluate_own
 from rmiov2.reporting.results import read_results
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.style import styled
@@ -137,6 +138,8 @@ def test_what_got_lost_is_in_the_metrics() -> None:
 
     _, told = stress(Waiting(), make, CONFIG.evaluate, CONFIG.stress, "waiting", 3)
     assert told["game"] == {"build": "4.10", "episodes_lost": made[0].lost_episodes} and made[0].lost_episodes > 48
+    told = evaluate_own(Waiting(), make, CONFIG.evaluate)
+    assert told["game"] == {"build": "4.10", "episodes_lost": made[1].lost_episodes} and made[1].lost_episodes > 0
 
 
 def test_every_row_has_its_own_length_and_none_is_the_identity() -> None:

@@ -16,11 +16,14 @@ from learning_cases import ROOT, settings
 from rmiov2.config import Config
 from rmiov2.envs.registry import make_env
 from rmiov2.files import write_json
+from rmiov2.progress import Say
 from rmiov2.replay import shards
 from rmiov2.training import checkpoint
 from rmiov2.training.collect import Sweep, random_policy
 from rmiov2.training.finetune import finetune
-from rmiov2.training.pretrain import Say, kept, pretrain, warmup
+from rmiov2.training.pretrain import pretrain
+from rmiov2.training.resuming import kept
+from rmiov2.training.warmup import warmup
 from rmiov2.types import UserError
 
 

@@ -33,6 +33,8 @@ def ablate(config: Config, cell: str) -> Path:
         )
         agent = rmiov2.load(resume / "tuned", settings)
         curve = evaluate_own(agent, partial(make_env, config.env.name), settings.evaluate, bar(label))
+        if "game" in curve:
+            curve["game"]["episodes_lost"] += metrics["game"]["episodes_lost"]
         told: dict[str, Any] = {"p_mask": settings.finetune.p_mask, "episodes": settings.evaluate.episodes}
         told |= {"p_loss": list(settings.evaluate.p_loss), "measure": agent.spec.measure}
         write_json(paths.METRICS / "ablate" / f"{cell}.json", metrics | told | curve)

@@ -13,9 +13,9 @@ from rmiov2.progress import news
 
 def collect(config: Config) -> Path:
     """data/collect and metrics/collect.json."""
-    from rmiov2.training import pretrain as training
+    from rmiov2.training.warmup import warmup
 
-    metrics = training.warmup(config, paths.COLLECTED, news("collect"))
+    metrics = warmup(config, paths.COLLECTED, news("collect"))
     write_json(paths.METRICS / "collect.json", metrics)
     return paths.COLLECTED
 

@@ -145,7 +145,7 @@ def play(config: Config, folder: Path, purpose: str) -> Games:
     chosen = config.evaluate.model_copy(update={"seed": games_seed(config, purpose)})
     agent = rmiov2.load(folder / "finetune", config)
     shown = bar(f"trial {folder.name}: {purpose}")
-    _, games = sweep.play_own(agent, partial(rmiov2.make_env, config.env.name), chosen, shown)
+    _, games, _ = sweep.play_own(agent, partial(rmiov2.make_env, config.env.name), chosen, shown)
     return [values.tolist() for values in games]
 
 

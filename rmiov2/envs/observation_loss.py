@@ -9,6 +9,7 @@ import numpy as np
 
 from rmiov2.config import Pattern
 from rmiov2.envs.base import Env, blank, legalise
+from rmiov2.envs.wrapper import Wrapper
 from rmiov2.seeding import derive
 from rmiov2.types import Actions, Bools, Floats, Step, UserError
 
@@ -76,78 +77,47 @@ def draw_seen(pattern: str, p_loss: float | Floats, shape: tuple[int, int, int],
     return np.stack([losses.draw(np.full(rows, t == 0)) for t in range(steps)], axis=1)
 
 
-class ObservationLoss(Env):
+class ObservationLoss(Wrapper[Env]):
     """An environment whose steps say whose observation arrived.
 
     Only `seen` changes: obs and avail stay true, for whoever acts on them to blank (base.blank), so p_loss = 0 is the
-    identity to the bit. The losses have a generator of their own, begun anew by a reset with a seed.
+    identity to the bit. The losses have a generator of their own, begun anew by a reset or restart with a seed: the
+    same seed gives the same losses.
     """
 
     def __init__(self, env: Env, pattern: str, p_loss: float | Floats, seed: int = 0) -> None:
-        self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
-        self.breakable = env.breakable
+        super().__init__(env)
         self._pattern, self._p_loss, self._seed = pattern, p_loss, seed
-        self._losses = self._begin(np.random.default_rng(derive(seed, "observation_loss")))
+        self._losses = self._drawn_by(derive(seed, "observation_loss"))
 
-    def _begin_with(self, seed: int) -> None:
-        self._losses = self._begin(np.random.default_rng(derive(self._seed, "observation_loss", seed)))
-
-    def _begin(self, rng: np.random.Generator) -> LossPattern:
-        return LossPattern(self._pattern, self._p_loss, self.num_envs, self.spec.num_agents, rng)
-
-    def reset(self, seed: int | None = None) -> Step:
-        """Start a new episode in every row; the same seed gives the same games and the same losses."""
+    def begun(self, seed: int | None) -> None:
+        """Losses that follow from the seed."""
         if seed is not None:
-            self._begin_with(seed)
-        return self._mark(self.env.reset(seed))
+            self._losses = self._drawn_by(derive(self._seed, "observation_loss", seed))
 
-    def restart(self, seed: int) -> Step:
-        """Start a new episode in every row; the same seed gives the same losses."""
-        self._begin_with(seed)
-        return self._mark(self.env.restart(seed))
-
-    def step(self, act: Actions) -> Step:
-        """Play act; see Env.step."""
-        return self._mark(self.env.step(act))
-
-    def _mark(self, step: Step) -> Step:
+    def shown(self, step: Step) -> Step:
+        """With what got lost."""
         return replace(step, seen=step.seen & self._losses.draw(step.first))
 
-    def close(self) -> None:
-        """Close the environment inside."""
-        self.env.close()
+    def _drawn_by(self, seed: int) -> LossPattern:
+        rng = np.random.default_rng(seed)
+        return LossPattern(self._pattern, self._p_loss, self.num_envs, self.spec.num_agents, rng)
 
 
-class Blinded(Env):
+class Blinded(Wrapper[ObservationLoss]):
     """An environment whose players cannot look behind the loss, as a team at work cannot: what a policy learns from.
 
     Lost observations are zeros, masks that were lost with them all true, and an illegal choice becomes an idle one.
     """
 
-    def __init__(self, env: ObservationLoss) -> None:
-        self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
-        self.breakable = env.breakable
-        self._avail: Bools | None = None
+    _avail: Bools | None = None
 
-    def reset(self, seed: int | None = None) -> Step:
-        """Start a new episode in every row; see ObservationLoss.reset."""
-        return self._blank(self.env.reset(seed))
+    def played(self, act: Actions) -> Actions:
+        """What the games allow."""
+        return act if self._avail is None else legalise(act.astype(np.int64), self._avail, self.spec)
 
-    def restart(self, seed: int) -> Step:
-        """Start a new episode in every row; see ObservationLoss.restart."""
-        return self._blank(self.env.restart(seed))
-
-    def step(self, act: Actions) -> Step:
-        """Play act, or what becomes of it."""
-        if self._avail is not None:
-            act = legalise(act.astype(np.int64), self._avail, self.spec)
-        return self._blank(self.env.step(act))
-
-    def _blank(self, step: Step) -> Step:
+    def shown(self, step: Step) -> Step:
+        """Without what got lost."""
         self._avail = step.avail
         told = None if step.avail is None else step.avail | ~step.seen[..., None]
         return replace(step, obs=blank(step.obs, step.seen), avail=told)
-
-    def close(self) -> None:
-        """Close the environment inside."""
-        self.env.close()

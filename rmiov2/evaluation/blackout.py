@@ -7,11 +7,12 @@ from dataclasses import replace
 import numpy as np
 
 from rmiov2.envs.base import Env
+from rmiov2.envs.wrapper import Wrapper
 from rmiov2.seeding import derive
-from rmiov2.types import Actions, Ints, Step, UserError
+from rmiov2.types import Ints, Step, UserError
 
 
-class Blackout(Env):
+class Blackout(Wrapper[Env]):
     """An environment in which nobody's observation arrives for steps (B,) in a row, once in every episode of row b.
 
     It begins at a step drawn evenly from those at which it still fits into the usual length of an episode, and at the
@@ -23,7 +24,7 @@ class Blackout(Env):
     """
 
     def __init__(self, env: Env, steps: int | Ints, usual_length: int) -> None:
-        self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
+        super().__init__(env)
         self.steps = np.broadcast_to(np.asarray(steps, np.int64), (env.num_envs,))
         if self.steps.min() < 0 or usual_length < 1:
             got = f"{self.steps.min()} steps in a usual {usual_length}"
@@ -32,28 +33,20 @@ class Blackout(Env):
         self._within = np.maximum(1, usual_length - self.steps + 1)
         self._rng = np.random.default_rng(derive(0, "blackout"))
         self._clock = np.zeros(env.num_envs, np.int64)
-        self._begin = np.zeros(env.num_envs, np.int64)
+        self._begins = np.zeros(env.num_envs, np.int64)
 
-    def reset(self, seed: int | None = None) -> Step:
-        """Start a new episode in every row; the same seed gives the same games and the same blackouts."""
+    def begun(self, seed: int | None) -> None:
+        """Blackouts that follow from the seed, and none endured."""
         if seed is not None:
             self._rng = np.random.default_rng(derive(seed, "blackout"))
         self.endured = [[] for _ in range(self.num_envs)]
-        return self._mark(self.env.reset(seed))
 
-    def step(self, act: Actions) -> Step:
-        """Play act; see Env.step."""
-        return self._mark(self.env.step(act))
-
-    def close(self) -> None:
-        """Close the environment inside."""
-        self.env.close()
-
-    def _mark(self, step: Step) -> Step:
+    def shown(self, step: Step) -> Step:
+        """With whom the blackout leaves blind."""
         drawn = self._rng.integers(self._within)  # as many whatever `first` says
-        self._begin = np.where(step.first, drawn, self._begin)
+        self._begins = np.where(step.first, drawn, self._begins)
         self._clock = np.where(step.first, 0, self._clock + 1)
-        since = self._clock - self._begin
+        since = self._clock - self._begins
         dark = (since >= 0) & (since < self.steps)
         for row in np.flatnonzero(step.done & ~step.lost):  # nobody acts on the row that ends an episode
             self.endured[row].append(int(np.clip(since[row], 0, self.steps[row])))

@@ -10,6 +10,7 @@ import numpy as np
 
 from rmiov2.envs.base import Env
 from rmiov2.envs.observation_loss import ObservationLoss
+from rmiov2.envs.wrapper import Wrapper
 from rmiov2.evaluation.episodes import Team, Turn, turns
 from rmiov2.evaluation.insight import Insight
 from rmiov2.seeding import derive
@@ -41,27 +42,19 @@ class Mapped(Protocol):
         """obs (..., N, O) to positions (..., N, U, 2), health and visible (..., N, U)."""
 
 
-class Filmed(Env):
+class Filmed(Wrapper[Env]):
     """An environment that keeps where the units of row 0 stood at every row."""
 
     def __init__(self, env: Env) -> None:
-        self.env, self.spec, self.num_envs = env, env.spec, env.num_envs
+        super().__init__(env)
         self.frames: list[Any] = []
 
-    def reset(self, seed: int | None = None) -> Step:
-        """Start anew, with an empty film."""
+    def begun(self, seed: int | None) -> None:
+        """An empty film."""
         self.frames.clear()
-        return self._film(self.env.reset(seed))
 
-    def step(self, act: Actions) -> Step:
-        """Play act and film what came of it."""
-        return self._film(self.env.step(act))
-
-    def close(self) -> None:
-        """Close the environment inside."""
-        self.env.close()
-
-    def _film(self, step: Step) -> Step:
+    def shown(self, step: Step) -> Step:
+        """The step, filmed."""
         if isinstance(self.env, Mapped):
             self.frames.append(self.env.units(0))
         return step

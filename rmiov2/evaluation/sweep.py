@@ -67,22 +67,26 @@ def evaluate(
 def evaluate_own(
     agent: Playable, make_env: Callable[[int], Env], settings: Evaluate, progress: Progress | None = None
 ) -> dict[str, Any]:
-    """Its own mode alone, on the games that evaluate plays: {"performance", "ci95": [by p_loss], "auc", "auc_ci95"}."""
-    measure, games = play_own(agent, make_env, settings, progress)
-    return curve_of(np.asarray(settings.p_loss), [[values] for values in games], measure, settings.bootstrap)
+    """Its own mode alone, on the games that evaluate plays: {"performance", "ci95": [by p_loss], "auc", "auc_ci95"},
+    with facts_of the games.
+    """
+    measure, games, facts = play_own(agent, make_env, settings, progress)
+    curve = curve_of(np.asarray(settings.p_loss), [[values] for values in games], measure, settings.bootstrap)
+    return curve | facts
 
 
 def play_own(
     agent: Playable, make_env: Callable[[int], Env], settings: Evaluate, progress: Progress | None = None
-) -> tuple[str, list[statistics.Values]]:
-    """The measure, and by p_loss the performances of the episodes: one order of games for every agent."""
+) -> tuple[str, list[statistics.Values], dict[str, Any]]:
+    """The measure, by p_loss the performances of the episodes, and facts_of the games: the same for every agent."""
     env = make_env(rows_of(settings))
     try:
         played = Sweep(agent, env, settings).play(agent.own_mode, False, progress)
     finally:
         env.close()
     values = performances(played, env.spec.measure)
-    return env.spec.measure, [values[played["p_loss"] == p] for p in settings.p_loss]
+    games = [values[played["p_loss"] == p] for p in settings.p_loss]
+    return env.spec.measure, games, facts_of(env, env.lost_episodes)
 
 
 def rows_of(settings: Evaluate) -> int:

@@ -37,4 +37,5 @@ def _stages(results: Results) -> Mapping[str, Mapping[str, Any] | None]:
     return {
         "collect": results.collect, "pretrain": results.pretrain, "finetune": results.finetune,
         "evaluate": results.evaluate, "stress": results.stress,
+        **{f"ablate at p_mask {cell['p_mask']:g}": cell for cell in results.ablate},
     }  # fmt: skip

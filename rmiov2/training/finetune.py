@@ -21,13 +21,15 @@ from rmiov2.config import Config
 from rmiov2.envs.base import Env
 from rmiov2.envs.observation_loss import Blinded, ObservationLoss, draw_seen
 from rmiov2.envs.registry import make_env
+from rmiov2.progress import Say
 from rmiov2.replay import shards
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators, derive
 from rmiov2.training import checkpoint
 from rmiov2.training.collect import Rollout, Sweep
 from rmiov2.training.curves import Row, facts_in, lost_in, write_csv
-from rmiov2.training.pretrain import SAVE_SECONDS, Say, annealed, kept, policy_of, replay_of, resumed, save, summary
+from rmiov2.training.pretrain import annealed, policy_of, replay_of, summary
+from rmiov2.training.resuming import SAVE_SECONDS, kept, resumed, save
 from rmiov2.types import Batch, Bools, Floats, Trajectory
 from rmiov2.world_model.reward_trend import reward_trend
 

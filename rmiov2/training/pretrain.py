@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
 from functools import partial
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any
 
 import numpy as np
 import torch
@@ -14,37 +13,19 @@ import torch
 from rmiov2.agents.base import Agent
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import Config
-from rmiov2.envs.base import Env, facts_of
+from rmiov2.envs.base import Env
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import greedy_performance
+from rmiov2.progress import Say
 from rmiov2.replay import shards
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators, derive
 from rmiov2.training import checkpoint
-from rmiov2.training.collect import Policy, Rollout, Sweep, random_policy
+from rmiov2.training.collect import Policy, Rollout, Sweep
 from rmiov2.training.curves import Row, facts_in, lost_in, write_csv
+from rmiov2.training.resuming import SAVE_SECONDS, kept, resumed, save
 from rmiov2.types import Actions, EnvSpec, Step, Trajectory, UserError
 from rmiov2.world_model.reward_trend import reward_trend
-
-Say = Callable[[str, float], None]  # what is going on, and the share of the stage that is done
-SAVE_SECONDS = 20.0
-
-
-def warmup(config: Config, out: Path, say: Say) -> dict[str, Any]:
-    """Fill `out` with random play: warmup_steps environment steps or a little more, whole episodes."""
-    env = make_env(config.env.name, config.collect.num_envs, config.seed)
-    rngs = Generators(derive(config.seed, "warmup"))
-    policy, kept, steps, sweep, won, lost = random_policy(env.spec, rngs.numpy["exploration"]), [], 0, 0, [], 0
-    while steps < config.collect.warmup_steps:
-        game = Sweep(env, policy, rngs.env_seed(sweep), config.pretrain.segment)
-        kept += [piece for pieces in game.pieces() for piece in pieces]
-        won += game.won.tolist()
-        steps, sweep, lost = steps + game.steps(), sweep + 1, lost + game.lost
-        say(f"random play, {steps} steps", min(1.0, steps / config.collect.warmup_steps))
-    env.close()
-    shards.replace(out, kept, env.spec)
-    told = {"env_steps": steps, "episodes": len(won), "trajectories": len(kept), "won": float(np.mean(won))}
-    return told | facts_of(env, lost)
 
 
 def policy_of(agent: Agent, num_envs: int, rng: np.random.Generator, greedy: bool) -> Policy:
@@ -216,28 +197,6 @@ def pretrain(
     return _finish(run, out, replay_out, plots, resume)
 
 
-class Resumable(Protocol):
-    """A run that can be saved and go on."""
-
-    config: Config
-    env: Env
-
-    def state_dict(self) -> dict[str, Any]:
-        """All but the replay."""
-
-
-def save(run: Resumable, pending: list[Trajectory], resume: Path) -> None:
-    """First the data, then the state that counts them: killed in between, the data's surplus is cut off again.
-
-    What is older than two replays goes: the trend of what the replay holds was made by the rewards of that before it.
-    """
-    if pending:
-        shards.append(resume / "replay", pending, run.env.spec)
-    checkpoint.save(resume / "checkpoint.safetensors", run.state_dict(), config=run.config, spec=run.env.spec)
-    if pending:
-        shards.forget(resume / "replay", 2 * run.config.collect.capacity)
-
-
 def _begin(config: Config, env: Env, collected: Path, resume: Path) -> Pretraining:
     warm = shards.read(collected, env.spec)
     run = Pretraining(config, env, warm)
@@ -246,24 +205,6 @@ def _begin(config: Config, env: Env, collected: Path, resume: Path) -> Pretraini
     if saved:
         run.load_state_dict(saved)
     return run
-
-
-def resumed(resume: Path) -> dict[str, Any]:
-    """The state that a stage left behind when it was stopped; empty if it begins."""
-    path = resume / "checkpoint.safetensors"
-    return checkpoint.load(path).state if path.is_file() else {}
-
-
-def kept(resume: Path, spec: EnvSpec, trajectories: int) -> list[Trajectory]:
-    """Of the first `trajectories` that a stopped stage had collected those that are still of use.
-
-    What came after its last checkpoint is cut off. Raises UserError if the data that the checkpoint counts are gone.
-    """
-    folder = resume / "replay"
-    if not folder.is_dir() and not trajectories:
-        return []
-    shards.cut(folder, trajectories)
-    return shards.read(folder, spec) if trajectories else []  # stopped in its first save, it has no manifest yet
 
 
 def _finish(run: Pretraining, out: Path, replay_out: Path, plots: Path, resume: Path) -> dict[str, Any]:
