@@ -179,7 +179,7 @@ def scene_rest(generator: np.random.Generator, seen: np.ndarray, truth: np.ndarr
             "error": np.where(seen, 0, np.abs(generator.normal(0, 0.5, seen.shape))).tolist(),
             "attention": (weights / weights.sum(-1, keepdims=True)).tolist(),
             "messages": (3 * (~seen).any(1)).cumsum().tolist(),
-            "series": {"names": names, "truth": truth.tolist(),
+            "series": {"names": [names] * seen.shape[1], "truth": truth.tolist(),
                        "spread": np.broadcast_to(scale, truth.shape).tolist(),
                        "reconstruction": (truth + generator.normal(size=truth.shape) * scale).tolist()},
             "reward": {"raw": raw.tolist(), "trend": (trend * raw.sum() / trend.sum()).tolist(),

@@ -117,6 +117,15 @@ def test_a_command_that_the_readme_shows_is_understood(line):
     assert callable(options.run)
 
 
+def test_the_python_of_the_readme_runs(trained, capsys):
+    (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
+    assert '"smax/3m"' in code and '"models/finetune"' in code
+    names = {}
+    exec(code.replace("smax/3m", "toy/lights").replace("models/finetune", str(trained)), names)
+    assert names["team"].messages.shape == (8,) and names["team"].messages.max() > 0
+    assert names["step"].obs.shape == names["team"].completed.shape
+
+
 def test_the_readme_shows_every_command():
     assert set(re.findall(r"^rmiov2 ([a-z-]+)", README, re.MULTILINE)) == set(COMMANDS)
 

@@ -48,7 +48,7 @@ def test_of_a_robot_the_stretch_is_kept_of_the_first_agent_that_is_blind_in_it()
         row[0] = True
     moment = telling_moment(scene)
     assert moment is not None and moment["agent"] == 1
-    names = scene["series"]["names"]
+    names = scene["series"]["names"][1]
     truth, guess, blind = column(moment, names[1])
     assert truth.tolist() == np.asarray(scene["series"]["truth"])[80:160, 1, 1].tolist()
     assert guess.tolist() == np.asarray(scene["series"]["reconstruction"])[80:160, 1, 1].tolist()

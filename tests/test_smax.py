@@ -110,6 +110,22 @@ def test_observations_decode_to_the_units_in_their_order(env):
     assert others > 50
 
 
+def test_columns_are_named_after_what_they_hold(env):
+    step, names = env.reset(3), env.obs_names()
+    for _ in range(12):
+        step = env.step(fight(step))
+    decoded, others = env.decode_units(step.obs), 0
+    assert [len(own) for own in names] == list(env.spec.obs_widths)
+    for i, own in enumerate(names):
+        place = step.obs[:, i][:, [own.index("own position x"), own.index("own position y")]] * env.map_size
+        assert place == pytest.approx(decoded["positions"][:, i, i], abs=1e-4)
+        for unit, who in enumerate([f"{side} {k}" for side in ("ally", "enemy") for k in (1, 2, 3)]):
+            health = step.obs[:, i, own.index(f"{'own' if unit == i else who} health")]
+            assert np.array_equal(health, decoded["health"][:, i, unit])
+            others += (health[decoded["visible"][:, i, unit]] < 1).sum() * (unit != i)
+    assert others > 5
+
+
 def test_decoding_takes_any_leading_axes(env):
     step = env.reset(3)
     one, many = env.decode_units(step.obs[1]), env.decode_units(np.stack([step.obs, step.obs]))

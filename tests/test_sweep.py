@@ -126,7 +126,7 @@ def test_scene_tells_one_episode() -> None:
     assert scene["messages"] == np.cumsum((~seen).sum(axis=1)).tolist()
     assert scene["reward"]["raw"] == pytest.approx(seen.mean(axis=1), abs=1e-4)
     assert scene["reward"]["half_width"] == list(range(12)) and scene["won"] is False and scene["map"] is None
-    shape = (12, 3, len(scene["series"]["names"]))
+    shape = (12, 3, len(scene["series"]["names"][2]))
     truth, told = np.array(scene["series"]["truth"]), np.array(scene["series"]["reconstruction"])
     assert truth.shape == told.shape == shape and np.array_equal(told, truth * seen[..., None])
     again = record_scene(make_env("toy/lights", 2), Reader(2, "wait"), 0.5, 4, trend)

@@ -201,6 +201,14 @@ class Smax(Adapter):
         health = _in_unit_order(others[..., :1], own[..., :1])[..., 0]
         return {"positions": _in_unit_order(away, place), "health": health, "visible": bits.max(axis=-1) > 0.5}
 
+    def obs_names(self) -> list[list[str]]:
+        """Each agent's observation columns by name, for instance "enemy 2 position x"."""
+        game = self._battles.game
+        units = [f"ally {k + 1}" for k in range(game.num_allies)] + [f"enemy {k + 1}" for k in range(game.num_enemies)]
+        others = [[name for name in units if name != units[i]] for i in range(game.num_allies)]
+        parts = [[(name, game.unit_features) for name in seen] + [("own", game.own_features)] for seen in others]
+        return [[f"{who} {what.replace('_', ' ')}" for who, told in part for what in told] for part in parts]
+
     def _kinds(self, bits: Floats) -> Any:
         """The agents' unit types (..., N): those of the scenario, or where it draws them, what the agents' bits say."""
         game = self._battles.game

@@ -42,6 +42,14 @@ class Mapped(Protocol):
         """obs (..., N, O) to positions (..., N, U, 2), health and visible (..., N, U)."""
 
 
+@runtime_checkable
+class Named(Protocol):
+    """An environment that knows what the columns of its observations are."""
+
+    def obs_names(self) -> list[list[str]]:
+        """Of each agent, as many as its observation is wide."""
+
+
 class Filmed(Wrapper[Env]):
     """An environment that keeps where the units of row 0 stood at every row."""
 
@@ -222,12 +230,14 @@ def _spread(env: Mapped, samples: Floats) -> dict[str, Any]:
 
 
 def _series(env: Env, truth: Floats, believed: Floats | None, samples: Floats | None) -> dict[str, Any]:
-    """The columns, among those that every agent has, that move most over the episode."""
+    """The columns, among those that every agent has, that move most over the episode; names of every agent's."""
     common = min(env.spec.obs_widths)
     movement = truth[..., :common].std(axis=0).mean(axis=0)
     chosen = np.sort(np.argsort(-movement, kind="stable")[:SERIES])
+    numbered = [[f"obs {column}" for column in range(common)]] * env.spec.num_agents
+    names = env.obs_names() if isinstance(env, Named) else numbered
     return {
-        "names": [f"obs[{column}]" for column in chosen],
+        "names": [[own[column] for column in chosen] for own in names],
         "truth": _rounded(truth[..., chosen]),
         **({} if believed is None else {"reconstruction": _rounded(believed[..., chosen])}),
         **({} if samples is None else {"spread": _rounded(samples[..., chosen].std(axis=0))}),

@@ -15,7 +15,7 @@ from rmiov2.reporting.battle_map import Limits, draw_moment, frame_of, legend_ha
 from rmiov2.reporting.files import write_bytes
 from rmiov2.reporting.map_figure import moments
 from rmiov2.reporting.scene_figures import playing, scene_title, shade
-from rmiov2.reporting.style import CYCLE, INK, MUTED, canvas, styled
+from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, canvas, styled
 from rmiov2.types import UserError
 
 Scene = Mapping[str, Any]
@@ -89,10 +89,10 @@ def _paint_series(figure: Figure, scene: Scene, t: int) -> None:
     guess = np.asarray(scene["series"]["reconstruction"], dtype=float)[:, :, 0] if told else np.full_like(truth, np.nan)
     for agent, axes in enumerate(figure.axes):
         _running_series(axes, truth[:, agent], guess[:, agent], ~seen[:, agent], t)
-        axes.set_ylabel(f"agent {agent + 1}")
+        axes.set_ylabel(f"agent {agent + 1}\n{scene['series']['names'][agent][0]}", fontsize=FONT - 2)
         axes.label_outer()
     marks = "true (line), reconstructed (dots)" if told else "true, blind where shaded"
-    figure.axes[0].set_title(f"{_heading(scene, t)}\n{scene['series']['names'][0]}: {marks}")
+    figure.axes[0].set_title(f"{_heading(scene, t)}\n{marks}")
     figure.axes[-1].set_xlabel("step")
 
 

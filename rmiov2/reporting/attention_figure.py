@@ -41,8 +41,8 @@ def attention_picture(scene: Scene) -> Picture | None:
     even = {kind: _paid(np.full_like(weights, 1 / seen.shape[1]), who) for kind, who in pairs.items()}
     times = mixed[np.unique(np.linspace(0, len(mixed) - 1, min(MOMENTS, len(mixed))).round().astype(int))].tolist()
     caption = (
-        "What the token that a blind agent’s state is drawn from is made of: its attention in the first layer of the"
-        f" observation fusion, mean over the heads, in the steps in which others see ({scene_title(scene)})."
+        "Attention of blind agents in the first layer of the observation fusion, mean over the heads, in the steps of"
+        f" one episode in which others see ({scene_title(scene)})."
         f" {_told(paid, even)} Below, rows look and columns are looked at, the blind ones in brackets; dead units count"
         " for no line."
     )
@@ -88,7 +88,10 @@ def _told(paid: Mapping[str, Weights], even: Mapping[str, Weights]) -> str:
         for kind, values in paid.items()
         if np.isfinite(values).any()
     )
-    return f"Mean over the steps that have such, and in brackets what an even share would give them together: {said}."
+    return (
+        "Mean over the steps that have such, so that the three need not add up to 1, and in brackets what an even share"
+        f" would give them together: {said}."
+    )
 
 
 def _or_none(value: float) -> float | None:

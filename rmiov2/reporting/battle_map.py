@@ -123,12 +123,13 @@ def legend_handles(scene: Scene, size: float = 8.0) -> list[Line2D]:
         ("ally", "o", ALLY, ALLY, size),
         ("enemy", "s", ENEMY, ENEMY, size - 1),
         ("blind", "o", "none", BLIND, size + 3),
+        ("dead", "x", MUTED, MUTED, 0.7 * size),
         ("believed ally", "o", "white", ALLY, size),
         ("believed enemy", "s", "white", ENEMY, size - 1),
     )
     return [
         Line2D([], [], ls="", marker=shape, mfc=face, mec=edge, mew=1.3, ms=points, label=label)
-        for label, shape, face, edge, points in (marks if believes(scene) else marks[:3])
+        for label, shape, face, edge, points in (marks if believes(scene) else marks[:4])
     ]
 
 

@@ -73,7 +73,8 @@ def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
     mean, largest = number(float(np.mean(far))), number(max(far))
     return (
         f"{blind}: hollow marks are where it believes the units to be, itself included, and thin lines tie them to "
-        f"where they are: on average {mean} off, at most {largest}, in units of the map.{_unsure(scene, agent, times)}"
+        f"where they are: on average {mean} off, at most {largest}, on a map {scene['map']['width']:g} wide. Bars above"
+        f" are health, hollow bars below what of it is believed.{_unsure(scene, agent, times)}"
     )
 
 
@@ -94,7 +95,7 @@ def maps(panels: Sequence[Panel], columns: int) -> bytes:
         axes.set_title(title)
     for axes in figure.axes[len(panels) :]:
         axes.remove()
-    per_row = 5 if columns > 2 else 3
+    per_row = 6 if columns > 2 else 3
     figure.legend(handles=legend_handles(panels[0][0]), loc="outside lower center", ncols=per_row, columnspacing=1.6)
     figure.canvas.draw()  # the first layout does not know yet how equal scales shape the maps
     return png(figure)

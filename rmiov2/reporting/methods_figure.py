@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -11,13 +11,13 @@ from matplotlib.ticker import FuncFormatter
 from rmiov2.reporting.aggregates_figure import aggregates_picture
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, untuned
-from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve, mean_curve
-from rmiov2.reporting.style import Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
+from rmiov2.reporting.style import MUTED, Picture, canvas, csv_bytes, label_ends, looks, png
 from rmiov2.reporting.training_figures import thousands
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
 
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
+BESIDE = "{} in every panel"
 Look = Mapping[str, Any]
 
 
@@ -44,8 +44,9 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
     )
     caption = (
         f"{measure_name(evaluate).capitalize()} of every method by its own answer to a lost observation, mean over"
-        " seeds, each seed thin; the band spans the seeds’ own 95 % intervals; dashed: before masked fine-tuning. At"
-        f" {probability(evaluate['p_loss'][at])}: {said}."
+        f" seeds, each seed thin, {BESIDE.format(methods[0].agent)}; the band spans the seeds’ own 95 % intervals;"
+        " dashed: before masked fine-tuning; dotted: random play."
+        f" At {probability(evaluate['p_loss'][at])}: {said}."
     )
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
     rows = [
@@ -56,21 +57,45 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
         for point in points(seed.evaluate, mode)
     ]
     data = csv_bytes(("agent", "mode", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
-    wide, narrow = (_p_loss(methods, evaluate, look, width) for width in (10.6, 5.2))
+
+    def draw(axes: Axes, pair: Sequence[Method]) -> None:
+        for method in reversed(pair):
+            over_p_loss(axes, method, look[method.agent], method.agent)
+        axes.axhline(evaluate["random"], color=MUTED, lw=1, ls=(0, (1, 2)))
+        axes.set_xlim(min(evaluate["p_loss"]), max(evaluate["p_loss"]))
+        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: probability(value)))
+        if evaluate["measure"] == "win_rate":
+            axes.set_ylim(0, 1)
+
+    wide, narrow = side_by_side(methods, look, draw, measure_name(evaluate), "$p_{loss}$", sharex=True)
     return Picture("methods", "Every method under observation loss", caption, alt, wide, "methods.csv", data, narrow)
 
 
-def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look], width: float) -> bytes:
-    figure = canvas(width, 4.6)
-    axes = figure.add_subplot()
-    ends = [  # the run's own on top
-        over_p_loss(axes, method, look[method.agent], method.agent) for method in reversed(methods)
-    ]
-    name_axes(axes, evaluate["p_loss"], measure_name(evaluate))
-    if evaluate["measure"] == "win_rate":
-        axes.set_ylim(0, 1)
-    label_ends(axes, [*ends, reference_line(axes, evaluate["random"], "random play")])
-    return png(figure)
+def side_by_side(
+    methods: Sequence[Method], look: Mapping[str, Look], draw: Callable[[Axes, Sequence[Method]], None],
+    y_name: str, x_name: str, sharex: bool,
+) -> tuple[bytes, bytes]:  # fmt: skip
+    """A panel for each of the others with the first beside it, wide and narrow: draw(axes, (first, other))."""
+    own, *others = methods
+    drawn = []
+    for width, columns in ((10.6, min(4, len(others))), (5.2, min(2, len(others)))):
+        rows = -(-len(others) // columns)
+        figure = canvas(width, 2.3 * rows + 0.5)
+        panels = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
+        for axes, other in zip(panels.flat, others, strict=False):
+            draw(axes, (own, other))
+            axes.set_title(other.agent, color=look[other.agent]["color"])
+        for axes in panels.flat[len(others) :]:
+            axes.remove()
+        for axes in panels[:, 0]:
+            axes.set_ylabel(y_name)
+        for column in range(columns):
+            last = (len(others) - 1 - column) // columns
+            panels[last, column].set_xlabel(x_name)
+            panels[last, column].tick_params(labelbottom=True)
+        drawn.append(png(figure))
+    wide, narrow = drawn
+    return wide, narrow
 
 
 def points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
@@ -95,25 +120,29 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
     """Every method's learning curve over environment steps, each seed and the mean."""
     measure, digits = measure_name(evaluate), decimals_of(evaluate)
     curves_of = {method.agent: [learned(seed) for seed in method.seeds] for method in methods}
-    figure = canvas(height=4.2)
-    axes = figure.add_subplot()
-    ends = seeds_and_means(axes, curves_of, look)
-    axes.set_xlabel("environment steps")
-    axes.set_title(f"{measure} with full sight")
-    if evaluate["measure"] == "win_rate":
-        axes.set_ylim(bottom=0)
-    label_ends(axes, [*ends, reference_line(axes, evaluate["random"], "random play")])
-    said = "; ".join(
-        f"{agent} {number(end, digits)} after {count(min(x[-1] for x, _ in curves_of[agent]))}"
-        for end, agent, _ in reversed(ends)
-    )
+
+    def draw(axes: Axes, pair: Sequence[Method]) -> None:
+        seeds_and_means(axes, {method.agent: curves_of[method.agent] for method in pair}, look)
+        axes.axhline(evaluate["random"], color=MUTED, lw=1, ls=(0, (1, 2)))
+        if evaluate["measure"] == "win_rate":
+            axes.set_ylim(0, 1)
+
+    wide, narrow = side_by_side(methods, look, draw, f"{measure}, full sight", "environment steps", sharex=False)
+    said = "; ".join(_learned_to(agent, of_seeds, digits) for agent, of_seeds in curves_of.items())
     caption = (
         f"Greedy {measure} with full sight over environment steps of pre-training, each seed thin, the mean of all"
-        f" thick, as far as each of them went. There it has: {said}."
+        f" thick, as far as each of them went, {BESIDE.format(methods[0].agent)}; dotted: on from where a curve ends,"
+        f" and random play. There it has: {said}."
     )
     alt = f"Line chart: {measure} over environment steps for {_named(methods)}."
     data = _rows(methods, curves_of, ("agent", "seed", "env_steps", evaluate["measure"]))
-    return Picture("methods_learning", "Learning curves", caption, alt, png(figure), "methods_learning.csv", data)
+    return Picture("methods_learning", "Learning curves", caption, alt, wide, "methods_learning.csv", data, narrow)
+
+
+def _learned_to(agent: str, of_seeds: Sequence[Curve], digits: int) -> str:
+    """What the mean ends at, and when."""
+    end = float(mean_curve(of_seeds)[1][-1])
+    return f"{agent} {number(end, digits)} after {count(min(x[-1] for x, _ in of_seeds))}"
 
 
 def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Picture | None:
@@ -135,13 +164,15 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     axes.set_xlabel("masked updates")
     axes.set_title("$L_{rec}$ on lost agents, held-out episodes")
     label_ends(axes, ends)
+    counted = {method.agent: _seeds(method) for method in kept}
     said = "; ".join(
-        f"{agent} from {significant(float(mean_curve(errors[agent])[1][0]))} to {significant(end)}"
+        f"{agent} ({counted[agent]}) from {significant(float(mean_curve(errors[agent])[1][0]))} to {significant(end)}"
         for end, agent, _ in reversed(ends)
     )
     caption = (
         "Reconstruction loss of lost observations during masked fine-tuning, each seed thin, their mean thick; each"
-        f" method on episodes of its own policy and in its own scale of observations. It goes, in the mean, of {said}."
+        " method on episodes of its own policy, so that their levels do not compare; seeds of which the curve was not"
+        f" kept are left out. The mean goes, of {said}."
     )
     alt = f"Line chart: reconstruction loss over masked updates for {_named(kept)}."
     data = _rows(kept, errors, ("agent", "seed", "update", "l_rec"))

@@ -31,58 +31,73 @@ from rmiov2.reporting.words import (
     decimals_of,
     focus_index,
     interval,
+    listed,
     measure_name,
     number,
     probability,
     significant,
 )
 
+OPEN_LOOP = "open_loop"
 INTERVALS = (
-    "Everything but what is called not fine-tuned is of the method’s own answer to a lost observation after masked"
-    " fine-tuning, the mean over its seeds; brackets are 95 % intervals, Student’s t over the seeds or, where that is"
-    " wider, what the luck of the episodes alone leaves open; a single seed has none. Environment steps and updates: of"
-    " pre-training + of masked fine-tuning. Messages and bytes: of a team. Parameters: of all that is trained / of what"
-    " plays. Milliseconds: a world-model update / a masked one / a policy round, of all methods side by side on one"
-    " machine. A dash: not kept, or not measured."
+    "Everything but open loop and what is called not fine-tuned is of the method’s own answer to a lost observation"
+    " after masked fine-tuning, the mean over its seeds; open loop is the same team without any observation. "
+    "Brackets are 95 % intervals, Student’s t over the seeds or, where that is wider, what the luck of the episodes"
+    " alone leaves open; a single seed has none. Two methods are undecided where these intervals overlap, which is "
+    "stricter than an interval of their difference, and had as many environment steps where nothing else is said. "
+    "Environment steps and updates: of pre-training + of masked fine-tuning. Messages and bytes: of a team. "
+    "Parameters: of all that is trained / of what plays. Milliseconds: a world-model update / a masked one / a "
+    "policy round, of all methods side by side on one machine. A dash: not kept, or not measured."
 )
 
 
-def methods_table(methods: Sequence[Method], times: Times) -> Table:
-    """A row for each method; times as read_times gives them."""
+def methods_tables(methods: Sequence[Method], times: Times) -> tuple[Table, Table]:
+    """What each method reaches, and what it costs; times as read_times gives them."""
     first = methods[0].seeds[0].evaluate
-    at = focus_index(first["p_loss"])
-    digits = _decimals(methods)
-    rows = tuple(Row(method.agent, (*_cells(method, at, digits), _time(method, times))) for method in methods)
-    sight = f"p_loss {probability(first['p_loss'][0])}"
-    middle = f"p_loss {probability(first['p_loss'][at])}"
-    head = (
-        *("agent", "seeds", "environment steps", "updates"),
-        *(sight, middle, "AUC", "AUC by seed", f"{sight}, not fine-tuned", "AUC, not fine-tuned"),
-        *(f"messages a step, {middle}", f"bytes a step, {middle}", "parameters", "ms an update"),
+    at, digits = focus_index(first["p_loss"]), _decimals(methods)
+    sight, middle = (f"p_loss {probability(first['p_loss'][index])}" for index in (0, at))
+    reached = (
+        *("agent", "environment steps", sight, middle, "AUC", "AUC by seed", "AUC, open loop"),
+        *(f"{sight}, not fine-tuned", "AUC, not fine-tuned"),
     )
-    caption = f"Methods on {first['env']}, {methods[0].scale}: {measure_name(first)} and costs"
-    return Table(caption, head, rows)
+    spent = (
+        *("agent", "updates", f"messages a step, {middle}", f"bytes a step, {middle}"),
+        *("parameters", "ms an update"),
+    )
+    on = f"on {first['env']}, {methods[0].scale}"
+    return (
+        Table(f"Methods {on}: {measure_name(first)}", reached, _rows(methods, lambda m: _reached(m, at, digits))),
+        Table(f"Methods {on}: costs", spent, _rows(methods, lambda m: _spent(m, at, times))),
+    )
+
+
+def _rows(methods: Sequence[Method], of: Callable[[Method], Iterator[Cell]]) -> tuple[Row, ...]:
+    return tuple(Row(method.agent, tuple(of(method))) for method in methods)
 
 
 def _decimals(methods: Sequence[Method]) -> int:
     return max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds)
 
 
-def _cells(method: Method, at: int, digits: int) -> Iterator[Cell]:
+def _reached(method: Method, at: int, digits: int) -> Iterator[Cell]:
     own = own_answer(method)
-    yield _cell(len(method.seeds), str(len(method.seeds)))
     yield _both(method, "env_steps")
-    yield _both(method, "updates")
     for found in (performance(method, own, 0), performance(method, own, at), area(method, own)):
         bounds = interval(found.bounds, digits) if found.bounds else ""
         yield Cell(found.mean, number(found.mean, digits), bounds, best=False)
     yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own)), "", best=False)
-    for before in (performance(method, untuned(method), 0).mean, area(method, untuned(method)).mean):
-        yield _cell(before, number(before, digits))
+    before = performance(method, untuned(method), 0), area(method, untuned(method))
+    for found in (area(method, OPEN_LOOP), *before):
+        yield _cell(found.mean, number(found.mean, digits))
+
+
+def _spent(method: Method, at: int, times: Times) -> Iterator[Cell]:
     kept = cost_of(method)
+    yield _both(method, "updates")
     for name in costs.COUNTED:
         yield _per_step(kept, name, at)
-    yield _parameters(kept, own)
+    yield _parameters(kept, own_answer(method))
+    yield _time(method, times)
 
 
 def _cell(value: float, text: str) -> Cell:
@@ -120,7 +135,7 @@ def _time(method: Method, times: Times) -> Cell:
 
 
 def verdict(methods: Sequence[Method], reference: str) -> list[str]:
-    """Whether any method has a higher mean than the reference, in AUC and with nothing lost; every one is named.
+    """Who is ahead of the reference and behind it, in AUC and with nothing lost; every method is named.
 
     Intervals that overlap decide nothing, nor does a method of one seed. Empty without the reference or without others.
     """
@@ -139,40 +154,31 @@ def verdict(methods: Sequence[Method], reference: str) -> list[str]:
 
 
 def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[Method], Estimate], digits: int) -> str:
-    mine, higher, ahead, level = of(own), [], [], []
+    mine, beaten, ahead = of(own), list[str](), list[str]()
+    higher, lower = list[str](), list[str]()
     for method in sorted(others, key=lambda method: -of(method).mean):
         found = of(method)
-        said = f"{_said(found, digits)}{_after(method, own)}"
-        if found.mean > mine.mean:
-            more = number(found.mean - mine.mean, digits + 1)
-            tail = f"{method.agent} beats {own.agent}" if decided(found, mine) else _undecided(found, mine)
-            higher.append(f"{method.agent} has a higher one, {said}, by {more}: {tail}.")
-        elif decided(found, mine):
-            ahead.append(f"{method.agent}, {said}")
-        else:
-            level.append(f"{method.agent}, {said}, {_undecided(found, mine)}")
-    sentences = [
-        f"Mean {what} of {own.agent}: {_said(mine, digits)}.",
-        *(higher or ["No other method has a higher one."]),
-    ]
-    sentences += [f"It is ahead of {'; '.join(ahead)}."] if ahead else []
-    sentences += [f"Not higher: {'; '.join(level)}."] if level else []
-    return " ".join(sentences)
+        above, sure = found.mean > mine.mean, decided(found, mine)
+        group = (beaten if sure else higher) if above else (ahead if sure else lower)
+        group.append(f"{method.agent} ({number(found.mean, digits)}{_after(method, own)}{_alone(method)})")
+    said = f"{number(mine.mean, digits)} {interval(mine.bounds, digits) if mine.bounds else '(one seed)'}"
+    groups = {
+        "It is beaten by": beaten, "It is ahead of": ahead, "Undecided, with a higher mean:": higher,
+        "Undecided, with a lower mean:": lower,
+    }  # fmt: skip
+    named = [f"{begin} {listed(names)}." for begin, names in groups.items() if names]
+    none = [] if beaten or higher else ["No other method has a higher one."]
+    return " ".join((f"Mean {what} of {own.agent}: {said}.", *none, *named))
 
 
-def _said(found: Estimate, digits: int) -> str:
-    return f"{number(found.mean, digits)} {interval(found.bounds, digits) if found.bounds else '(one seed)'}"
-
-
-def _undecided(found: Estimate, mine: Estimate) -> str:
-    known = found.bounds is not None and mine.bounds is not None
-    return f"undecided, as {'the intervals overlap' if known else 'one seed has no interval'}"
+def _alone(method: Method) -> str:
+    return ", one seed" if len(method.seeds) == 1 else ""
 
 
 def _after(method: Method, own: Method) -> str:
     mine, theirs = env_steps(own), env_steps(method)
     if equal(theirs, mine):
-        return " after as many environment steps"
+        return ""
     ratio = theirs / max(mine, 1)
     return f" after {significant(ratio) if ratio < 10 else count(round(ratio))} times as many environment steps"
 
@@ -183,7 +189,8 @@ def methods_markdown(kept: Path, reference: str) -> str:
     parts = []
     for _, group in groupby(methods, key=_task):
         found = list(group)
-        parts.append("\n\n".join((markdown(methods_table(found, read_times(kept))), *verdict(found, reference))))
+        reached, spent = map(markdown, methods_tables(found, read_times(kept)))
+        parts.append("\n\n".join((reached, *verdict(found, reference), spent)))
     return "\n\n".join([*parts, INTERVALS] if parts else []).replace(NARROW_SPACE, ",")
 
 

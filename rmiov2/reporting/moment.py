@@ -48,11 +48,11 @@ def series_moment(scene: Scene) -> dict[str, Any] | None:
     truth, reconstruction (T, C), blind (T,). None where nobody is blind in it."""
     series, blind = scene["series"], playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
     window = stretch(len(blind))
-    if "reconstruction" not in series or not series["names"] or not blind[window].any():
+    if "reconstruction" not in series or not series["names"][0] or not blind[window].any():
         return None
     agent = int(np.argmax(blind[window].any(axis=0)))
     cut = {name: np.asarray(series[name])[window, agent].tolist() for name in ("truth", "reconstruction")}
-    told = {"names": series["names"], "blind": blind[window, agent].tolist()}
+    told = {"names": series["names"][agent], "blind": blind[window, agent].tolist()}
     return {"agent": agent, "step": window.start, "series": told | cut}
 
 

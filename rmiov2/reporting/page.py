@@ -19,11 +19,12 @@ from rmiov2.reporting.files import write_bytes
 from rmiov2.reporting.map_figure import map_picture
 from rmiov2.reporting.methods import beside, not_whole
 from rmiov2.reporting.methods_figure import methods_pictures
-from rmiov2.reporting.methods_table import INTERVALS, methods_table, verdict
+from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
 from rmiov2.reporting.results import Results, read_results
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
+from rmiov2.reporting.terms import terms
 from rmiov2.reporting.variants_figure import variants_pictures
 from rmiov2.reporting.variants_table import (
     PRINTED_NOTE,
@@ -35,7 +36,9 @@ from rmiov2.reporting.variants_table import (
 )
 from rmiov2.reporting.words import headline, measure_name
 
-FUSIONS = ("What the two fusions cost in parameters and compute (Appendix D) stands in docs/fusion.md.",)
+FUSIONS = "What the two fusions cost in parameters and compute (Appendix D) stands in docs/fusion.md."
+
+STRESS_NOTE = "Brackets are 95 % intervals; how many dark steps an episode had is counted, and has none."
 
 
 @dataclass(frozen=True)
@@ -91,15 +94,14 @@ def draw_chapters(results: Results) -> list[Chapter]:
         scene_figures.reward_picture(scene),
     ]
     unmet = _present(stress_pictures(results.stress))
-    brackets = "Brackets are 95 % intervals"
-    note = f"{brackets}; the largest of a column is bold."
+    note = "Brackets are 95 % intervals; the largest of a column is bold."
     chapters = [
         Chapter("result", "Under observation loss", _present(performance), (), result_tables(evaluate), note),
-        Chapter("stress", "Loss it was not trained on", unmet, (), stress_table(results.stress), f"{brackets}."),
+        Chapter("stress", "Loss it was not trained on", unmet, (), stress_table(results.stress), STRESS_NOTE),
         methods_chapter(results),
         *variants_chapters(results),
         Chapter("learning", "How it was learned", _present(learning)),
-        Chapter("scene", "One episode", _present(episode), FUSIONS if "attention" in scene else ()),
+        Chapter("scene", "One episode", _present(episode)),
     ]
     return [chapter for chapter in chapters if chapter.pictures or chapter.lead]
 
@@ -119,9 +121,10 @@ def methods_chapter(results: Results) -> Chapter:
     """This run beside the methods whose seeds were kept; empty without others."""
     methods, evaluate = beside(results), results.evaluate
     pictures = _present(methods_pictures(methods, evaluate))
-    tables = (methods_table(methods, results.times),) if methods else ()
+    tables = methods_tables(methods, results.times) if methods else ()
     lead = tuple(verdict(methods, evaluate["agent"]))
-    return Chapter("beside", "Beside other methods", pictures, lead, tables, INTERVALS)
+    note = f"{INTERVALS} {FUSIONS}"
+    return Chapter("beside", "Beside other methods", pictures, lead, tables, note)
 
 
 def variants_chapters(results: Results) -> list[Chapter]:
@@ -161,6 +164,7 @@ def render(results: Results, chapters: list[Chapter]) -> str:
         env=evaluate["env"],
         agent=evaluate["agent"],
         headline=headline(evaluate),
+        terms=terms(evaluate),
         chapters=chapters,
         settings=setting_rows(results),
         stages=stage_rows(results),

@@ -112,10 +112,10 @@ def series_picture(scene: Scene) -> Picture | None:
         return None
     truth = np.asarray(scene["series"]["truth"], dtype=float)
     guess = np.asarray(scene["series"]["reconstruction"], dtype=float)
-    names = scene["series"]["names"][:SERIES_COLUMNS]
     blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
     window = stretch(len(truth))
     agent = int(np.argmax(blind[window].sum(axis=0)))
+    names = scene["series"]["names"][agent][:SERIES_COLUMNS]
     if not names or not blind[window, agent].any():
         return None
     spread = np.asarray(scene["series"].get("spread", np.zeros_like(guess)), dtype=float)

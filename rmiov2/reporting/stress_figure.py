@@ -36,7 +36,8 @@ def blackout_picture(stress: Stress) -> Picture:
     )
     caption = (
         "Once an episode the whole team goes blind, from a step drawn evenly from those at which the blackout still"
-        f" fits into {count(full['usual_length'])} steps, the usual length of an episode; {_cut(block)}"
+        f" fits into {count(full['usual_length'])} steps, the usual length of an episode, and from the first step where"
+        f" it does not; {_cut(block)}"
         f" {count(stress['episodes'])} episodes a point, bands are 95 % intervals. {_lasting(stress)}"
         f" {measure_name(stress).capitalize()}: {ends}."
     )

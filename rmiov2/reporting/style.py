@@ -29,7 +29,7 @@ MODES = {
 }
 CYCLE = ("#0b5fa5", "#c2410c", "#00735c", "#8a4b78", "#9a6a00", "#2b8cbe", "#6b7280", "#a3195b")
 HUES = (*(colour for colour in CYCLE if colour != MUTED), "#4d7c0f")  # grey is what stands beside all of them
-MARKERS = ("o", "s", "^", "D", "v")
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "*")
 FONT = 10.5
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": FONT, "axes.labelsize": FONT, "axes.titlesize": FONT,

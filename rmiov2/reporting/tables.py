@@ -91,6 +91,7 @@ def setting_rows(results: Results) -> list[tuple[str, str]]:
         ("environment", str(evaluate["env"])),
         ("agent", str(evaluate["agent"])),
         ("preset", str(first["preset"])),
+        *([("device", str(first["device"]))] if "device" in first else []),
         ("seeds", _listed(first["seeds"])),
         ("measure", measure_name(evaluate)),
         ("evaluated episodes", f"{count(evaluate['episodes'])} per mode and p_loss"),
@@ -106,6 +107,7 @@ def stage_rows(results: Results) -> list[tuple[str, str, str, str]]:
         ("pretrain", results.pretrain),
         ("finetune", results.finetune),
         ("evaluate", results.evaluate),
+        *((f"ablate, p_mask {cell['p_mask']:g}", cell) for cell in results.ablate),
     )
     return [
         (name, *(_said(metrics.get(key), say) for key, say in _STAGE_COLUMNS))  # type: ignore[misc]

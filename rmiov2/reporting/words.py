@@ -96,6 +96,11 @@ def count(value: float) -> str:
     return f"{int(value):,}".replace(",", NARROW_SPACE)
 
 
+def listed(names: Sequence[str]) -> str:
+    """a, b and c."""
+    return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
+
+
 def focus_index(p_loss: Sequence[float], wanted: float = 0.6) -> int:
     """Where on the grid the headline is read: 0.6, or the value nearest to it."""
     return min(range(len(p_loss)), key=lambda index: (abs(p_loss[index] - wanted), index))

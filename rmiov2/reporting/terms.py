@@ -1,0 +1,39 @@
+"""What the words of the page mean, for those who meet them for the first time."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from rmiov2.reporting.words import MODE_NAMES, completes, measure_name, modes_of
+
+MEANINGS = {
+    "completion": "a blind agent acts on what the world model, unrolled over what the others saw, says it would see",
+    "zeros": "a blind agent acts on zeros",
+    "last_seen": "a blind agent acts on the last observation that it saw",
+    "open_loop": "a control that sees nothing: at every step of an episode each agent plays what was fixed before it",
+}
+MEASURES = {
+    "win_rate": "share of the episodes that were won",
+    "step_return": "an episode’s undiscounted return over its length",
+}
+
+
+def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
+    """Terms and what they mean, those of this run."""
+    modes = [(MODE_NAMES[mode], MEANINGS[mode]) for mode in modes_of(evaluate) if mode in MEANINGS]
+    about = [
+        ("p_loss", "the probability that an agent’s observation does not arrive in a step; such an agent is blind"),
+        ("masked fine-tuning", "more updates after pre-training, with inputs blanked at the rate p_mask"),
+        *modes,
+        ("not fine-tuned", "the same team before masked fine-tuning"),
+    ]
+    if evaluate.get("true_availability"):
+        about.append(("availability mask", "which actions are legal now; a blind agent does not know its own"))
+    about += [
+        (measure_name(evaluate), MEASURES[evaluate["measure"]]),
+        ("AUC", "the area under the performance over p_loss from 0 to 1, which is its mean over all rates"),
+    ]
+    if completes(evaluate):
+        about.append(("L_rec", "SmoothL1 between true and reconstructed observation, summed over its features"))
+    return about
