@@ -37,7 +37,7 @@ def main() -> int:
     if arguments[:1] in (["-h"], ["--help"]):
         print(__doc__)
         return 0
-    return exit_code("run", lambda: run(arguments), "nothing was begun")
+    return exit_code("run", lambda: run(arguments), "what was mended stays so")
 
 
 if __name__ == "__main__":

@@ -117,7 +117,7 @@ def test_a_command_that_the_readme_shows_is_understood(line):
     assert callable(options.run)
 
 
-def test_the_python_of_the_readme_runs(trained, capsys):
+def test_the_python_of_the_readme_runs(trained):
     (code,) = re.findall(r"```python\n(.*?)```", README, re.DOTALL)
     assert '"smax/3m"' in code and '"models/finetune"' in code
     names = {}

@@ -12,7 +12,7 @@ import psutil
 import pytest
 import yaml
 
-from pipelines import dvc_stage
+from pipelines import dvc_stage, run
 from pipelines.heal import damaged, heal, living
 from pipelines.lifeline import WATCHED
 
@@ -107,7 +107,7 @@ def sleepers(tiny):
     return [process for process in found if process.status() != psutil.STATUS_ZOMBIE]
 
 
-def test_a_stop_reaches_the_stage_and_gives_the_lock_back(tiny):
+def test_a_stop_reaches_the_stage_and_gives_the_lock_back(tiny, monkeypatch, capsys):
     thread, raised = begun(tiny)
     again = [sys.executable, "-m", "dvc", "repro", "-s", "long"]
     other = subprocess.run(again, cwd=tiny, capture_output=True, text=True, timeout=60)
@@ -115,6 +115,10 @@ def test_a_stop_reaches_the_stage_and_gives_the_lock_back(tiny):
     with pytest.raises(dvc_stage.DvcLocked, match="another DVC is at work"):
         dvc_stage.run_stage("long", tiny, print)
     assert living(tiny) and heal(tiny) == []  # what a living DVC holds is not taken away
+    monkeypatch.setattr(run.paths, "ROOT", tiny)
+    monkeypatch.setattr(sys, "argv", ["run"])
+    monkeypatch.setattr(os, "execve", None)
+    assert run.main() == 2 and "runs DVC here already; wait for it or end it" in capsys.readouterr().err
     began = time.monotonic()
     dvc_stage.kill_all()
     thread.join(30)

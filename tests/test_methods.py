@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -29,7 +30,7 @@ from rmiov2.files import write_json
 from rmiov2.reporting.costs import communication, costs, parameters, played, trained
 from rmiov2.reporting.kept import TIMES, Method, read_methods, read_times
 from rmiov2.reporting.methods import Estimate, decided, over_seeds
-from rmiov2.reporting.methods_figure import l_rec_picture
+from rmiov2.reporting.methods_figure import l_rec_picture, side_by_side
 from rmiov2.reporting.methods_table import methods_tables, verdict
 from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
@@ -177,6 +178,26 @@ def test_l_rec_is_drawn_of_those_that_have_it_and_not_of_one_alone(tmp_path: Pat
     assert picture is not None
     points = [f"{agent},0,{point}" for agent in ("rmio", "rmiov2") for point in ("0.0,4.0", "1500.0,1.0")]
     assert picture.data.decode().splitlines() == ["agent,seed,update,l_rec", *points]
+
+
+@pytest.mark.parametrize("others", [1, 2, 5, 7])
+def test_every_other_method_has_a_panel_and_the_lowest_of_each_column_name_its_axis(others: int) -> None:
+    names = ["rmiov2", *(f"other {k}" for k in range(others))]
+    methods = [Method(name, ()) for name in names]
+    shown: list[tuple[Any, list[str]]] = []
+
+    def draw(axes: Any, pair: Sequence[Method]) -> None:
+        shown.append((axes, [method.agent for method in pair]))
+
+    with styled():
+        wide, narrow = side_by_side(methods, looks(names), draw, "win rate", "p_loss", sharex=True)
+    assert [pair for _, pair in shown] == [["rmiov2", name] for name in names[1:]] * 2
+    assert [axes.get_title(loc="left") for axes, _ in shown] == names[1:] * 2
+    for half, columns in ((shown[:others], min(4, others)), (shown[others:], min(2, others))):
+        assert [bool(axes.get_xlabel()) for axes, _ in half] == [k + columns >= others for k in range(others)]
+        assert [bool(axes.get_ylabel()) for axes, _ in half] == [k % columns == 0 for k in range(others)]
+        assert len(half[0][0].figure.axes) == others
+    assert wide != narrow
 
 
 def test_no_method_goes_without_a_look_of_its_own() -> None:

@@ -153,7 +153,7 @@ class Counting(Wrapper):
     def __init__(self, env):
         self.env, self.spec, self.num_envs, self.calls = env, env.spec, env.num_envs, []
 
-    def shown(self, step):
+    def _shown(self, step):
         return step
 
     def reset(self, seed=None):
@@ -177,8 +177,8 @@ def test_every_wrapper_hands_on_what_is_said_of_the_games_and_how_they_begin(wra
     env = wrap(inside)
     assert (env.spec, env.num_envs, env.facts, env.breakable) == (inside.spec, 4, {"build": 1}, True)
     env.reset()
-    inside.lost_episodes = 5
-    assert env.lost_episodes == 5
+    inside.lost_episodes, inside.facts = 5, {"build": 2}
+    assert env.lost_episodes == 5 and env.facts == {"build": 2}
     first, again, other = env.restart(7), env.restart(7), env.reset(7)
     assert identical([first], [again]) and identical([first], [other])
     assert inside.calls == [("reset", None), ("restart", 7), ("restart", 7), ("reset", 7)]

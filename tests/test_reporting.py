@@ -24,6 +24,7 @@ from rmiov2.reporting.page import build
 from rmiov2.reporting.result_figures import auc_picture, performance_picture
 from rmiov2.reporting.seeds import mean_curve, overlay_seeds
 from rmiov2.reporting.style import spread, styled
+from rmiov2.reporting.terms import terms
 from rmiov2.reporting.words import headline, number, significant
 from rmiov2.types import UserError
 
@@ -259,6 +260,29 @@ def test_the_games_of_a_run_are_told_and_never_mixed(tmp_path: Path) -> None:
     path.write_text(path.read_text().replace("75689", "76052"))
     with pytest.raises(UserError, match=r"^evaluate was played with build 76052, pretrain with 75689; .*dvc repro -f"):
         build_page(root)
+
+
+def test_a_scene_that_an_older_version_wrote_is_refused(tmp_path: Path) -> None:
+    root = write_run(tmp_path / "run", "smax")
+    path = root / "results/scene.json"
+    scene = json.loads(path.read_text())
+    scene["series"]["names"] = ["obs[0]", "obs[1]", "obs[2]"]
+    path.write_text(json.dumps(scene))
+    with pytest.raises(UserError, match=r"scene.json: got series.names of an older version, expected a list of each"):
+        build_page(root)
+
+
+@pytest.mark.parametrize("agent", ["rmiov2", "mappo"])
+def test_the_page_says_what_its_modes_are(tmp_path: Path, agent: str) -> None:
+    root = write_run(tmp_path / "run", "smax")
+    evaluate = json.loads((root / "metrics/evaluate.json").read_text())
+    if agent == "mappo":
+        for key in ("performance", "ci95", "auc", "auc_ci95"):
+            evaluate[key] = {mode: value for mode, value in evaluate[key].items() if not mode.startswith("completion")}
+    said = dict(terms(evaluate))
+    modes = {"completion", "zeros", "last seen", "open loop"} - ({"completion"} if agent == "mappo" else set())
+    assert modes <= set(said) and ("completion" in said) == ("L_rec" in said) == (agent == "rmiov2")
+    assert {"p_loss", "AUC", "win rate", "masked fine-tuning"} <= set(said)
 
 
 def build_page(root: Path) -> str:

@@ -90,13 +90,11 @@ class ObservationLoss(Wrapper[Env]):
         self._pattern, self._p_loss, self._seed = pattern, p_loss, seed
         self._losses = self._drawn_by(derive(seed, "observation_loss"))
 
-    def begun(self, seed: int | None) -> None:
-        """Losses that follow from the seed."""
+    def _before(self, seed: int | None) -> None:
         if seed is not None:
             self._losses = self._drawn_by(derive(self._seed, "observation_loss", seed))
 
-    def shown(self, step: Step) -> Step:
-        """With what got lost."""
+    def _shown(self, step: Step) -> Step:
         return replace(step, seen=step.seen & self._losses.draw(step.first))
 
     def _drawn_by(self, seed: int) -> LossPattern:
@@ -112,12 +110,10 @@ class Blinded(Wrapper[ObservationLoss]):
 
     _avail: Bools | None = None
 
-    def played(self, act: Actions) -> Actions:
-        """What the games allow."""
+    def _played(self, act: Actions) -> Actions:
         return act if self._avail is None else legalise(act.astype(np.int64), self._avail, self.spec)
 
-    def shown(self, step: Step) -> Step:
-        """Without what got lost."""
+    def _shown(self, step: Step) -> Step:
         self._avail = step.avail
         told = None if step.avail is None else step.avail | ~step.seen[..., None]
         return replace(step, obs=blank(step.obs, step.seen), avail=told)

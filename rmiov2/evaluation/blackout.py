@@ -35,14 +35,12 @@ class Blackout(Wrapper[Env]):
         self._clock = np.zeros(env.num_envs, np.int64)
         self._begins = np.zeros(env.num_envs, np.int64)
 
-    def begun(self, seed: int | None) -> None:
-        """Blackouts that follow from the seed, and none endured."""
+    def _before(self, seed: int | None) -> None:
         if seed is not None:
             self._rng = np.random.default_rng(derive(seed, "blackout"))
         self.endured = [[] for _ in range(self.num_envs)]
 
-    def shown(self, step: Step) -> Step:
-        """With whom the blackout leaves blind."""
+    def _shown(self, step: Step) -> Step:
         drawn = self._rng.integers(self._within)  # as many whatever `first` says
         self._begins = np.where(step.first, drawn, self._begins)
         self._clock = np.where(step.first, 0, self._clock + 1)

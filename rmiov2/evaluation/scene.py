@@ -57,12 +57,10 @@ class Filmed(Wrapper[Env]):
         super().__init__(env)
         self.frames: list[Any] = []
 
-    def begun(self, seed: int | None) -> None:
-        """An empty film."""
+    def _before(self, seed: int | None) -> None:
         self.frames.clear()
 
-    def shown(self, step: Step) -> Step:
-        """The step, filmed."""
+    def _shown(self, step: Step) -> Step:
         if isinstance(self.env, Mapped):
             self.frames.append(self.env.units(0))
         return step

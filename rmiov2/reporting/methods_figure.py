@@ -17,7 +17,7 @@ from rmiov2.reporting.training_figures import thousands
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
 
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
-BESIDE = "{} in every panel"
+BESIDE = "{} (dark blue) in every panel"
 Look = Mapping[str, Any]
 
 
@@ -132,7 +132,8 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
     caption = (
         f"Greedy {measure} with full sight over environment steps of pre-training, each seed thin, the mean of all"
         f" thick, as far as each of them went, {BESIDE.format(methods[0].agent)}; dotted: on from where a curve ends,"
-        f" and random play. There it has: {said}."
+        f" and random play. Each panel has steps of its own, logarithmic where one went more than {APART} times as far."
+        f" The curves end at: {said}."
     )
     alt = f"Line chart: {measure} over environment steps for {_named(methods)}."
     data = _rows(methods, curves_of, ("agent", "seed", "env_steps", evaluate["measure"]))

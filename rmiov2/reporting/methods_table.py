@@ -1,4 +1,4 @@
-"""The methods in a table, and in a sentence who is ahead: for the page, and as markdown for the README."""
+"""What the methods reach and what they cost, and in a sentence who is ahead: for the page, and as markdown."""
 
 from __future__ import annotations
 
@@ -44,10 +44,11 @@ INTERVALS = (
     " after masked fine-tuning, the mean over its seeds; open loop is the same team without any observation. "
     "Brackets are 95 % intervals, Student’s t over the seeds or, where that is wider, what the luck of the episodes"
     " alone leaves open; a single seed has none. Two methods are undecided where these intervals overlap, which is "
-    "stricter than an interval of their difference, and had as many environment steps where nothing else is said. "
-    "Environment steps and updates: of pre-training + of masked fine-tuning. Messages and bytes: of a team. "
-    "Parameters: of all that is trained / of what plays. Milliseconds: a world-model update / a masked one / a "
-    "policy round, of all methods side by side on one machine. A dash: not kept, or not measured."
+    "stricter than an interval of their difference, or where one has a single seed. Where nothing else is said a "
+    "method had as many environment steps. Environment steps and updates: of pre-training + of masked fine-tuning. "
+    "Messages and bytes: of a team. Parameters: of all that is trained / of what plays. Milliseconds: a world-model"
+    " update / a masked one / a policy round, of all methods side by side on one machine. A dash: not kept, or not "
+    "measured."
 )
 
 
@@ -87,8 +88,9 @@ def _reached(method: Method, at: int, digits: int) -> Iterator[Cell]:
         yield Cell(found.mean, number(found.mean, digits), bounds, best=False)
     yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own)), "", best=False)
     before = performance(method, untuned(method), 0), area(method, untuned(method))
-    for found in (area(method, OPEN_LOOP), *before):
-        yield _cell(found.mean, number(found.mean, digits))
+    played = all(OPEN_LOOP in seed.evaluate["auc"] for seed in method.seeds)
+    yield _mean_cell(area(method, OPEN_LOOP), digits) if played else ABSENT
+    yield from (_mean_cell(found, digits) for found in before)
 
 
 def _spent(method: Method, at: int, times: Times) -> Iterator[Cell]:
@@ -98,6 +100,10 @@ def _spent(method: Method, at: int, times: Times) -> Iterator[Cell]:
         yield _per_step(kept, name, at)
     yield _parameters(kept, own_answer(method))
     yield _time(method, times)
+
+
+def _mean_cell(found: Estimate, digits: int) -> Cell:
+    return _cell(found.mean, number(found.mean, digits))
 
 
 def _cell(value: float, text: str) -> Cell:
@@ -164,7 +170,7 @@ def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[M
     said = f"{number(mine.mean, digits)} {interval(mine.bounds, digits) if mine.bounds else '(one seed)'}"
     groups = {
         "It is beaten by": beaten, "It is ahead of": ahead, "Undecided, with a higher mean:": higher,
-        "Undecided, with a lower mean:": lower,
+        "Undecided, with no higher mean:": lower,
     }  # fmt: skip
     named = [f"{begin} {listed(names)}." for begin, names in groups.items() if names]
     none = [] if beaten or higher else ["No other method has a higher one."]
@@ -184,7 +190,7 @@ def _after(method: Method, own: Method) -> str:
 
 
 def methods_markdown(kept: Path, reference: str) -> str:
-    """The table and the sentence of every task that has kept seeds, the reference's row first."""
+    """Tables and sentences of every task that has kept seeds, the reference's row first."""
     methods = sorted(read_methods(kept), key=lambda method: (_task(method), method.agent != reference))
     parts = []
     for _, group in groupby(methods, key=_task):

@@ -123,7 +123,7 @@ def methods_chapter(results: Results) -> Chapter:
     pictures = _present(methods_pictures(methods, evaluate))
     tables = methods_tables(methods, results.times) if methods else ()
     lead = tuple(verdict(methods, evaluate["agent"]))
-    note = f"{INTERVALS} {FUSIONS}"
+    note = f"{INTERVALS} {FUSIONS}" if "attention" in results.scene else INTERVALS
     return Chapter("beside", "Beside other methods", pictures, lead, tables, note)
 
 

@@ -91,7 +91,7 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
         pretraining=read_table(root / "plots/pretrain.csv", "pretrain", ("env_steps",)),
         finetuning=read_table(root / "plots/finetune.csv", "finetune", ("update", *errs)),
         episodes=episodes,
-        scene=read_json(root / "results/scene.json", "evaluate", (*SCENE_KEYS, *beliefs)),
+        scene=read_scene(root / "results/scene.json", beliefs),
         stress=read_stress(stress, evaluate) if stress.is_file() else None,
         ablate=tuple(
             read_json(root / f"metrics/ablate/{cell}.json", "ablate", (*ABLATE_KEYS, *errs)) for cell in cells
@@ -104,6 +104,15 @@ def read_results(root: Path, cells: Sequence[str]) -> Results:
         settings=read_settings(root / "params.yaml"),
         **own,
     )
+
+
+def read_scene(path: Path, beliefs: tuple[str, ...]) -> dict[str, Any]:
+    """results/scene.json; raises UserError where it is incomplete, or names no columns of each agent."""
+    found = read_json(path, "evaluate", (*SCENE_KEYS, *beliefs))
+    names = found["series"]["names"]
+    if len(names) != found["agents"] or any(isinstance(own, str) for own in names):
+        raise UserError(f"{path}: got series.names of an older version, expected a list of each agent; run `dvc repro`")
+    return found
 
 
 def read_stress(path: Path, evaluate: Mapping[str, Any]) -> dict[str, Any]:

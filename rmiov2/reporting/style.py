@@ -28,7 +28,8 @@ MODES = {
     "open_loop": ("open loop", "#8a4b78", "v", (0, (1.5, 1.5))),
 }
 CYCLE = ("#0b5fa5", "#c2410c", "#00735c", "#8a4b78", "#9a6a00", "#2b8cbe", "#6b7280", "#a3195b")
-HUES = (*(colour for colour in CYCLE if colour != MUTED), "#4d7c0f")  # grey is what stands beside all of them
+# Grey is what stands beside all of them, and the second blue comes last: the first is the run's own.
+HUES = (*(colour for colour in CYCLE if colour not in (MUTED, "#2b8cbe")), "#4d7c0f", "#2b8cbe")
 MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "*")
 FONT = 10.5
 STYLE: dict[str, Any] = {

@@ -13,6 +13,10 @@ MEANINGS = {
     "last_seen": "a blind agent acts on the last observation that it saw",
     "open_loop": "a control that sees nothing: at every step of an episode each agent plays what was fixed before it",
 }
+MASKED = (
+    "further updates after pre-training with observations blanked at the rate p_mask: of the world model, the policy"
+    " staying as it is, or of the policy where there is no world model"
+)
 MEASURES = {
     "win_rate": "share of the episodes that were won",
     "step_return": "an episode’s undiscounted return over its length",
@@ -24,7 +28,7 @@ def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
     modes = [(MODE_NAMES[mode], MEANINGS[mode]) for mode in modes_of(evaluate) if mode in MEANINGS]
     about = [
         ("p_loss", "the probability that an agent’s observation does not arrive in a step; such an agent is blind"),
-        ("masked fine-tuning", "more updates after pre-training, with inputs blanked at the rate p_mask"),
+        ("masked fine-tuning", MASKED),
         *modes,
         ("not fine-tuned", "the same team before masked fine-tuning"),
     ]
