@@ -130,7 +130,7 @@ def test_only_a_lead_that_is_no_luck_is_one(tmp_path: Path) -> None:
     assert auc.startswith("Mean AUC of rmiov2: 0.41 [0.39, 0.43].")
     standings = (
         "It is beaten by winner (0.71). It is ahead of loser (0.11). Undecided, with a higher mean: lone (0.90, one"
-        " seed) and wild (0.50). Undecided, with a lower mean: humble (0.40)."
+        " seed) and wild (0.50). Undecided, with no higher mean: humble (0.40)."
     )
     assert auc.endswith(f" {standings}") and sight.endswith(f" {standings}")
 
