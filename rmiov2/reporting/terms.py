@@ -13,10 +13,8 @@ MEANINGS = {
     "last_seen": "a blind agent acts on the last observation that it saw",
     "open_loop": "a control that sees nothing: at every step of an episode each agent plays what was fixed before it",
 }
-MASKED = (
-    "further updates after pre-training with observations blanked at the rate p_mask: of the world model, the policy"
-    " staying as it is, or of the policy where there is no world model"
-)
+MASKED = "further updates after pre-training with observations blanked at the rate p_mask"
+OF_MODEL = f"{MASKED}, of the world model alone"
 MEASURES = {
     "win_rate": "share of the episodes that were won",
     "step_return": "an episode’s undiscounted return over its length",
@@ -28,7 +26,7 @@ def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
     modes = [(MODE_NAMES[mode], MEANINGS[mode]) for mode in modes_of(evaluate) if mode in MEANINGS]
     about = [
         ("p_loss", "the probability that an agent’s observation does not arrive in a step; such an agent is blind"),
-        ("masked fine-tuning", MASKED),
+        ("masked fine-tuning", OF_MODEL if completes(evaluate) else MASKED),
         *modes,
         ("not fine-tuned", "the same team before masked fine-tuning"),
     ]
