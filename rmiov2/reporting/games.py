@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
-
 from rmiov2.reporting.results import Results
 from rmiov2.reporting.words import count
 from rmiov2.types import UserError
@@ -17,7 +14,7 @@ def game_rows(results: Results) -> list[tuple[str, str]]:
 
     Raises UserError where two stages played different games: their results belong to no run.
     """
-    recorded = {name: metrics["game"] for name, metrics in _stages(results).items() if metrics and "game" in metrics}
+    recorded = {name: metrics["game"] for name, metrics in results.stages().items() if "game" in metrics}
     if not recorded:
         return []
     facts = {name: {key: value for key, value in game.items() if key != LOST} for name, game in recorded.items()}
@@ -31,11 +28,3 @@ def game_rows(results: Results) -> list[tuple[str, str]]:
             )
     lost = sum(int(game[LOST]) for game in recorded.values())
     return [*((f"game, {key}", str(value)) for key, value in expected.items()), ("episodes lost", count(lost))]
-
-
-def _stages(results: Results) -> Mapping[str, Mapping[str, Any] | None]:
-    return {
-        "collect": results.collect, "pretrain": results.pretrain, "finetune": results.finetune,
-        "evaluate": results.evaluate, "stress": results.stress,
-        **{f"ablate at p_mask {cell['p_mask']:g}": cell for cell in results.ablate},
-    }  # fmt: skip

@@ -15,7 +15,7 @@ from rmiov2.evaluation.statistics import CONFIDENCE
 from rmiov2.reporting.kept import Method, Seed, measured
 from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.results import Results
-from rmiov2.reporting.words import WHOLE, completes
+from rmiov2.reporting.words import WHOLE, completes, interval, number
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -178,6 +178,11 @@ def decided(one: Estimate, other: Estimate) -> bool:
     if one.bounds is None or other.bounds is None:
         return False
     return one.bounds[0] > other.bounds[1] or other.bounds[0] > one.bounds[1]
+
+
+def estimate_said(found: Estimate, digits: int) -> str:
+    """The mean and its interval, or that it is of one seed."""
+    return f"{number(found.mean, digits)} {interval(found.bounds, digits) if found.bounds else '(one seed)'}"
 
 
 def cost_of(method: Method) -> list[Any]:

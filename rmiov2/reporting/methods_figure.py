@@ -12,7 +12,7 @@ from rmiov2.reporting.aggregates_figure import aggregates_picture
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, untuned
 from rmiov2.reporting.seeds import Curve, mean_curve
-from rmiov2.reporting.style import MUTED, Picture, canvas, csv_bytes, label_ends, looks, png
+from rmiov2.reporting.style import Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.training_figures import thousands
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
 
@@ -61,11 +61,9 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
     def draw(axes: Axes, pair: Sequence[Method]) -> None:
         for method in reversed(pair):
             over_p_loss(axes, method, look[method.agent], method.agent)
-        axes.axhline(evaluate["random"], color=MUTED, lw=1, ls=(0, (1, 2)))
+        _levels(axes, evaluate)
         axes.set_xlim(min(evaluate["p_loss"]), max(evaluate["p_loss"]))
         axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: probability(value)))
-        if evaluate["measure"] == "win_rate":
-            axes.set_ylim(0, 1)
 
     wide, narrow = side_by_side(methods, look, draw, measure_name(evaluate), "$p_{loss}$", sharex=True)
     return Picture("methods", "Every method under observation loss", caption, alt, wide, "methods.csv", data, narrow)
@@ -98,6 +96,13 @@ def side_by_side(
     return wide, narrow
 
 
+def _levels(axes: Axes, evaluate: Mapping[str, Any]) -> None:
+    """Random play's level, which the caption names, and the whole range of a win rate."""
+    reference_line(axes, evaluate["random"], "random play")
+    if evaluate["measure"] == "win_rate":
+        axes.set_ylim(0, 1)
+
+
 def points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
     """(p_loss, performance, lo, hi) of a mode."""
     columns = (evaluate["p_loss"], evaluate["performance"][mode], evaluate["ci95"][mode])
@@ -123,9 +128,7 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
 
     def draw(axes: Axes, pair: Sequence[Method]) -> None:
         seeds_and_means(axes, {method.agent: curves_of[method.agent] for method in pair}, look)
-        axes.axhline(evaluate["random"], color=MUTED, lw=1, ls=(0, (1, 2)))
-        if evaluate["measure"] == "win_rate":
-            axes.set_ylim(0, 1)
+        _levels(axes, evaluate)
 
     wide, narrow = side_by_side(methods, look, draw, f"{measure}, full sight", "environment steps", sharex=False)
     said = "; ".join(_learned_to(agent, of_seeds, digits) for agent, of_seeds in curves_of.items())

@@ -19,6 +19,7 @@ from rmiov2.reporting.methods import (
     decided,
     env_steps,
     equal,
+    estimate_said,
     mean_of,
     own_answer,
     performance,
@@ -160,21 +161,25 @@ def verdict(methods: Sequence[Method], reference: str) -> list[str]:
 
 
 def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[Method], Estimate], digits: int) -> str:
-    mine, beaten, ahead = of(own), list[str](), list[str]()
-    higher, lower = list[str](), list[str]()
+    mine = of(own)
+    groups: dict[tuple[bool, bool], list[str]] = {key: [] for key in _GROUPS}
     for method in sorted(others, key=lambda method: -of(method).mean):
         found = of(method)
-        above, sure = found.mean > mine.mean, decided(found, mine)
-        group = (beaten if sure else higher) if above else (ahead if sure else lower)
-        group.append(f"{method.agent} ({number(found.mean, digits)}{_after(method, own)}{_alone(method)})")
-    said = f"{number(mine.mean, digits)} {interval(mine.bounds, digits) if mine.bounds else '(one seed)'}"
-    groups = {
-        "It is beaten by": beaten, "It is ahead of": ahead, "Undecided, with a higher mean:": higher,
-        "Undecided, with no higher mean:": lower,
-    }  # fmt: skip
-    named = [f"{begin} {listed(names)}." for begin, names in groups.items() if names]
-    none = [] if beaten or higher else ["No other method has a higher one."]
-    return " ".join((f"Mean {what} of {own.agent}: {said}.", *none, *named))
+        said = f"{method.agent} ({number(found.mean, digits)}{_after(method, own)}{_alone(method)})"
+        groups[found.mean > mine.mean, decided(found, mine)].append(said)
+    highest = not any(groups[True, sure] for sure in (True, False))
+    none = ["No other method has a higher one."] if highest else []
+    named = [f"{_GROUPS[key]} {listed(names)}." for key, names in groups.items() if names]
+    return " ".join((f"Mean {what} of {own.agent}: {estimate_said(mine, digits)}.", *none, *named))
+
+
+# By whether the other's mean is higher, and whether that is decided.
+_GROUPS = {
+    (True, True): "It is beaten by",
+    (False, True): "It is ahead of",
+    (True, False): "Undecided, with a higher mean:",
+    (False, False): "Undecided, with no higher mean:",
+}
 
 
 def _alone(method: Method) -> str:

@@ -68,6 +68,15 @@ class Results:
     ablation: str
     scale: str
 
+    def stages(self) -> dict[str, Mapping[str, Any]]:
+        """The metrics of every stage that left some, by its name, each cell of the ablation by its own."""
+        once = {
+            "collect": self.collect, "pretrain": self.pretrain, "finetune": self.finetune, "evaluate": self.evaluate,
+            "stress": self.stress,
+        }  # fmt: skip
+        cells = {f"ablate, p_mask {cell['p_mask']:g}": cell for cell in self.ablate}
+        return {name: metrics for name, metrics in once.items() if metrics is not None} | cells
+
 
 def read_results(root: Path, cells: Sequence[str]) -> Results:
     """Read the run under root, with these cells of the ablation.

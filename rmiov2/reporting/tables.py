@@ -102,17 +102,10 @@ def setting_rows(results: Results) -> list[tuple[str, str]]:
 
 def stage_rows(results: Results) -> list[tuple[str, str, str, str]]:
     """Stage, environment steps, updates, wall time; a dash for what a stage does not have."""
-    stages = (
-        ("collect", results.collect),
-        ("pretrain", results.pretrain),
-        ("finetune", results.finetune),
-        ("evaluate", results.evaluate),
-        *((f"ablate, p_mask {cell['p_mask']:g}", cell) for cell in results.ablate),
-    )
     return [
         (name, *(_said(metrics.get(key), say) for key, say in _STAGE_COLUMNS))  # type: ignore[misc]
-        for name, metrics in stages
-        if metrics is not None and any(key in metrics for key, _ in _STAGE_COLUMNS)
+        for name, metrics in results.stages().items()
+        if any(key in metrics for key, _ in _STAGE_COLUMNS)
     ]
 
 

@@ -12,13 +12,11 @@ MEANINGS = {
     "zeros": "a blind agent acts on zeros",
     "last_seen": "a blind agent acts on the last observation that it saw",
     "open_loop": "a control that sees nothing: at every step of an episode each agent plays what was fixed before it",
-}
-MASKED = "further updates after pre-training with observations blanked at the rate p_mask"
-OF_MODEL = f"{MASKED}, of the world model alone"
-MEASURES = {
     "win_rate": "share of the episodes that were won",
     "step_return": "an episode’s undiscounted return over its length",
 }
+MASKED = "further updates after pre-training with observations blanked at the rate p_mask"
+OF_MODEL = f"{MASKED}, of the world model alone"
 
 
 def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
@@ -33,7 +31,7 @@ def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
     if evaluate.get("true_availability"):
         about.append(("availability mask", "which actions are legal now; a blind agent does not know its own"))
     about += [
-        (measure_name(evaluate), MEASURES[evaluate["measure"]]),
+        (measure_name(evaluate), MEANINGS[evaluate["measure"]]),
         ("AUC", "the area under the performance over p_loss from 0 to 1, which is its mean over all rates"),
     ]
     if completes(evaluate):

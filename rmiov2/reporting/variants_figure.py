@@ -10,14 +10,14 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods import own_answer
+from rmiov2.reporting.methods import estimate_said, own_answer
 from rmiov2.reporting.methods_figure import learned, over_p_loss, points, seeds_and_means
 from rmiov2.reporting.moments_figure import moments_picture
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.variants import FUSIONS, RATES, TREND, A, Family, Paired, estimate, paired, same_test
-from rmiov2.reporting.words import WHOLE, decimals_of, interval, measure_name, number, part_name, significant
+from rmiov2.reporting.words import WHOLE, decimals_of, measure_name, part_name, significant
 
 PRETRAINED = (WHOLE, A, TREND)
 WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones
@@ -116,7 +116,7 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
 def _auc(method: Method, digits: int) -> str:
     found = estimate(method, "AUC")
     assert found is not None
-    return f"{number(found.mean, digits)} {interval(found.bounds, digits) if found.bounds else '(one seed)'}"
+    return estimate_said(found, digits)
 
 
 def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], width: float) -> bytes:
