@@ -4,13 +4,16 @@ import re
 from functools import cache
 from pathlib import Path
 
+import numpy as np
 import pytest
 import yaml
 
 from pipelines import params
-from rmiov2.config import known_keys
+from rmiov2.config import Finetune, RewardTrend, known_keys
 from rmiov2.envs.registry import list_envs
+from rmiov2.training.finetune import rates_of
 from rmiov2.types import UserError
+from rmiov2.world_model.reward_trend import reward_trend
 
 ROOT = Path(__file__).resolve().parent.parent
 ABLATIONS = [name for name in params.choices("ablation") if name != "none"]
@@ -21,9 +24,14 @@ def composed(*overrides):
     return params.flat(params.compose_values(overrides))
 
 
-def changed(*overrides):
-    base, other = composed(), composed(*overrides)
+def changed(*overrides, env="smax_3m"):
+    base, other = composed(f"env={env}"), composed(f"env={env}", *overrides)
     return {key: other[key] for key in base if base[key] != other[key]}
+
+
+def taken_out(name):
+    """What an ablation changes: of battles, or of robots where battles do without it."""
+    return changed(f"ablation={name}") or changed(f"ablation={name}", env="mamujoco_HalfCheetah-2x3")
 
 
 def test_the_committed_file_is_what_the_defaults_compose_to():
@@ -56,7 +64,7 @@ def test_an_ablation_is_a_short_diff_that_cites_its_source_and_changes_what_it_n
     assert lines[1].startswith("# ")
     named = params.flat(yaml.safe_load(text))
     assert 1 <= len(named) <= 2
-    assert changed(f"ablation={name}") == named
+    assert taken_out(name) == named
 
 
 def test_every_addition_that_is_on_by_default_can_be_switched_off():
@@ -66,20 +74,40 @@ def test_every_addition_that_is_on_by_default_can_be_switched_off():
     sized |= {f"world_model.{k}" for k in ("batch", "length", "lr")} | {"policy.hidden", "policy.critic_hidden"}
     sized |= {f"policy.{k}" for k in ("horizon", "lr_actor", "lr_critic", "starts", "e_sample", "minibatches")}
     sized |= {"policy.entropy", "policy.grad_clip", "collect.num_envs", "collect.warmup_steps"}
-    sized |= {f"pretrain.{k}" for k in ("env_steps", "segment", "e_m", "e_pi", "policy_after")}
+    sized |= {f"pretrain.{k}" for k in ("env_steps", "segment", "e_m", "e_pi")}
     off = {}
     for name in ABLATIONS:
-        for key, value in changed(f"ablation={name}").items():
+        for key, value in taken_out(name).items():
             off.setdefault(key, []).append(value)
     paper = changed("preset=paper")
+    at_warmup = {"pretrain.policy_after"}  # the first number of steps from which there is anything to learn from
     missing = {key: value for key, value in paper.items() if key not in sized and value not in off.get(key, [])}
-    assert missing == {} and sized <= set(paper)
-    assert False in off["world_model.agent_ids"]  # on in both, and printed in neither equation
+    assert set(missing) == at_warmup and sized <= set(paper)
+    assert min(off["pretrain.policy_after"]) <= composed()["collect.warmup_steps"]
+    for key in ("world_model.agent_ids", "world_model.normalise_obs", "reward_trend.normalise"):
+        assert False in off[key]  # on in both presets, of robots or of all, and printed in no equation
 
 
 def test_the_papers_masking_rates_are_all_there():
-    rates = {changed(f"ablation={name}").get("finetune.p_mask", 0.5) for name in ("none", *ABLATIONS)}
-    assert rates == {0, 0.125, 0.25, 0.375, 0.5, 0.75}
+    found = [composed(f"ablation={name}") for name in ABLATIONS if "mask" in name and "bit" not in name]
+    masked = [rates_of(Finetune(**section(values, "finetune")), 64, np.random.default_rng(0)) for values in found]
+    assert {rate for rates in masked for rate in rates.tolist()} == {0, 0.125, 0.25, 0.375, 0.5, 0.75}
+    assert all(len(set(rates.tolist())) == 1 for rates in masked)
+
+
+def section(values, name):
+    return {key.partition(".")[2]: value for key, value in values.items() if key.startswith(f"{name}.")}
+
+
+@pytest.mark.parametrize("largest", [1.2, 1.41])
+def test_no_window_opens_where_battles_pay(largest):
+    """So no list takes the trend out of battles: 1.2 is the most that one of 40,000 steps of smax/3m paid."""
+    settings = RewardTrend(**section(composed(), "reward_trend"))
+    rew = np.random.default_rng(0).choice(np.array([0, largest], np.float32), 4000)
+    trend, half = reward_trend(rew, settings, 1.0)
+    np.testing.assert_array_equal(trend, rew)
+    assert not half.any()
+    assert reward_trend(rew * np.float32(1.5), settings, 1.0)[1].any()
 
 
 @pytest.mark.parametrize("name", params.choices("tuned"))
