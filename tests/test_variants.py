@@ -6,6 +6,7 @@ import csv
 import io
 import json
 import shutil
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -25,9 +26,30 @@ from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
 from rmiov2.reporting.results import read_results
 from rmiov2.reporting.style import styled
-from rmiov2.reporting.variants import CLAIMS, MEASURES, Claim, Family, family, judged, of_bounds, of_run, paired
+from rmiov2.reporting.variants import (
+    CLAIMS,
+    HALF,
+    MEASURES,
+    Claim,
+    Family,
+    claims,
+    family,
+    judged,
+    of_bounds,
+    of_run,
+    paired,
+    rates,
+)
 from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
-from rmiov2.reporting.variants_table import PRINTED, findings_table, said, took, variants_table
+from rmiov2.reporting.variants_table import (
+    PRINTED,
+    findings_table,
+    reproduced_table,
+    said,
+    took,
+    variants_table,
+    what_differs,
+)
 from rmiov2.types import UserError
 
 
@@ -113,7 +135,7 @@ def test_a_difference_is_never_surer_than_the_episodes_of_both(tmp_path: Path) -
 
 LEVELS = {"none": [0.60, 0.61, 0.62], "no_observation_fusion": [0.40, 0.42, 0.41],
           "no_action_fusion": [0.50, 0.51, 0.52], "no_masking": [0.50, 0.90, 0.40],
-          "no_reward_trend": [0.60, 0.61, 0.62]}  # fmt: skip
+          "normalised_trend": [0.60, 0.61, 0.62]}  # fmt: skip
 
 
 def test_a_finding_is_judged_by_its_whole_interval(tmp_path: Path) -> None:
@@ -162,13 +184,13 @@ def test_the_measures_are_those_of_the_files(tmp_path: Path) -> None:
 
 
 def test_the_time_that_all_took_counts_what_was_shared_once(tmp_path: Path) -> None:
-    for ablation, pretrained in (("none", 3600.0), ("no_masking", 3600.0), ("no_fusion", 7200.0)):
+    for ablation, pretrained, tuned in (("none", 3600, 1000), ("no_completion", 3600, 1000), ("no_fusion", 7200, 2000)):
         made = keep_variant(tmp_path, ablation, 0, 0.5)
-        for name, wall in (("pretrain", pretrained), ("finetune", 1800.0)):
+        for name, wall in (("pretrain", pretrained), ("finetune", tuned)):
             write_json(made / f"{name}.json", json.loads((made / f"{name}.json").read_text()) | {"wall_s": wall})
     shutil.rmtree(tmp_path / "smax-3m-rmiov2")
-    said = "2 variants, 3 trainings on cpu, took 3.0 h in 2 pre-trainings, which some share, and 1.5 h in fine-tuning."
-    assert took(of_kept(tmp_path)).endswith(said)
+    said = "2 variants, 3 teams on cpu, took 3.0 h in 2 pre-trainings and 50 min in 2 fine-tunings,"
+    assert said in took(of_kept(tmp_path))
 
 
 def test_variants_without_the_whole_method_are_told(tmp_path: Path) -> None:
@@ -198,15 +220,15 @@ def test_two_whole_methods_are_refused(tmp_path: Path) -> None:
 
 
 def test_every_finding_has_its_row_and_an_unflattering_one_stays(tmp_path: Path) -> None:
-    table = findings_table(kept_family(tmp_path, LEVELS))
-    rows = {row.name: [cell.text for cell in row.cells] for row in table.rows}
-    assert list(rows) == [said(claim) for claim in CLAIMS] and len(rows) == len(CLAIMS)
+    found = kept_family(tmp_path, LEVELS)
+    rows = {row.name: [cell.text for cell in row.cells] for row in findings_table(found).rows}
+    assert list(rows) == [said(claim) for claim in claims(found)] and len(rows) == len(CLAIMS)
     assert rows["table 1, AUC: whole method above no observation fusion"][:2] == ["confirmed", "0.200"]
     against = "table 1, AUC: no observation fusion above no action fusion (in the paper not so on 3s_vs_5z)"
     assert rows[against][:2] == ["not confirmed", "−0.100"]
     assert rows["table 1, AUC: no action fusion above no fusion"][:2] == ["not run", "–"]
-    same = rows["figure 11, performance with nothing lost: whole method above no reward trend"]
-    assert same[0] == "undecided at this size, equal in every seed"
+    same = rows["figure 11, performance with nothing lost: normalised trend above whole method"]
+    assert same[0] == "equal in every seed"
 
 
 def test_the_claims_are_what_the_paper_printed() -> None:
@@ -218,6 +240,35 @@ def test_the_claims_are_what_the_paper_printed() -> None:
             for better, worse in zip(PRINTED[claim.better], PRINTED[claim.worse], strict=True)
         ]
         assert sum(ahead) >= 3, claim
+
+
+@pytest.mark.parametrize(("vary", "half"), [(True, HALF), (False, "none")])
+def test_table_2_is_of_teams_that_mask_at_one_rate(tmp_path: Path, vary: bool, half: str) -> None:
+    found = kept_family(tmp_path, {"none": [0.5], "no_masking": [0.1]})
+    found = replace(found, whole=replace(found.whole, settings={"finetune.vary_p_mask": vary}))
+    assert list(rates(found)) == ["no_masking", "p_mask_0.125", "p_mask_0.25", "p_mask_0.375", half, "p_mask_0.75"]
+    ahead = [claim.better for claim in claims(found) if claim.place == "table 2"]
+    assert ahead == ["p_mask_0.125", "p_mask_0.25", "p_mask_0.375", half, half, half]
+    names = [row.name for row in reproduced_table(found).rows]
+    assert ("constant p_mask, p_mask 0.5" in names) == vary and ("whole method, p_mask 0.5" in names) != vary
+
+
+def test_the_trend_is_judged_where_it_does_something(tmp_path: Path) -> None:
+    """Of a battle taking it away takes nothing, so that it is added, normalised; of a robot it is taken away."""
+    battles = kept_family(tmp_path, {"none": [0.5], "no_masking": [0.1]})
+    trends = {(claim.better, claim.worse) for claim in claims(battles) if "trend" in claim.better + claim.worse}
+    assert trends == {("normalised_trend", "none")} and any("reward trend" in text for text in what_differs(battles))
+    opened = replace(battles, whole=replace(battles.whole, settings={"reward_trend.normalise": True}))
+    trends = {(claim.better, claim.worse) for claim in claims(opened) if "trend" in claim.better + claim.worse}
+    assert trends == {("none", "no_reward_trend")} and not any("reward trend" in text for text in what_differs(opened))
+
+
+def test_l_rec_over_other_windows_is_no_difference(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5, 0.5], "history_1": [0.3, 0.4]})
+    for path in tmp_path.glob("smax-3m+history_1/seed-*/variant.json"):
+        write_json(path, json.loads(path.read_text()) | {"changes": {"execution.history": 1}})
+    rows = {row.name: [cell.text for cell in row.cells] for row in variants_table(of_kept(tmp_path)).rows}
+    assert rows["history 1"][3:6] == ["−0.150", "1.000", "–"]
 
 
 def test_the_table_says_what_each_variant_changes(tmp_path: Path) -> None:

@@ -16,10 +16,10 @@ from rmiov2.reporting.moments_figure import moments_picture
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
-from rmiov2.reporting.variants import FUSIONS, RATES, TREND, A, Family, Paired, estimate, paired, same_test
+from rmiov2.reporting.variants import FUSIONS, NORMALISED, TREND, A, Family, Paired, estimate, paired, rates, same_test
 from rmiov2.reporting.words import WHOLE, decimals_of, measure_name, part_name, significant
 
-PRETRAINED = (WHOLE, A, TREND)
+PRETRAINED = (WHOLE, A, TREND, NORMALISED)
 WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones
 
 
@@ -28,7 +28,7 @@ def variants_pictures(found: Family) -> list[Picture | None]:
     return [
         worth_picture(found),
         p_loss_picture(found, FUSIONS, "variants_fusion", "Without the fusions (figure 12)"),
-        p_loss_picture(found, tuple(RATES), "variants_p_mask", "Masking rates (figure 14)"),
+        p_loss_picture(found, tuple({WHOLE: 0.5, **rates(found)}), "variants_p_mask", "Masking rates (figure 14)"),
         losses_picture(found),
         learning_picture(found),
         moments_picture(found),
