@@ -79,9 +79,11 @@ params: setup  ## compose params.yaml: make params ARGS="env=smax_2s3z preset=sm
 tune: setup  ## better settings by a study that can be stopped: make tune ARGS="masking --trials 20 --workers 2"
 	@$(PY) -m pipelines.tuning run $(or $(ARGS),masking)
 
-report: setup  ## draw the page and its data docs again from the results that are there
-	@$(PY) -m pipelines.stages.report
-	@for gate in $(GATES); do $(PY) -m pipelines.stages.gate_$$gate || exit; done
+report: setup  ## draw docs/paper.html of all that is kept, and the page of this clone's run with its data docs
+	@$(PY) -m pipelines.paper --page
+	@if test -f results/episodes.parquet; then \
+	  $(PY) -m pipelines.stages.report && for gate in $(GATES); do $(PY) -m pipelines.stages.gate_$$gate || exit; done; \
+	else echo "this clone has no run of its own to draw: make run makes one"; fi
 
 register: setup  ## put the team that was trained last into the registry, with the episodes it was measured by
 	@$(PY) -m pipelines.registry register

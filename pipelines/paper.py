@@ -4,10 +4,11 @@
     python -m pipelines.paper paper           another list; on a GPU where torch sees one
     python -m pipelines.paper --list          what is kept, begun and open; nothing is run
     python -m pipelines.paper --table         what each part is worth, docs/ablations.md, of all that is kept
+    python -m pipelines.paper --page          docs/paper.html, figures and tables of all that is kept
     python -m pipelines.paper --only 'smax-3m/*' 'smax-3m+no_*fusion/*'       cells whose names look so
 
 A cell that is kept in docs/seeds is not repeated; one that was begun goes on. Cells share DVC's cache: what an ablation
-has in common with the whole method, its pre-training for instance, is made once. `make report` draws what is kept.
+has in common with the whole method, its pre-training for instance, is made once. `make report` draws the page, too.
 """
 
 from __future__ import annotations
@@ -18,7 +19,9 @@ from collections import Counter
 from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
+from pathlib import Path
 
+from pipelines import paths
 from pipelines.cells import (
     BEGUN,
     KEPT,
@@ -41,6 +44,7 @@ from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
+PAGE = paths.ROOT / "docs" / "paper.html"
 ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without MPS they only take turns, docs/gpu.md
 
 
@@ -125,6 +129,13 @@ def table() -> str:
     return variants_markdown(SEEDS, default_agent())
 
 
+def page() -> Path:
+    """Draw docs/paper.html of all that is kept; its path."""
+    from rmiov2.reporting import build_paper
+
+    return build_paper(SEEDS, default_agent(), PAGE)
+
+
 def main(arguments: list[str] | None = None) -> int:
     """0, or 2 and one sentence on standard error, or 130 when it was stopped."""
     parser = argparse.ArgumentParser(
@@ -134,6 +145,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--list", action="store_true", help="print every cell and its state, run nothing")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cells whose names match one of these")
     parser.add_argument("--table", action="store_true", help="print what each part is worth, run nothing")
+    parser.add_argument("--page", action="store_true", help="draw docs/paper.html of what is kept, run nothing")
     parser.add_argument("--jobs", type=int, help="cells side by side; as many as cores idle, 4 on a GPU")
     parser.add_argument("--threads", type=int, default=1, help="of each cell: 1")
     parser.add_argument(
@@ -141,7 +153,17 @@ def main(arguments: list[str] | None = None) -> int:
     )
     options = parser.parse_args(arguments)
     stopped = "the same command goes on where it was"
-    return exit_code("paper", lambda: print(table()) if options.table else reproduce(options), stopped)
+    return exit_code("paper", lambda: done(options), stopped)
+
+
+def done(options: argparse.Namespace) -> None:
+    """What was asked for: the table, the page, or the cells."""
+    if options.table:
+        print(table())
+    elif options.page:
+        print(f"page: {page()}")
+    else:
+        reproduce(options)
 
 
 def reproduce(options: argparse.Namespace) -> None:

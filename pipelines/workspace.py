@@ -21,14 +21,17 @@ from typing import Any
 
 from pipelines import paths, tracking
 from pipelines.params import as_text, compose_values
+from pipelines.records import record_in
 from pipelines.stage import PASSIVE
 from rmiov2.files import replace_file, write_json
+from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
 # What is kept of a finished study as it is: small, and enough to lay seeds side by side.
 KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
 LAST = "evaluate.json"
 TUNING_CURVE, COSTS, MOMENT = "plots/finetune.csv", "costs.json", "moment.json"
+SCENE = "results/scene.json"  # kept whole of what variants are compared to
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
 VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
 
@@ -138,7 +141,8 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
 
 def small(folder: Path) -> dict[str, bytes]:
     """What is kept of a finished study: the KEPT files, the curves of L_rec and of the world model's loss, and a moment
-    of an episode where it has them, what its team costs, and which variant it is.
+    of an episode where it has them, what its team costs, and which variant it is; of what variants are compared to, the
+    whole episode.
 
     All of it is read off the files that the stages have written. Raises UserError where one is missing.
     """
@@ -157,9 +161,19 @@ def small(folder: Path) -> dict[str, bytes]:
     if (folder / VARIANT).is_file():
         texts[VARIANT] = (folder / VARIANT).read_bytes()
     episodes = read_table(folder / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
-    if moment := telling_moment(read_json(folder / "results/scene.json", "evaluate", SCENE_KEYS)):
+    scene = read_json(folder / SCENE, "evaluate", SCENE_KEYS)
+    if moment := telling_moment(scene):
         texts[MOMENT] = _as_json(moment)
+        if _is_compared_to(folder, texts):
+            texts[SCENE] = (folder / SCENE).read_bytes()
     return {**texts, COSTS: _as_json(costs(episodes, folder / CHECKPOINT), indent=1)}
+
+
+def _is_compared_to(folder: Path, texts: Mapping[str, bytes]) -> bool:
+    """Whether the study is of the default agent, whole."""
+    default = compose_values()["agent"]["name"]
+    whole = record_in(folder / VARIANT).get("ablation", WHOLE) == WHOLE
+    return bool(whole and json.loads(texts["metrics/evaluate.json"])["agent"] == default)
 
 
 def _as_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:

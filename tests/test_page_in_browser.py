@@ -13,6 +13,7 @@ import pytest
 from synthetic_run import CELLS, write_run, write_stress
 from test_methods import keep_seed
 
+from pipelines.paper import PAGE
 from rmiov2.reporting.page import build
 
 SIZES = {"desktop": (1280, 900, "screen"), "phone": (390, 844, "screen"), "print": (688, 1000, "print")}  # A4
@@ -43,11 +44,11 @@ program = browser.found()
 pytestmark = pytest.mark.skipif(program is None, reason="no chromium here; install one, or name one in RMIOV2_BROWSER")
 
 
-@pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A page with every figure there is; RMIOV2_PAGE names another one to be looked at."""
-    if named := os.environ.get("RMIOV2_PAGE"):
-        return Path(named).absolute()
+@pytest.fixture(scope="module", params=("run", "paper"))
+def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's page with every figure there is, and the committed page of the paper's experiments."""
+    if request.param == "paper":
+        return PAGE
     root = write_run(tmp_path_factory.mktemp("page"))
     write_stress(root)
     for agent, level in (("rmiov2", 0.4), ("rmio", 0.3), ("mappo", 0.41), ("a_long_name_of_a_method", 0.1)):
@@ -69,7 +70,7 @@ def layout(request: pytest.FixtureRequest, opened: browser.Browser, page: Path) 
     width, height, media = SIZES[request.param]
     opened.open(page, width, height, mobile=request.param == "phone", media=media)
     if folder := os.environ.get("RMIOV2_SCREENSHOTS"):
-        (Path(folder) / f"page-{request.param}.png").write_bytes(opened.picture())
+        (Path(folder) / f"{page.stem}-{request.param}.png").write_bytes(opened.picture())
     return opened.ask(LAYOUT) | {"size": request.param}
 
 
@@ -119,7 +120,7 @@ def test_the_page_prints(opened: browser.Browser, page: Path) -> None:
     printed = opened.printed()
     assert printed.startswith(b"%PDF-") and printed.count(b"/Type /Page\n") >= 5
     if folder := os.environ.get("RMIOV2_SCREENSHOTS"):
-        (Path(folder) / "page.pdf").write_bytes(printed)
+        (Path(folder) / f"{page.stem}.pdf").write_bytes(printed)
 
 
 def test_a_page_that_overlaps_or_is_too_wide_is_noticed(opened: browser.Browser, page: Path, tmp_path: Path) -> None:

@@ -14,6 +14,7 @@ from rmiov2.types import UserError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+SCENE = "scene.json"  # of a kept seed: an episode whole, of the method that the page is about
 COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
 MOMENT_KEYS = ("env", "measure", "p_loss", "seed", "agents", "won", "agent", "step")  # of a kept seed
 # What a kept seed was made of; one without is of the whole method at its preset, kept before there were records.

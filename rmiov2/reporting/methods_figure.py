@@ -5,19 +5,21 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
+import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.aggregates_figure import aggregates_picture
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, untuned
-from rmiov2.reporting.seeds import Curve, mean_curve
+from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, performance, untuned
+from rmiov2.reporting.seeds import Curve, interval_curve, mean_curve
 from rmiov2.reporting.style import Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.training_figures import thousands
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
 
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
 BESIDE = "{} (dark blue) in every panel"
+BAND = "the band is the mean’s 95 % interval over seeds, of a single seed that of its episodes"
 Look = Mapping[str, Any]
 
 
@@ -44,7 +46,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
     )
     caption = (
         f"{measure_name(evaluate).capitalize()} of every method by its own answer to a lost observation, mean over"
-        f" seeds, each seed thin, {BESIDE.format(methods[0].agent)}; the band spans the seeds’ own 95 % intervals;"
+        f" seeds, each seed thin, {BESIDE.format(methods[0].agent)}; {BAND};"
         " dashed: before masked fine-tuning; dotted: random play."
         f" At {probability(evaluate['p_loss'][at])}: {said}."
     )
@@ -112,9 +114,10 @@ def points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
 def over_p_loss(axes: Axes, method: Method, look: Look, name: str) -> tuple[float, str, str]:
     """Draw a method; the end of its line, for label_ends."""
     own, p_loss, colour = own_answer(method), method.seeds[0].evaluate["p_loss"], look["color"]
-    seeds, inside = curves(method, own), bands(method, own)
+    seeds, alone = curves(method, own), bands(method, own)[0]
     mean = seeds.mean(axis=0)
-    axes.fill_between(p_loss, inside[..., 0].min(0), inside[..., 1].max(0), color=colour, alpha=0.1, lw=0)
+    inside = np.array([performance(method, own, index).bounds or alone[index] for index in range(len(p_loss))])
+    axes.fill_between(p_loss, inside[:, 0], inside[:, 1], color=colour, alpha=0.1, lw=0)
     axes.plot(p_loss, seeds.T, color=colour, lw=0.8, alpha=0.4)
     axes.plot(p_loss, curves(method, untuned(method)).mean(axis=0), color=colour, lw=1.1, ls=(0, (4, 1.5)), alpha=0.7)
     axes.plot(p_loss, mean, ls="-", lw=2.4, mec="white", mew=0.7, clip_on=False, **look)
@@ -134,9 +137,9 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
     said = "; ".join(_learned_to(agent, of_seeds, digits) for agent, of_seeds in curves_of.items())
     caption = (
         f"Greedy {measure} with full sight over environment steps of pre-training, each seed thin, the mean of all"
-        f" thick, as far as each of them went, {BESIDE.format(methods[0].agent)}; dotted: on from where a curve ends,"
-        f" and random play. Each panel has steps of its own, logarithmic where one went more than {APART} times as far."
-        f" The curves end at: {said}."
+        f" thick in its 95 % interval over seeds, as far as each of them went, {BESIDE.format(methods[0].agent)};"
+        " dotted: on from where a curve ends, and random play. Each panel has steps of its own, logarithmic where one"
+        f" went more than {APART} times as far. The curves end at: {said}."
     )
     alt = f"Line chart: {measure} over environment steps for {_named(methods)}."
     data = _rows(methods, curves_of, ("agent", "seed", "env_steps", evaluate["measure"]))
@@ -174,9 +177,9 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
         for end, agent, _ in reversed(ends)
     )
     caption = (
-        "Reconstruction loss of lost observations during masked fine-tuning, each seed thin, their mean thick; each"
-        " method on episodes of its own policy, so that their levels do not compare; seeds of which the curve was not"
-        f" kept are left out. The mean goes, of {said}."
+        "Reconstruction loss of lost observations during masked fine-tuning, each seed thin, their mean thick in its"
+        " 95 % interval over seeds; each method on episodes of its own policy, so that their levels do not compare;"
+        f" seeds of which the curve was not kept are left out. The mean goes, of {said}."
     )
     alt = f"Line chart: reconstruction loss over masked updates for {_named(kept)}."
     data = _rows(kept, errors, ("agent", "seed", "update", "l_rec"))
@@ -194,6 +197,7 @@ def seeds_and_means(
         colour = look[agent]["color"]
         for x, y in of_seeds:
             axes.plot(x, y, color=colour, lw=0.8, alpha=0.4)
+        axes.fill_between(*interval_curve(of_seeds), color=colour, alpha=0.1, lw=0)
         x, y = mean_curve(of_seeds)
         axes.plot(x, y, lw=2.2, mec="white", mew=0.6, ms=5, markevery=max(1, len(x) // 8), **look[agent])
         axes.plot([x[-1], edge], [y[-1], y[-1]], color=colour, lw=0.7, ls=(0, (1, 2)))

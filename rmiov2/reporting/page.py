@@ -2,27 +2,22 @@
 
 from __future__ import annotations
 
-import base64
-import re
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
-
-import jinja2
-from markupsafe import Markup, escape
 
 from rmiov2.reporting import result_figures, scene_figures, training_figures, variants
 from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.attention_figure import attention_picture
 from rmiov2.reporting.files import write_bytes
+from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.map_figure import map_picture
 from rmiov2.reporting.methods import beside, not_whole
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
 from rmiov2.reporting.results import Results, read_results
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
-from rmiov2.reporting.style import Picture, styled
+from rmiov2.reporting.style import styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.terms import terms
 from rmiov2.reporting.variants_figure import variants_pictures
@@ -41,18 +36,6 @@ FUSIONS = "What the two fusions cost in parameters and compute (Appendix D) stan
 STRESS_NOTE = "Brackets are 95 % intervals; how many dark steps an episode had is counted, and has none."
 
 
-@dataclass(frozen=True)
-class Chapter:
-    """A section of the page: its anchor, its heading, paragraphs, its figures, its tables and their note."""
-
-    anchor: str
-    heading: str
-    pictures: tuple[Picture, ...]
-    lead: tuple[str, ...] = ()
-    tables: tuple[Table, ...] = ()
-    note: str = ""
-
-
 def build(root: Path, out: Path, cells: Sequence[str] = ()) -> Path:
     """Draw the run under root into the folder out; the path of out/index.html.
 
@@ -66,7 +49,7 @@ def build(root: Path, out: Path, cells: Sequence[str] = ()) -> Path:
     for picture in (picture for chapter in chapters for picture in chapter.pictures):
         write_bytes(out / f"{picture.name}.png", picture.png)
     page = out / "index.html"
-    write_bytes(page, render(results, chapters).encode())
+    write_bytes(page, render(front_of(results.evaluate), chapters, run_of(results)).encode())
     return page
 
 
@@ -93,15 +76,15 @@ def draw_chapters(results: Results) -> list[Chapter]:
         attention_picture(scene),
         scene_figures.reward_picture(scene),
     ]
-    unmet = _present(stress_pictures(results.stress))
+    unmet = present(stress_pictures(results.stress))
     note = "Brackets are 95 % intervals; the largest of a column is bold."
     chapters = [
-        Chapter("result", "Under observation loss", _present(performance), (), result_tables(evaluate), note),
+        Chapter("result", "Under observation loss", present(performance), (), result_tables(evaluate), note),
         Chapter("stress", "Loss it was not trained on", unmet, (), stress_table(results.stress), STRESS_NOTE),
         methods_chapter(results),
         *variants_chapters(results),
-        Chapter("learning", "How it was learned", _present(learning)),
-        Chapter("scene", "One episode", _present(episode)),
+        Chapter("learning", "How it was learned", present(learning)),
+        Chapter("scene", "One episode", present(episode)),
     ]
     return [chapter for chapter in chapters if chapter.pictures or chapter.lead]
 
@@ -120,7 +103,7 @@ def result_tables(evaluate: Mapping[str, Any]) -> tuple[Table, ...]:
 def methods_chapter(results: Results) -> Chapter:
     """This run beside the methods whose seeds were kept; empty without others."""
     methods, evaluate = beside(results), results.evaluate
-    pictures = _present(methods_pictures(methods, evaluate))
+    pictures = present(methods_pictures(methods, evaluate))
     tables = methods_tables(methods, results.times) if methods else ()
     lead = tuple(verdict(methods, evaluate["agent"]))
     note = f"{INTERVALS} {FUSIONS}" if "attention" in results.scene else INTERVALS
@@ -134,7 +117,7 @@ def variants_chapters(results: Results) -> list[Chapter]:
         return [itself_a_variant(results)] if results.variants else []
     tables = (findings_table(found), variants_table(found))
     printed = (reproduced_table(found),) if results.evaluate["measure"] == "win_rate" else ()
-    pictures = _present(variants_pictures(found))
+    pictures = present(variants_pictures(found))
     return [
         Chapter("worth", "What each part is worth", pictures, (), tables, VARIANTS_NOTE),
         Chapter("reproduced", "What we reproduce", (), what_differs(found), printed, PRINTED_NOTE),
@@ -148,41 +131,17 @@ def itself_a_variant(results: Results) -> Chapter:
     return Chapter("worth", "What each part is worth", (), (why,) if told else ())
 
 
-def render(results: Results, chapters: list[Chapter]) -> str:
-    """The page as HTML, images and numbers embedded."""
-    evaluate = results.evaluate
-    environment = jinja2.Environment(
-        loader=jinja2.PackageLoader("rmiov2.reporting", "templates"),
-        autoescape=True,
-        undefined=jinja2.StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    environment.filters["data_uri"] = data_uri
-    environment.filters["letters"] = letters
-    return environment.get_template("page.html.j2").render(
-        env=evaluate["env"],
-        agent=evaluate["agent"],
+def front_of(evaluate: Mapping[str, Any]) -> Front:
+    """What stands above and below the page of a run."""
+    return Front(
+        kicker=f"{evaluate['agent']} · {evaluate['env']}",
+        title="Acting when observations are lost",
         headline=headline(evaluate),
         terms=terms(evaluate),
-        chapters=chapters,
-        settings=setting_rows(results),
-        stages=stage_rows(results),
-        gates=gate_rows(results),
+        source="the files of the run and of the seeds that are kept in docs/seeds",
     )
 
 
-def data_uri(content: bytes, name: str) -> str:
-    """The content as a data: URI, its type told by the name's ending."""
-    kind = {"png": "image/png", "csv": "text/csv", "json": "application/json"}[name.rsplit(".", 1)[-1]]
-    return f"data:{kind};base64,{base64.b64encode(content).decode('ascii')}"
-
-
-def letters(text: str) -> Markup:
-    """The text escaped, p_loss, p_mask and L_rec set as letters, and no line broken before a per cent sign."""
-    safe = str(escape(text)).replace(" %", "\u00a0%")
-    return Markup(re.sub(r"\b([pL])_(loss|mask|rec)\b", r"<i>\1</i><sub>\2</sub>", safe))
-
-
-def _present(pictures: Iterable[Picture | None]) -> tuple[Picture, ...]:
-    return tuple(picture for picture in pictures if picture is not None)
+def run_of(results: Results) -> dict[str, Any]:
+    """How it was run, in rows."""
+    return {"settings": setting_rows(results), "stages": stage_rows(results), "gates": gate_rows(results)}

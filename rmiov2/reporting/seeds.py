@@ -10,7 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
+from scipy import stats
 
+from rmiov2.evaluation.statistics import CONFIDENCE
 from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, read_json, read_table, write_bytes
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.style import CYCLE, MODES, canvas, label_ends, png, reference_line, styled
@@ -18,7 +20,8 @@ from rmiov2.reporting.training_figures import thousands
 from rmiov2.reporting.words import measure_name, modes_of
 from rmiov2.types import UserError
 
-Curve = tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]
+Values = npt.NDArray[np.float64]
+Curve = tuple[Values, Values]
 
 
 def overlay_seeds(evaluate_jsons: Sequence[Path], learning_csvs: Sequence[Path], out: Path) -> Path:
@@ -44,10 +47,25 @@ def overlay_seeds(evaluate_jsons: Sequence[Path], learning_csvs: Sequence[Path],
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
     """The mean over the steps that every seed has reached, each curve interpolated between its points."""
+    grid, values = _on_one_grid(curves)
+    return grid, values.mean(axis=0)
+
+
+def interval_curve(curves: Sequence[Curve]) -> tuple[Values, Values, Values]:
+    """The same steps, and the 95 % interval of the mean by Student's t over the seeds; no steps of a single seed."""
+    grid, values = _on_one_grid(curves)
+    n, mean = len(curves), values.mean(axis=0)
+    if n < 2:
+        return grid[:0], grid[:0], grid[:0]
+    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
+    return grid, mean - half, mean + half
+
+
+def _on_one_grid(curves: Sequence[Curve]) -> tuple[Values, Values]:
     first, last = max(x[0] for x, _ in curves), min(x[-1] for x, _ in curves)
     grid = np.unique(np.concatenate([x for x, _ in curves]))
     grid = grid[(grid >= first) & (grid <= last)]
-    return grid, np.mean([np.interp(grid, x, y) for x, y in curves], axis=0)
+    return grid, np.array([np.interp(grid, x, y) for x, y in curves])
 
 
 def _draw_learning(axes: Axes, curves: Sequence[Curve], evaluate: dict[str, Any]) -> None:

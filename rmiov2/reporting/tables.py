@@ -44,12 +44,16 @@ class Row:
 
 @dataclass(frozen=True)
 class Table:
-    """Column heads (the first one heads the names) and rows; totalled: the last column sums the others up."""
+    """Column heads (the first one heads the names) and rows; totalled: the last column sums the others up.
+
+    words: it is read rather than compared, so that its lines may break.
+    """
 
     caption: str
     head: tuple[str, ...]
     rows: tuple[Row, ...]
     totalled: bool = False
+    words: bool = False
 
 
 def result_table(block: Mapping[str, Any], evaluate: Mapping[str, Any], caption: str) -> Table:

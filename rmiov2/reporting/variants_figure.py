@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods import estimate_said, own_answer
-from rmiov2.reporting.methods_figure import learned, over_p_loss, points, seeds_and_means
+from rmiov2.reporting.methods_figure import BAND, learned, over_p_loss, points, seeds_and_means
 from rmiov2.reporting.moments_figure import moments_picture
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve
@@ -98,7 +98,7 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
     said = "; ".join(f"{part_name(m.ablation)} {_auc(m, digits)}" for m in methods)
     caption = (
         f"{measure_name(evaluate).capitalize()} by the team’s own answer to a lost observation, mean over seeds, each"
-        " seed thin; the band spans the seeds’ own 95 % intervals; dashed: before masked fine-tuning. Area under the"
+        f" seed thin; {BAND}; dashed: before masked fine-tuning. Area under the"
         f" curve: {said}."
     )
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
@@ -185,7 +185,10 @@ def _over_steps(
     axes.set_title(words.axis)
     label_ends(axes, ends)
     said = "; ".join(f"{name} {significant(end)}" for end, name, _ in reversed(ends))
-    caption = f"{what} while pre-training, each seed thin, their mean thick. It ends at: {said}."
+    caption = (
+        f"{what} while pre-training, each seed thin, their mean thick in its 95 % interval over seeds. It ends at:"
+        f" {said}."
+    )
     alt = f"Line chart: {words.axis} over environment steps for {', '.join(map(part_name, drawn))}."
     rows = [(name, index, x, y) for name, curves in drawn.items() for index, curve in enumerate(curves)
             for x, y in zip(*curve, strict=True)]  # fmt: skip

@@ -126,7 +126,7 @@ def findings_table(found: Family) -> Table:
     first = found.whole.seeds[0].evaluate
     head = ("the paper’s finding", "here", "difference", "by seed")
     rows = tuple(Row(said(claim), tuple(_finding(claim, found, digits))) for claim in claims(found))
-    return Table(f"The paper’s findings on {first['env']}, {found.whole.scale}", head, rows)
+    return Table(f"The paper’s findings on {first['env']}, {found.whole.scale}", head, rows, words=True)
 
 
 def said(claim: Claim) -> str:

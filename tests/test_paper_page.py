@@ -1,0 +1,119 @@
+"""The page of all that is kept: from docs/seeds alone, the same everywhere, and it claims no more than is kept."""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from synthetic_run import smax_scene
+from test_methods import keep_seed
+from test_reporting import Reader
+from test_variants import LEVELS, keep_variant
+
+from pipelines import paper
+from pipelines.paths import ROOT
+from rmiov2.files import write_json
+from rmiov2.reporting import build_paper
+from rmiov2.reporting.paper_page import overview, read_tasks
+from rmiov2.reporting.seeds import interval_curve
+from rmiov2.types import UserError
+
+
+@pytest.fixture(scope="module")
+def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """RMIOv2 with variants, RMIO and MAPPO on a map; an episode of seed 1."""
+    kept = tmp_path_factory.mktemp("kept")
+    for ablation, levels in LEVELS.items():
+        for seed, level in enumerate(levels):
+            keep_variant(kept, ablation, seed, level)
+    shutil.rmtree(kept / "smax-3m-rmiov2")
+    for agent, level in (("rmio", 0.3), ("mappo", 0.9)):
+        for seed in range(3):
+            keep_seed(kept, agent, seed, level + seed / 100, l_rec=agent == "rmio")
+    write_json(kept / "smax-3m/seed-1/scene.json", smax_scene(np.random.default_rng(0)))
+    return kept
+
+
+@pytest.fixture(scope="module")
+def page(kept: Path, tmp_path_factory: pytest.TempPathFactory) -> str:
+    return build_paper(kept, "rmiov2", tmp_path_factory.mktemp("page") / "paper.html").read_text(encoding="utf-8")
+
+
+def test_it_says_first_what_it_is_not(page: str) -> None:
+    words = page.index("SMAX is not StarCraft II")
+    assert words < page.index("<nav") < page.index("figure 7")
+
+
+def test_every_figure_has_its_numbers_and_an_anchor_of_its_own(page: str) -> None:
+    reader = Reader(page)
+    figures = [figure["id"] for figure in reader.all("figure")]
+    links = [link["download"] for link in reader.all("a") if "download" in link]
+    assert len(figures) == len(set(figures)) == len(links) == len(set(links)) >= 14
+    anchors = {link["href"][1:] for link in reader.all("a") if str(link["href"]).startswith("#")}
+    assert anchors == {section["id"] for section in reader.all("section")}
+    assert {"smax-3m-small-methods", "smax-3m-small-variants", "smax-3m-small-attention"} <= set(figures)
+
+
+def test_it_loads_nothing_and_links_to_no_file(page: str) -> None:
+    reader = Reader(page)
+    assert all(str(image["src"]).startswith("data:") for image in reader.all("img"))
+    assert all(str(link["href"]).startswith(("data:", "#")) for link in reader.all("a"))
+    assert reader.all("script") == []
+
+
+def test_each_experiment_is_counted_by_what_was_judged(kept: Path) -> None:
+    (task,) = read_tasks(kept, "rmiov2")
+    (table,) = overview([task]).tables
+    said = {row.name: row.cells[1].text for row in table.rows}
+    assert said["figure 7"] == said["figure 8"] == "ahead of 1, behind 1, undecided with 0"
+    assert said["figure 12, table 1"] == "1 / 1 / 2"  # the fourth of fusions is not kept; L_rec is equal in all
+    assert said["figure 14, table 2"] == "–"  # no two rates of masking are kept that a finding is about
+    assert said["figure 9"] == said["figure 13"] == said["appendices E.1, E.2"] == "drawn"
+
+
+def test_only_what_is_there_counts(tmp_path: Path) -> None:
+    keep_variant(tmp_path, "none", 0, 0.5)
+    shutil.rmtree(tmp_path / "smax-3m-rmiov2")
+    (task,) = read_tasks(tmp_path, "rmiov2")
+    (table,) = overview([task]).tables
+    assert {row.cells[1].text for row in table.rows} == {"–"}
+    keep_seed(tmp_path, "mappo", 0, 0.9)
+    (task,) = read_tasks(tmp_path, "rmiov2")
+    assert overview([task]).tables[0].rows[0].cells[1].text == "ahead of 0, behind 0, undecided with 1"
+
+
+def test_nothing_kept_is_an_error_and_no_page(tmp_path: Path) -> None:
+    with pytest.raises(UserError, match="has no seed of rmiov2, expected one at least"):
+        build_paper(tmp_path, "rmiov2", tmp_path / "paper.html")
+    assert not (tmp_path / "paper.html").exists()
+
+
+def test_the_committed_page_is_what_the_committed_seeds_give_on_this_machine(tmp_path: Path) -> None:
+    drawn = build_paper(ROOT / "docs/seeds", "rmiov2", tmp_path / "paper.html").read_bytes()
+    assert drawn == paper.PAGE.read_bytes(), "run `python -m pipelines.paper --page` and commit docs/paper.html"
+
+
+def test_it_is_drawn_without_torch(kept: Path, tmp_path: Path) -> None:
+    code = (
+        "import sys, pathlib; from rmiov2.reporting import build_paper;"
+        f"build_paper(pathlib.Path({str(kept)!r}), 'rmiov2', pathlib.Path({str(tmp_path / 'paper.html')!r}));"
+        "print([name for name in ('torch', 'jax', 'mlflow', 'dvc', 'prefect') if name in sys.modules])"
+    )
+    done = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True, cwd=ROOT)
+    assert json.loads(done.stdout) == []
+
+
+def test_the_interval_of_a_mean_curve_is_students() -> None:
+    x = np.array([0.0, 1.0, 2.0])
+    curves = [(x, x * 0 + level) for level in (0.1, 0.2, 0.3)] + [(x[:2], x[:2] * 0 + 0.2)]
+    grid, low, high = interval_curve(curves[:3])
+    half = 4.302653 * 0.1 / 3**0.5
+    np.testing.assert_allclose(low, 0.2 - half, atol=1e-6)
+    np.testing.assert_allclose(high, 0.2 + half, atol=1e-6)
+    assert grid.tolist() == [0, 1, 2] and interval_curve(curves)[0].tolist() == [0, 1]
+    assert [part.size for part in interval_curve(curves[:1])] == [0, 0, 0]
