@@ -231,7 +231,7 @@ def seconds(cells: list[Cell], kept: Path) -> Iterator[float | None]:
     counted: set[str] = set()
     for cell in cells:
         alike = folder_name(_composed(cell.whole), scale=cell.scale)
-        known = [_walls(seed) for seed in (kept / alike).glob("seed-*") if not _half_kept(seed)]
+        known = [_walls(seed) for seed in (kept / alike).glob("seed-*") if _timed(seed)]
         if not known:
             yield None
             continue
@@ -240,8 +240,8 @@ def seconds(cells: list[Cell], kept: Path) -> Iterator[float | None]:
         yield sum(sum(walls[stage] for walls in known) / len(known) for stage in new)
 
 
-def _half_kept(seed: Path) -> bool:
-    return not (seed / workspaces.LAST).is_file()
+def _timed(seed: Path) -> bool:
+    return all((seed / f"{stage}.json").is_file() for stage in TIMED)
 
 
 def _walls(seed: Path) -> dict[str, float]:

@@ -23,13 +23,12 @@ from pipelines import paths, tracking
 from pipelines.params import as_text, compose_values
 from pipelines.records import record_in
 from pipelines.stage import PASSIVE
-from rmiov2.files import replace_file, write_json
+from rmiov2.files import replace_file, sync_folder, write_json, writing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
 # What is kept of a finished study as it is: small, and enough to lay seeds side by side.
 KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
-LAST = "evaluate.json"
 TUNING_CURVE, COSTS, MOMENT = "plots/finetune.csv", "costs.json", "moment.json"
 SCENE = "results/scene.json"  # kept whole of what variants are compared to
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
@@ -126,17 +125,24 @@ def variables(root: Path) -> dict[str, str]:
 
 
 def keep(texts: dict[str, bytes], target: Path) -> None:
-    """Write what `small` has read of a finished study; what an older one left there goes.
+    """Put what `small` has read of a finished study in the place of what an older one left there, whole or not at all.
 
-    evaluate.json goes first and comes last, for with it a study counts as kept.
+    It is written beside the target, under a name that no reader of seed-* looks at, and then takes its place. The next
+    one takes away what a kill has left.
     """
-    named = {Path(name).name: text for name, text in texts.items()}
-    old = [path for path in target.glob("*") if path.name not in named or path.name == LAST]
-    for path in sorted(old, key=lambda path: path.name != LAST):
-        path.unlink()
-    for name in sorted(named, key=lambda name: name == LAST):
-        with replace_file(target / name) as handle:
-            handle.write(named[name])
+    new, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
+    with writing(target):
+        # An old one is of no use once another is about to be kept, whoever left it there.
+        for left in (new, *target.parent.glob(".*.old")):
+            shutil.rmtree(left, ignore_errors=True)
+        for name, text in texts.items():
+            with replace_file(new / Path(name).name) as handle:
+                handle.write(text)
+        if target.exists():
+            target.rename(old)
+        new.rename(target)
+        sync_folder(target.parent)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def small(folder: Path) -> dict[str, bytes]:

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import shutil
 import subprocess
+import sys
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -143,18 +146,78 @@ def test_a_workspace_appears_with_its_record_its_commit_and_its_settings(
     assert yaml.safe_load((folder / "params.yaml").read_text()) == compose_values(TOY)
 
 
-def test_evaluate_is_kept_last_and_what_is_old_goes(tmp_path: Path) -> None:
-    """A kill in between, here a full disk, leaves a seed that does not count as kept."""
-    texts = {f"metrics/{name}.json": b"{}" for name in ("evaluate", "pretrain")} | {workspaces.VARIANT: b"{}"}
-    target = tmp_path / "smax-3m/seed-0"
-    workspaces.keep(texts | {"plots/finetune.csv": b"update"}, target)
-    workspaces.keep(texts, target)
-    assert sorted(path.name for path in target.iterdir()) == ["evaluate.json", "pretrain.json", "variant.json"]
-    (target / "variant.json").unlink()
-    (target / "variant.json").mkdir()  # which no file can replace
-    with pytest.raises(UserError, match="variant.json cannot be written"):
+class Kill(BaseException):
+    """Nothing after it changes a file, as after a real one."""
+
+
+KILLED = {"after": -1}  # file operations; -1: never
+CHANGES = {"open", "os.mkdir", "os.rename", "os.remove", "os.rmdir", "os.scandir", "shutil.rmtree"}
+
+
+def _kill(event: str, arguments: tuple[Any, ...]) -> None:
+    """Python asks here before each of its file operations, and would never forget another hook."""
+    if event in CHANGES and KILLED["after"] >= 0:
+        if KILLED["after"] == 0:
+            raise Kill
+        KILLED["after"] -= 1
+
+
+sys.addaudithook(_kill)
+
+
+def keep_killed(texts: dict[str, bytes], target: Path, after: int) -> bool:
+    """Whether so many file operations were not all."""
+    KILLED["after"] = after
+    try:
         workspaces.keep(texts, target)
-    assert not (target / "evaluate.json").exists()
+    except Kill:
+        return True
+    finally:
+        KILLED["after"] = -1
+    return False
+
+
+def contents(folder: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in folder.iterdir()}
+
+
+@pytest.mark.parametrize("before", ["nothing", "another"])
+def test_a_kill_between_any_two_file_operations_leaves_no_half_kept_seed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, before: str
+) -> None:
+    monkeypatch.setattr(os, "fsync", lambda descriptor: None)  # of power cuts, and slow
+    new = contents(seeds.SEEDS / "smax-3m/seed-0")
+    old = new | {"learning.csv": b"env_steps,performance,lo,hi,episodes\n1,0.5,0.4,0.6,8\n", "strange.json": b"{}"}
+    after, killed, seen = 0, True, set()
+    while killed:
+        target = tmp_path / f"{after}/smax-3m/seed-0"
+        if before == "another":
+            workspaces.keep(old, target)
+        killed = keep_killed(new, target, after)
+        found = contents(target) if target.exists() else {}
+        assert found in ({}, new, old) if killed else found == new
+        if len(found) not in seen:
+            seen.add(len(found))
+            assert sum(len(method.seeds) for method in read_kept(tmp_path / str(after))) == bool(found)
+        workspaces.keep(new, target)  # which takes away what the kill has left
+        assert contents(target) == new and list(target.parent.iterdir()) == [target]
+        after += 1
+    assert after > len(new) and seen == {0, len(new)} | ({len(old)} if before == "another" else set())
+
+
+def test_a_full_disk_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    target = tmp_path / "smax-3m/seed-0"
+    workspaces.keep({"metrics/evaluate.json": b"{}", "plots/finetune.csv": b"update"}, target)
+
+    def full(descriptor: int) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch, pytest.raises(UserError, match="evaluate.json cannot be written: No space"):
+        patch.setattr(os, "fsync", full)
+        workspaces.keep({"metrics/evaluate.json": b"[]"}, target)
+    assert contents(target) == {"evaluate.json": b"{}", "finetune.csv": b"update"}
+    workspaces.keep({"metrics/evaluate.json": b"[]"}, target)
+    assert contents(target) == {"evaluate.json": b"[]"} and list(target.parent.iterdir()) == [target]
 
 
 def test_only_a_whole_cell_of_these_settings_counts_as_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
