@@ -49,22 +49,35 @@ ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without
 
 
 def run(cells: list[Cell], jobs: int, on_gpu: int, device: str, threads: int) -> None:
-    """Every one to its end and kept, jobs at once, but no more than on_gpu if any runs on a GPU.
+    """Every one to its end and kept, jobs at once, but no more than on_gpu if any runs on a GPU; then the pictures.
 
     Raises UserError that names those that failed.
     """
     placed = [replace(cell, machine=machine_of(cell, device, threads)) for cell in cells]
     shared = any("device=cuda" in cell.machine for cell in placed)
-    if failed := fan_out(placed, min(jobs, on_gpu) if shared else jobs, _ended):
+    kept: list[Cell] = []
+
+    def ended(cell: Cell) -> None:
+        keep(cell)
+        kept.append(cell)
+        print(f"{cell.label} is kept", flush=True)
+
+    try:
+        failed = fan_out(placed, min(jobs, on_gpu) if shared else jobs, ended)
+    finally:
+        draw_seeds(kept)
+    if failed:
         names = ", ".join(cell.label for cell in failed)
         raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")
 
 
-def _ended(cell: Cell) -> None:
-    target = keep(cell)
-    if cell.ablation == WHOLE:
-        overlay(sorted(target.parent.glob("seed-*")))
-    print(f"{cell.label} is kept", flush=True)
+def draw_seeds(kept: list[Cell]) -> None:
+    """The picture of all seeds of each whole method among the cells; one that cannot be drawn is told."""
+    for study in sorted({(SEEDS / cell.label).parent for cell in kept if cell.ablation == WHOLE}):
+        try:
+            overlay(sorted(study.glob("seed-*")))
+        except (UserError, OSError) as error:
+            print(f"{study.name}/seeds.png is not drawn: {error}", flush=True)
 
 
 def machine_of(cell: Cell, device: str, threads: int) -> tuple[str, ...]:
