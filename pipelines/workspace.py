@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import csv
 import fcntl
+import hashlib
 import json
 import os
 import re
@@ -18,6 +19,8 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
+
+import yaml
 
 from pipelines import paths, tracking
 from pipelines.params import as_text, compose_values
@@ -32,6 +35,7 @@ KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json
 TUNING_CURVE, COSTS, MOMENT = "plots/finetune.csv", "costs.json", "moment.json"
 SCENE = "results/scene.json"  # kept whole of what variants are compared to
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
+CODE_OF = ("collect", "pretrain", "finetune", "evaluate")  # the stages whose code a kept result is of
 VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
 
 
@@ -165,7 +169,7 @@ def small(folder: Path) -> dict[str, bytes]:
     if losses := _losses(folder / LOSSES):
         texts[LOSSES] = losses
     if (folder / VARIANT).is_file():
-        texts[VARIANT] = (folder / VARIANT).read_bytes()
+        texts[VARIANT] = _as_json(record_in(folder / VARIANT) | {"code": code_of(folder)}, indent=1)
     episodes = read_table(folder / "results/episodes.parquet", "evaluate", EPISODE_COLUMNS)
     scene = read_json(folder / SCENE, "evaluate", SCENE_KEYS)
     if moment := telling_moment(scene):
@@ -173,6 +177,17 @@ def small(folder: Path) -> dict[str, bytes]:
         if _is_compared_to(folder, texts):
             texts[SCENE] = (folder / SCENE).read_bytes()
     return {**texts, COSTS: _as_json(costs(episodes, folder / CHECKPOINT), indent=1)}
+
+
+def code_of(folder: Path) -> str:
+    """A digest of the code that a finished study's stages have read, by its dvc.lock: two commits may have the same."""
+    stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    read = {dep["path"]: dep["md5"] for stage in CODE_OF for dep in stages[stage]["deps"] if _is_code(dep["path"])}
+    return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:12]
+
+
+def _is_code(path: str) -> bool:
+    return path.startswith(("rmiov2", "pipelines"))
 
 
 def _is_compared_to(folder: Path, texts: Mapping[str, bytes]) -> bool:

@@ -50,7 +50,7 @@ class Method:
 
     ablation, changes: the part that it goes without, and the settings that this changes. scale: its preset, or the list
     of experiments that it is of. settings: those of the whole method that it is or is a variant of, by section.name.
-    commits: of the code that its seeds were made by. Both are empty where they were not recorded.
+    commits: that its seeds were made at; code: digests of what of them was run. Empty where it was not recorded.
     """
 
     agent: str
@@ -60,6 +60,7 @@ class Method:
     changes: Mapping[str, Any] = field(default_factory=dict)
     settings: Mapping[str, Any] = field(default_factory=dict)
     commits: tuple[str, ...] = ()
+    code: tuple[str, ...] = ()
 
 
 def read_methods(kept: Path) -> Iterator[Method]:
@@ -90,7 +91,10 @@ def _one_of(records: Sequence[Mapping[str, Any]], study: Path) -> dict[str, Any]
     if any(record[key] != said[key] for record in records for key in said) or settings[1:] != settings[:-1]:
         raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
     commits = {str(record["commit"]) for record in records if record["commit"]}
-    return said | {"settings": settings[0] if settings else {}, "commits": tuple(sorted(commits))}
+    code = {str(record.get("code", "")) for record in records}
+    return said | {
+        "settings": settings[0] if settings else {}, "commits": tuple(sorted(commits)), "code": tuple(sorted(code))
+    }  # fmt: skip
 
 
 def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
@@ -109,7 +113,7 @@ def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
     part = rest.partition("+")[2] or WHOLE
     if part != found["ablation"] or scale not in ("", found["scale"]):
         raise UserError(f"{path} is of {found['ablation']} at {found['scale']}, which is not kept as {name}; move it")
-    return {key: found[key] for key in VARIANT_KEYS}
+    return {key: found[key] for key in VARIANT_KEYS} | {"code": found.get("code", "")}
 
 
 def read_times(kept: Path) -> Times:

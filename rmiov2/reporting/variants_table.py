@@ -210,11 +210,17 @@ INERT = (
 
 
 def made_by(found: Family) -> tuple[str, ...]:
-    """Which commits made all of it; nothing where none was recorded."""
+    """Which code made all of it, as far as that was recorded; nothing where no commit was."""
     commits = sorted({commit[:10] for method in found.named.values() for commit in method.commits})
-    if len(commits) > 1:
-        return (f"Made by {len(commits)} commits of the code, {', '.join(commits)}: differences may be theirs, too.",)
-    return tuple(f"Made by commit {commit}, but for seeds kept before commits were recorded." for commit in commits)
+    code = {digest for method in found.named.values() for digest in method.code}
+    if not commits:
+        return ()
+    named = f"Made at {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)} of the code"
+    if "" in code:
+        return (f"{named}, and some of it before that was recorded: differences may be theirs, too.",)
+    if len(code) > 1:
+        return (f"{named}, {len(code)} versions of what was run: differences may be theirs, too.",)
+    return (f"{named}, which are one version of what was run.",) if len(commits) > 1 else (f"{named}.",)
 
 
 def took(found: Family) -> str:
