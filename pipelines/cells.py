@@ -21,7 +21,8 @@ from pipelines import paths
 from pipelines import workspace as workspaces
 from pipelines.fan_out import MACHINE, settings_read, stages_of
 from pipelines.params import compose_values, flat
-from pipelines.records import differing, record_in, refuse_unnamed
+from pipelines.records import record_in, refuse_unnamed
+from rmiov2.reporting.kept import differing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 

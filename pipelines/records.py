@@ -21,12 +21,6 @@ def record_in(path: Path) -> dict[str, Any]:
     return found
 
 
-def differing(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """The first setting in which they differ, in words; those that one of them does not know are newer than it."""
-    other = next((key for key, value in expected.items() if key in got and got[key] != value), None)
-    return f"{other} = {got[other]}, expected {expected[other]}" if other else ""
-
-
 def refuse_unnamed(values: Mapping[str, Any]) -> None:
     """Raise UserError if complete settings take away what a file of conf/ablation does, as their name would not say so.
 

@@ -22,9 +22,10 @@ from pipelines import workspace as workspaces
 from pipelines.cells import Cell, default_agent, folder_name, refuse_kept_otherwise
 from pipelines.fan_out import STAGES, fan_out, settings_read
 from pipelines.params import flat
-from pipelines.records import differing, record_in, refuse_unnamed
+from pipelines.records import record_in, refuse_unnamed
 from rmiov2.program import exit_code
 from rmiov2.reporting.files import read_settings
+from rmiov2.reporting.kept import differing
 from rmiov2.types import UserError
 
 SEEDS = paths.ROOT / "docs" / "seeds"

@@ -37,10 +37,24 @@ TOY = ["preset=toy", "env=toy_lights"]
 def test_seeds_of_one_study_are_of_one_variant(tmp_path: Path) -> None:
     kept_family(tmp_path, {"none": [0.5], "no_fusion": [0.1, 0.2]})
     path = tmp_path / "smax-3m+no_fusion/seed-1/variant.json"
-    for other in (record("no_fusion", "paper"), record("no_fusion") | {"settings": {"x.y": False, "lr": 1}}):
+    elsewhere = record("no_fusion") | {"settings": {"agent.name": "rmio", "x.y": False}}
+    for other in (record("no_fusion", "paper"), elsewhere):
         write_json(path, other)
         with pytest.raises(UserError, match="its seeds differ in ablation, scale or settings"):
             list(read_kept(tmp_path))
+
+
+def test_a_setting_that_a_seed_does_not_know_is_newer_than_it(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5], "no_fusion": [0.1, 0.2, 0.3]})
+    made = record("no_fusion")
+    for seed, newer in enumerate(({"lr": 1}, {}, {"lr": 1, "clip": 9})):
+        path = tmp_path / f"smax-3m+no_fusion/seed-{seed}/variant.json"
+        write_json(path, made | {"settings": made["settings"] | newer})
+    known = made["settings"] | made["instead"] | {"lr": 1, "clip": 9}
+    assert of_kept(tmp_path).named["no_fusion"].settings == known
+    write_json(path, made | {"settings": made["settings"] | {"lr": 2}})  # beside it in order is one that knows no lr
+    with pytest.raises(UserError, match="its seeds differ in ablation, scale or settings"):
+        list(read_kept(tmp_path))
 
 
 def test_a_name_and_a_record_say_the_same(tmp_path: Path) -> None:
@@ -63,11 +77,20 @@ def test_a_name_and_a_record_say_the_same(tmp_path: Path) -> None:
 def test_a_seed_kept_before_records_stands_beside_one_with_a_record(tmp_path: Path) -> None:
     found = kept_family(tmp_path, {"none": [0.5, 0.5], "no_fusion": [0.1]})
     assert found.whole.settings == {} and found.named["no_fusion"].settings == {"agent.name": "rmiov2", "x.y": True}
-    assert what_differs(found)[-1].startswith("Made by commit c0ffee, but for seeds kept before")
+    assert what_differs(found)[-1].startswith("Made at commit c0ffee of the code, and some of it before")
     write_json(tmp_path / "smax-3m/seed-1/variant.json", record("none", commit="decade"))
     found = of_kept(tmp_path)
     assert found.whole.settings == found.named["no_fusion"].settings and found.whole.commits == ("decade",)
-    assert what_differs(found)[-1] == ("Made by 2 commits of the code, c0ffee, decade: differences may be theirs, too.")
+    assert what_differs(found)[-1].startswith("Made at commits c0ffee, decade of the code, and some of it before")
+    for ablation, commit, digest in (("none", "decade", "1f"), ("no_fusion", "c0ffee", "2e")):
+        for path in tmp_path.glob(f"smax-3m{'' if ablation == 'none' else '+no_fusion'}/seed-*"):
+            write_json(path / "variant.json", record(ablation, commit=commit) | {"code": digest})
+    assert what_differs(of_kept(tmp_path))[-1].endswith("2 versions of what was run: differences may be theirs, too.")
+    for path in tmp_path.glob("smax-3m*/seed-*/variant.json"):
+        write_json(path, json.loads(path.read_text()) | {"code": "1f"})
+    assert what_differs(of_kept(tmp_path))[-1] == (
+        "Made at commits c0ffee, decade of the code, which are one version of what was run."
+    )
 
 
 @pytest.mark.parametrize("told", ["params", "record"])

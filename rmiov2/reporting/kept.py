@@ -87,14 +87,23 @@ def read_kept(kept: Path) -> Iterator[Method]:
 def _one_of(records: Sequence[Mapping[str, Any]], study: Path) -> dict[str, Any]:
     """What the records of a study's seeds say of all of them; those without settings say nothing of these."""
     said = {key: records[0][key] for key in ("ablation", "scale", "changes")}
-    settings = [record["settings"] | record["instead"] for record in records if record["settings"]]
-    if any(record[key] != said[key] for record in records for key in said) or settings[1:] != settings[:-1]:
-        raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
+    settings: dict[str, Any] = {}
+    for record in records:
+        own = record["settings"] | record["instead"] if record["settings"] else {}
+        if any(record[key] != said[key] for key in said) or differing(own, settings):
+            raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
+        settings |= own
     commits = {str(record["commit"]) for record in records if record["commit"]}
     code = {str(record.get("code", "")) for record in records}
     return said | {
-        "settings": settings[0] if settings else {}, "commits": tuple(sorted(commits)), "code": tuple(sorted(code))
+        "settings": settings, "commits": tuple(sorted(commits)), "code": tuple(sorted(code))
     }  # fmt: skip
+
+
+def differing(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
+    """The first setting in which they differ, in words; those that one of them does not know are newer than it."""
+    other = next((key for key, value in expected.items() if key in got and got[key] != value), None)
+    return f"{other} = {got[other]}, expected {expected[other]}" if other else ""
 
 
 def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
