@@ -49,10 +49,13 @@ class Study(Protocol):
 S = TypeVar("S", bound=Study)
 
 
-def fan_out(studies: Sequence[S], jobs: int, ended: Callable[[S], None]) -> list[S]:
-    """Every study to its end, `jobs` at a time, ended(study) called after each that ended well; those that failed.
+def fan_out(
+    studies: Sequence[S], jobs: int, ended: Callable[[S], None], failing: Callable[[S], None] = lambda study: None
+) -> list[S]:
+    """Every study to its end, `jobs` at a time; those that failed.
 
-    What befalls one study, or ended(study), stops no other. Stopped by Ctrl-C or SIGTERM, none of them works on.
+    ended(study) is called after each that ended well, failing(study) after each other. What befalls one study, or
+    ended(study), stops no other. Stopped by Ctrl-C or SIGTERM, none of them works on.
     """
     signal.signal(signal.SIGTERM, signal.default_int_handler)
     waiting, failed, stopped, made = list(studies), [], threading.Event(), set[str]()
@@ -67,6 +70,7 @@ def fan_out(studies: Sequence[S], jobs: int, ended: Callable[[S], None]) -> list
                     study = running.pop(future)
                     if not went_well(study, future, ended):
                         failed.append(study)
+                        failing(study)
         except BaseException:
             stopped.set()
             _end(list(running))

@@ -8,7 +8,8 @@
     python -m pipelines.paper --only 'smax-3m/*' 'smax-3m+no_*fusion/*'       cells whose names look so
 
 A cell that is kept in docs/seeds is not repeated; one that was begun goes on. Cells share DVC's cache: what an ablation
-has in common with the whole method, its pre-training for instance, is made once. `make report` draws the page, too.
+has in common with the whole method, its pre-training for instance, is made once. `make report` draws the page, too;
+docs/seeds/sweeps.json has a record of each run of this command.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from collections.abc import Mapping
 from dataclasses import replace
 from fnmatch import fnmatchcase
 from pathlib import Path
+from typing import Any
 
 from pipelines import paths
 from pipelines.cells import (
@@ -38,6 +40,7 @@ from pipelines.cells import (
 from pipelines.fan_out import fan_out, idle_cores
 from pipelines.records import record_in
 from pipelines.seeds import SEEDS, keep, overlay
+from pipelines.sweep_record import recorded
 from pipelines.workspace import VARIANT
 from rmiov2.program import exit_code
 from rmiov2.reporting.files import read_settings
@@ -48,22 +51,25 @@ PAGE = paths.ROOT / "docs" / "paper.html"
 ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without MPS they only take turns, docs/gpu.md
 
 
-def run(cells: list[Cell], jobs: int, on_gpu: int, device: str, threads: int) -> None:
+def run(cells: list[Cell], about: Mapping[str, Any], jobs: int, on_gpu: int, device: str, threads: int) -> None:
     """Every one to its end and kept, jobs at once, but no more than on_gpu if any runs on a GPU; then the pictures.
 
-    Raises UserError that names those that failed.
+    about: what the record shall say of how it was called. Raises UserError that names the cells that failed.
     """
     placed = [replace(cell, machine=machine_of(cell, device, threads)) for cell in cells]
-    shared = any("device=cuda" in cell.machine for cell in placed)
+    devices = sorted({cell.values["device"] for cell in placed})
+    jobs = min(jobs, on_gpu) if "cuda" in devices else jobs
     kept: list[Cell] = []
-
-    def ended(cell: Cell) -> None:
-        keep(cell)
-        kept.append(cell)
-        print(f"{cell.label} is kept", flush=True)
-
     try:
-        failed = fan_out(placed, min(jobs, on_gpu) if shared else jobs, ended)
+        with recorded(SEEDS, {**about, "jobs": jobs, "device": ", ".join(devices)}) as sweep:
+
+            def ended(cell: Cell) -> None:
+                keep(cell)
+                kept.append(cell)
+                sweep.note("kept", cell.label)
+                print(f"{cell.label} is kept", flush=True)
+
+            failed = fan_out(placed, jobs, ended, lambda cell: sweep.note("failed", cell.label))
     finally:
         draw_seeds(kept)
     if failed:
@@ -189,8 +195,10 @@ def reproduce(options: argparse.Namespace) -> None:
     print(f"paper: {summary(states, jobs)}", flush=True)
     if not options.list:
         refuse_kept_otherwise(states, SEEDS)
-        left = [cell for cell, state in states.items() if state != KEPT]
-        run(left, jobs, options.jobs or ON_GPU, options.device, options.threads)
+        if left := [cell for cell, state in states.items() if state != KEPT]:
+            begun = [cell.label for cell, state in states.items() if state == BEGUN]
+            about = {"list": options.name, "only": options.only, "resumed": begun}
+            run(left, about, jobs, options.jobs or ON_GPU, options.device, options.threads)
 
 
 if __name__ == "__main__":

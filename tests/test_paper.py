@@ -24,6 +24,7 @@ from pipelines.params import choices, compose_values
 from pipelines.seeds import SEEDS
 from rmiov2.files import write_json
 from rmiov2.reporting.kept import read_kept
+from rmiov2.reporting.sweeps import read_sweeps
 from rmiov2.types import UserError
 
 TOY = ("preset=toy", "env=toy_lights")
@@ -56,8 +57,11 @@ def test_the_small_list_has_what_the_paper_compares() -> None:
     methods = [c for c in cells_of("small") if "env=smax_3m" in c.overrides and c.ablation == "none"]
     agents = {cell.values["agent"]["name"] for cell in methods}
     assert agents == {"rmiov2", "rmio", "gawm", "mamba", "mag", "mappo", "qmix", "facmac"}
-    left = set(choices("ablation")) - set(task.ablations)
-    assert left == {"none", "gawm_adaptive"}  # the second is a method
+    robots = read_list("small").tasks["mamujoco_HalfCheetah-2x3"]
+    of_robots = {"no_reward_trend", "paper_trend", "unscaled_trend", "no_normalised_obs"}  # which act on them alone
+    assert set(choices("ablation")) - set(task.ablations) == {"none", "gawm_adaptive"} | of_robots  # GAWM is a method
+    of_battles = {"likely_actions", "whole_history", "normalised_trend", "normalised_paper_trend", "policy_at_once"}
+    assert set(task.ablations) - of_battles | of_robots == set(robots.ablations)
 
 
 def test_names_say_what_is_not_the_default() -> None:
@@ -266,6 +270,10 @@ def test_a_stopped_command_leaves_nothing_running_goes_on_and_repeats_nothing(tm
 
     told, _ = command(project).communicate(timeout=120)
     assert "2 kept, 0 begun, 0 open: nothing is left to do" in told and "runs" not in told
+    whole, masked = "toy-lights@toy/seed-0", "toy-lights+no_masking@toy/seed-0"
+    stopped, all_of_it = read_sweeps(kept)[-2:]
+    assert (stopped["list"], stopped["jobs"], stopped["kept"], stopped["ended"]) == ("toy", 2, [], "stopped")
+    assert (all_of_it["resumed"], all_of_it["kept"], all_of_it["ended"]) == ([whole], [whole, masked], "all")
     said = project.run("python", "-m", "pipelines.paper", "--table")
     assert "The paper’s findings on toy/lights, toy" in said and "finetune.p_mask = 0.0" in said
 

@@ -6,10 +6,11 @@ It needs no run: whoever has docs/seeds, draws the same page.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from itertools import groupby
 from pathlib import Path
+from typing import Any
 
 from rmiov2.reporting import scene_figures
 from rmiov2.reporting.attention_figure import attention_picture
@@ -22,6 +23,7 @@ from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
 from rmiov2.reporting.results import COMPLETION_KEYS, read_scene
 from rmiov2.reporting.style import Picture, styled
+from rmiov2.reporting.sweeps import read_sweeps, sweeps_said
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table
 from rmiov2.reporting.terms import terms
 from rmiov2.reporting.variants import Family, Verdict, claims, family, judged
@@ -79,7 +81,10 @@ def build_paper(kept: Path, agent: str, page: Path) -> Path:
     if not tasks:
         raise UserError(f"{kept} has no seed of {agent}, expected one at least; `python -m pipelines.paper` makes them")
     with styled():
-        chapters = [overview(tasks), *(c for task in tasks for c in chapters_of(task, read_times(kept)))]
+        chapters = [
+            overview(tasks, read_sweeps(kept)),
+            *(c for task in tasks for c in chapters_of(task, read_times(kept))),
+        ]
     write_bytes(page, render(front_of(tasks), chapters).encode())
     return page
 
@@ -129,12 +134,13 @@ def front_of(tasks: Sequence[Kept]) -> Front:
     return Front(f"{own.agent} and the paper", "What we reproduce", headline, terms(own.seeds[0].evaluate), source)
 
 
-def overview(tasks: Sequence[Kept]) -> Chapter:
-    """Every experiment of the paper, and how it stands on each task."""
+def overview(tasks: Sequence[Kept], sweeps: Sequence[Mapping[str, Any]] = ()) -> Chapter:
+    """Every experiment of the paper, and how it stands on each task; sweeps: the runs that made it."""
     head = ("experiment", "the paper finds", *(f"{task.env}, {task.scale}" for task in tasks))
     rows = tuple(Row(name, (_words(finding), *(of(task) for task in tasks))) for name, finding, of in EXPERIMENTS)
+    lead = tuple(said for said in [sweeps_said(sweeps)] if said)
     return Chapter(
-        "overview", "The paper’s experiments", (), (), (Table("On each task", head, rows, words=True),), OVERVIEW_NOTE
+        "overview", "The paper’s experiments", (), lead, (Table("On each task", head, rows, words=True),), OVERVIEW_NOTE
     )
 
 
