@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import json
 import os
 import signal
 import subprocess
@@ -146,8 +147,9 @@ def begin(kept: Path, how: str) -> subprocess.Popen[str]:
 
 
 def test_a_kill_leaves_a_true_record_which_the_next_run_completes(kept: Path) -> None:
-    living, killed = begin(kept, "lives"), begin(kept, "killed")
+    living = begin(kept, "lives")
     assert living.stdout is not None and living.stdout.readline() == "begun\n"
+    killed = begin(kept, "killed")
     assert killed.wait(60) == -signal.SIGKILL
     found = read_sweeps(kept)
     assert [(entry["ended"], entry["kept"]) for entry in found] == [("running", ["smax-3m/seed-0"])] * 2
@@ -206,8 +208,9 @@ def test_what_the_page_says_of_the_sweep(tmp_path: Path) -> None:
 
 def test_a_record_says_which_code_was_run(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Data and the commit do not change it; the code of a stage does."""
-    run(monkeypatch, WHOLE[:1], finish)
-    folder, digest = WHOLE[0].folder, json.loads((kept / WHOLE[0].label / "variant.json").read_text())["code"]
+    run(monkeypatch, finish, "smax-3m/seed-0")
+    folder = cells.paths.STATE / "seeds/smax-3m-0"
+    digest = json.loads((kept / "smax-3m/seed-0/variant.json").read_text())["code"]
     lock = yaml.safe_load((folder / "dvc.lock").read_text())
     assert workspaces.code_of(folder) == digest and len(digest) == 12
     for place, same in ((1, True), (0, False)):

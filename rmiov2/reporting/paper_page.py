@@ -138,10 +138,9 @@ def overview(tasks: Sequence[Kept], sweeps: Sequence[Mapping[str, Any]] = ()) ->
     """Every experiment of the paper, and how it stands on each task; sweeps: the runs that made it."""
     head = ("experiment", "the paper finds", *(f"{task.env}, {task.scale}" for task in tasks))
     rows = tuple(Row(name, (_words(finding), *(of(task) for task in tasks))) for name, finding, of in EXPERIMENTS)
+    table = Table("On each task", head, rows, words=True)
     lead = tuple(said for said in [sweeps_said(sweeps)] if said)
-    return Chapter(
-        "overview", "The paper’s experiments", (), lead, (Table("On each task", head, rows, words=True),), OVERVIEW_NOTE
-    )
+    return Chapter("overview", "The paper’s experiments", (), lead, (table,), OVERVIEW_NOTE)
 
 
 def _words(text: str) -> Cell:
