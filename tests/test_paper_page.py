@@ -71,7 +71,9 @@ def test_each_experiment_is_counted_by_what_was_judged(kept: Path) -> None:
     (table,) = overview([task]).tables
     said = {row.name: row.cells[1].text for row in table.rows}
     assert said["figure 7"] == said["figure 8"] == "ahead of 1, behind 1, undecided with 0"
-    assert said["figure 12, table 1"] == "1 / 1 / 2"  # the fourth of fusions is not kept; L_rec is equal in all
+    assert (
+        said["figure 12, table 1"] == "1 confirmed, 1 not confirmed, 2 undecided"
+    )  # the fourth of fusions is not kept; L_rec is equal in all
     assert said["figure 14, table 2"] == "–"  # no two rates of masking are kept that a finding is about
     assert said["figure 9"] == said["figure 13"] == said["appendices E.1, E.2"] == "drawn"
 

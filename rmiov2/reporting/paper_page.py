@@ -41,11 +41,13 @@ from rmiov2.reporting.words import WHOLE, count
 from rmiov2.types import UserError
 
 OVERVIEW_NOTE = (
-    "Findings are judged one by one in the chapters of their task, each with its interval: confirmed / not confirmed /"
-    " undecided at this size, of those that were run. A dash: not run. The paper prints no numbers of figures 7 to 11;"
-    " appendix D stands in docs/fusion.md."
+    "How many findings are confirmed, not confirmed, or undecided at this size, of those that were run: the chapters of"
+    " each task judge them one by one, each with its interval. A dash: not run. The paper prints no numbers of figures"
+    " 7 to 11; appendix D stands in docs/fusion.md."
 )
-VERDICTS: tuple[Verdict, ...] = ("confirmed", "not confirmed", "undecided at this size")
+VERDICTS: Mapping[Verdict, str] = {
+    "confirmed": "confirmed", "not confirmed": "not confirmed", "undecided at this size": "undecided",
+}  # fmt: skip
 
 
 @dataclass(frozen=True)
@@ -170,7 +172,8 @@ def _judged(place: str) -> Callable[[Kept], Cell]:
             return ABSENT
         found = [judged(c, task.family) for c in claims(task.family) if c.place == place]
         times = Counter(verdict for pair, verdict in found if pair is not None)
-        return _words(" / ".join(str(times[verdict]) for verdict in VERDICTS)) if times else ABSENT
+        said = [f"{times[verdict]} {word}" for verdict, word in VERDICTS.items() if times[verdict]]
+        return _words(", ".join(said)) if said else ABSENT
 
     return cell
 

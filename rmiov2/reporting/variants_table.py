@@ -226,12 +226,13 @@ def made_by(found: Family) -> tuple[str, ...]:
 def took(found: Family) -> str:
     """How long all of it was trained, where, and how much of that was shared."""
     seeds = [seed for method in found.named.values() for seed in method.seeds]
-    walls = [{(s.seed, run["wall_s"]) for s in seeds for run in (getattr(s, stage),)} for stage in STAGES_TIMED]
-    before, after = (sum(wall for _, wall in of_stage) for of_stage in walls)  # what is shared was restored to the byte
+    # What is shared was restored to the byte, so that its record is equal.
+    runs = [{str(getattr(seed, stage)): getattr(seed, stage) for seed in seeds} for stage in STAGES_TIMED]
+    before, after = (sum(run["wall_s"] for run in of_stage.values()) for of_stage in runs)
     where = sorted({str(seed.finetune.get("device", "cpu")) for seed in seeds})
     return (
         f"The whole method and {len(found.variants)} variants, {len(seeds)} teams on {' and '.join(where)}, took"
-        f" {duration(before)} in {len(walls[0])} pre-trainings and {duration(after)} in {len(walls[1])} fine-tunings,"
+        f" {duration(before)} in {len(runs[0])} pre-trainings and {duration(after)} in {len(runs[1])} fine-tunings,"
         " collecting and evaluating not counted; teams that differ in neither share them."
     )
 
