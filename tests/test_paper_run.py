@@ -48,7 +48,7 @@ def run(monkeypatch: pytest.MonkeyPatch, stages: Stages, *only: str) -> None:
 
     def to_its_end(cell: Cell, made: set[str], stopped: threading.Event) -> int:
         status = stages(cell)
-        if status == signal.SIGINT:
+        if status == signal.SIGTERM:
             assert stopped.wait(30)
         return status
 
@@ -73,10 +73,10 @@ def fail(cell: Cell) -> int:
 
 
 def stop(cell: Cell) -> int:
-    """Ctrl-C while its stages run."""
+    """A stop while its stages run; not Ctrl-C, which workers of pytest do not hear."""
     cell.folder.mkdir(parents=True)
-    os.kill(os.getpid(), signal.SIGINT)
-    return signal.SIGINT
+    os.kill(os.getpid(), signal.SIGTERM)
+    return signal.SIGTERM
 
 
 def test_a_cell_fails_for_its_own_reasons_alone(
