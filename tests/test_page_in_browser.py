@@ -44,17 +44,21 @@ program = browser.found()
 pytestmark = pytest.mark.skipif(program is None, reason="no chromium here; install one, or name one in RMIOV2_BROWSER")
 
 
-@pytest.fixture(scope="module", params=("run", "paper"))
-def page(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A run's page with every figure there is, and the committed page of the paper's experiments."""
-    if request.param == "paper":
-        return PAGE
+@pytest.fixture(scope="module")
+def run_page(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run's page with every figure there is."""
     root = write_run(tmp_path_factory.mktemp("page"))
     write_stress(root)
     for agent, level in (("rmiov2", 0.4), ("rmio", 0.3), ("mappo", 0.41), ("a_long_name_of_a_method", 0.1)):
         for seed in range(3):
             keep_seed(root / "docs/seeds", agent, seed, level + seed / 50, l_rec=agent.startswith("rmio"))
     return build(root, root / "reports", CELLS)
+
+
+@pytest.fixture(scope="module", params=("run", "paper"))
+def page(request: pytest.FixtureRequest, run_page: Path) -> Path:
+    """That one, or the committed page of the paper's experiments."""
+    return run_page if request.param == "run" else PAGE
 
 
 @pytest.fixture(scope="module")
