@@ -30,7 +30,8 @@ class Seed:
     learning: LEARNING_COLUMNS. l_rec: (update, l_rec) of masked fine-tuning, None where nothing is reconstructed or it
     was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept. losses: (env_steps, loss_model)
     of pre-training, None without a world model or where they were not kept. moment: one of an episode, as
-    rmiov2.reporting.moment gives it; None where nothing was reconstructed, or where it was not kept.
+    rmiov2.reporting.moment gives it; None where nothing was reconstructed, or where it was not kept. scene: the file of
+    a whole episode, None where none was kept.
     """
 
     seed: int
@@ -42,6 +43,7 @@ class Seed:
     costs: Mapping[str, Any] | None
     losses: DataFrame | None = None
     moment: Mapping[str, Any] | None = None
+    scene: Path | None = None
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,12 @@ def read_times(kept: Path) -> Times:
     return {row["what"]: row["numbers"] for row in rows}
 
 
+def task_of(method: Method) -> tuple[str, str, str]:
+    """What methods must share to be set side by side: environment, scale, grid of p_loss."""
+    evaluate = method.seeds[0].evaluate
+    return evaluate["env"], method.scale, str(evaluate["p_loss"])
+
+
 def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
     """Whether every seed played the task of evaluate over its grid, and was the method's."""
     played = [seed.evaluate for seed in method.seeds]
@@ -144,7 +152,7 @@ def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
 def read_seed(folder: Path) -> Seed:
     """A kept seed; what older ones lack is None, see Seed. Raises UserError for costs over another grid."""
     l_rec, cost, losses = folder / "finetune.csv", folder / "costs.json", folder / "pretrain.csv"
-    moment = folder / "moment.json"
+    moment, scene = folder / "moment.json", folder / SCENE
     evaluate = read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS)
     costly = read_json(cost, "evaluate", COST_KEYS) if cost.is_file() else None
     if costly is not None and costly["p_loss"] != evaluate["p_loss"]:
@@ -159,6 +167,7 @@ def read_seed(folder: Path) -> Seed:
         costs=costly,
         losses=read_table(losses, "pretrain", ("env_steps", "loss_model")) if losses.is_file() else None,
         moment=_read_moment(moment) if moment.is_file() else None,
+        scene=scene if scene.is_file() else None,
     )
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmiov2.reporting import costs
-from rmiov2.reporting.kept import UPDATES, Method, Times, read_methods, read_times
+from rmiov2.reporting.kept import UPDATES, Method, Times, read_methods, read_times, task_of
 from rmiov2.reporting.methods import (
     Estimate,
     area,
@@ -196,15 +196,10 @@ def _after(method: Method, own: Method) -> str:
 
 def methods_markdown(kept: Path, reference: str) -> str:
     """Tables and sentences of every task that has kept seeds, the reference's row first."""
-    methods = sorted(read_methods(kept), key=lambda method: (_task(method), method.agent != reference))
+    methods = sorted(read_methods(kept), key=lambda method: (task_of(method), method.agent != reference))
     parts = []
-    for _, group in groupby(methods, key=_task):
+    for _, group in groupby(methods, key=task_of):
         found = list(group)
         reached, spent = map(markdown, methods_tables(found, read_times(kept)))
         parts.append("\n\n".join((reached, *verdict(found, reference), spent)))
     return "\n\n".join([*parts, INTERVALS] if parts else []).replace(NARROW_SPACE, ",")
-
-
-def _task(method: Method) -> tuple[str, str, str]:
-    evaluate = method.seeds[0].evaluate
-    return evaluate["env"], method.scale, str(evaluate["p_loss"])

@@ -17,7 +17,7 @@ from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
 from rmiov2.reporting.results import Results, read_results
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
-from rmiov2.reporting.style import styled
+from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.terms import terms
 from rmiov2.reporting.variants_figure import variants_pictures
@@ -69,13 +69,6 @@ def draw_chapters(results: Results) -> list[Chapter]:
         training_figures.finetune_picture(results.finetuning, results.finetune),
         ablation_picture(results.ablate, evaluate),
     ]
-    episode = [
-        map_picture(scene),
-        scene_figures.series_picture(scene),
-        scene_figures.error_picture(scene),
-        attention_picture(scene),
-        scene_figures.reward_picture(scene),
-    ]
     unmet = present(stress_pictures(results.stress))
     note = "Brackets are 95 % intervals; the largest of a column is bold."
     chapters = [
@@ -84,9 +77,22 @@ def draw_chapters(results: Results) -> list[Chapter]:
         methods_chapter(results),
         *variants_chapters(results),
         Chapter("learning", "How it was learned", present(learning)),
-        Chapter("scene", "One episode", present(episode)),
+        Chapter("scene", "One episode", episode_pictures(scene)),
     ]
     return [chapter for chapter in chapters if chapter.pictures or chapter.lead]
+
+
+def episode_pictures(scene: Mapping[str, Any]) -> tuple[Picture, ...]:
+    """Figure 13 and appendix E of the paper, of one episode."""
+    return present(
+        [
+            map_picture(scene),
+            scene_figures.series_picture(scene),
+            scene_figures.error_picture(scene),
+            attention_picture(scene),
+            scene_figures.reward_picture(scene),
+        ]
+    )
 
 
 def result_tables(evaluate: Mapping[str, Any]) -> tuple[Table, ...]:
@@ -115,8 +121,13 @@ def variants_chapters(results: Results) -> list[Chapter]:
     found = variants.of_run(results)
     if found is None:
         return [itself_a_variant(results)] if results.variants else []
+    return family_chapters(found)
+
+
+def family_chapters(found: variants.Family) -> list[Chapter]:
+    """The same of a method and its variants."""
     tables = (findings_table(found), variants_table(found))
-    printed = (reproduced_table(found),) if results.evaluate["measure"] == "win_rate" else ()
+    printed = (reproduced_table(found),) if found.whole.seeds[0].evaluate["measure"] == "win_rate" else ()
     pictures = present(variants_pictures(found))
     return [
         Chapter("worth", "What each part is worth", pictures, (), tables, VARIANTS_NOTE),

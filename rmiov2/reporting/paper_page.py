@@ -12,31 +12,20 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rmiov2.reporting import scene_figures
-from rmiov2.reporting.attention_figure import attention_picture
 from rmiov2.reporting.files import write_bytes
 from rmiov2.reporting.html import Chapter, Front, present, render
-from rmiov2.reporting.kept import SCENE, Method, Times, read_kept, read_times
-from rmiov2.reporting.map_figure import map_picture
+from rmiov2.reporting.kept import Method, Times, read_kept, read_times, task_of
 from rmiov2.reporting.methods import Estimate, area, decided, own_answer, performance
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
+from rmiov2.reporting.page import episode_pictures, family_chapters
 from rmiov2.reporting.results import COMPLETION_KEYS, read_scene
-from rmiov2.reporting.style import Picture, styled
+from rmiov2.reporting.style import styled
 from rmiov2.reporting.sweeps import read_sweeps, sweeps_said
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, words_cell
 from rmiov2.reporting.terms import terms
 from rmiov2.reporting.variants import Family, Verdict, claims, family, judged
-from rmiov2.reporting.variants_figure import variants_pictures
-from rmiov2.reporting.variants_table import (
-    PRINTED_NOTE,
-    SIMULATORS,
-    VARIANTS_NOTE,
-    findings_table,
-    reproduced_table,
-    variants_table,
-    what_differs,
-)
+from rmiov2.reporting.variants_table import SIMULATORS, whole_and_variants
 from rmiov2.reporting.words import WHOLE, count
 from rmiov2.types import UserError
 
@@ -45,6 +34,8 @@ OVERVIEW_NOTE = (
     " each task judge them one by one, each with its interval. A dash: not run. The paper prints no numbers of figures"
     " 7 to 11; appendix D stands in docs/fusion.md."
 )
+# Of family_chapters' two, as this page, which is all of what is reproduced, calls them.
+PARTS = (("parts", "what each part is worth"), ("paper", "beside the paper’s numbers"))
 VERDICTS: Mapping[Verdict, str] = {
     "confirmed": "confirmed", "not confirmed": "not confirmed", "undecided at this size": "undecided",
 }  # fmt: skip
@@ -54,19 +45,31 @@ VERDICTS: Mapping[Verdict, str] = {
 class Kept:
     """All that is kept of a task at one scale: the method that the page is about first, and its variants.
 
-    family: None without variants. folders: of the whole method's seeds, in which a scene may lie.
+    family: None without variants.
     """
 
-    env: str
-    scale: str
     methods: tuple[Method, ...]
     family: Family | None
-    folders: tuple[Path, ...]
 
     @property
     def own(self) -> Method:
         """The method that the page is about."""
         return self.methods[0]
+
+    @property
+    def env(self) -> str:
+        """Its name."""
+        return str(self.own.seeds[0].evaluate["env"])
+
+    @property
+    def scale(self) -> str:
+        """The preset, or the list of experiments, of all of it."""
+        return self.own.scale
+
+    @property
+    def scenes(self) -> list[Path]:
+        """The episodes that were kept with its seeds."""
+        return [seed.scene for seed in self.own.seeds if seed.scene is not None]
 
     @property
     def slug(self) -> str:
@@ -92,31 +95,18 @@ def build_paper(kept: Path, agent: str, page: Path) -> Path:
 
 
 def read_tasks(kept: Path, agent: str) -> Iterator[Kept]:
-    """Every task and scale of which whole seeds of the method are kept, battles first."""
-    folders = {study: method for study, method in zip(_studies(kept), read_kept(kept), strict=True)}
-    key: Callable[[Path], tuple[bool, str, str]] = lambda study: _task(folders[study])  # noqa: E731
-    for (_, env, scale), group in groupby(sorted(folders, key=key), key=key):
-        studies = list(group)
-        whole = [study for study in studies if folders[study].ablation == WHOLE]
-        own = [study for study in whole if folders[study].agent == agent]
-        if len(own) > 1:
-            raise UserError(f"{kept} has {len(own)} whole methods {agent} on {env}, {scale}; leave one there")
-        if not own:
-            continue
-        others = [folders[study] for study in whole if study not in own]
-        variants = [folders[s] for s in studies if s not in whole and folders[s].agent == agent]
-        seeds = tuple(sorted(own[0].glob("seed-*")))
-        mine = folders[own[0]]
-        yield Kept(env, scale, (mine, *others), family(mine, variants), seeds)
+    """Every task of which whole seeds of the method are kept, battles first."""
+    for _, group in groupby(sorted(read_kept(kept), key=_order), key=_order):
+        methods = list(group)
+        own, parts = whole_and_variants([method for method in methods if method.agent == agent])
+        if own is not None:
+            others = [method for method in methods if method.ablation == WHOLE and method is not own]
+            yield Kept((own, *others), family(own, parts))
 
 
-def _studies(kept: Path) -> list[Path]:
-    return [study for study in sorted(kept.glob("*")) if any(study.glob("seed-*"))]
-
-
-def _task(method: Method) -> tuple[bool, str, str]:
-    env = method.seeds[0].evaluate["env"]
-    return not env.startswith("sma"), env, method.scale
+def _order(method: Method) -> tuple[bool, tuple[str, str, str]]:
+    task = task_of(method)
+    return not task[0].startswith("sma"), task
 
 
 def front_of(tasks: Sequence[Kept]) -> Front:
@@ -139,14 +129,10 @@ def front_of(tasks: Sequence[Kept]) -> Front:
 def overview(tasks: Sequence[Kept], sweeps: Sequence[Mapping[str, Any]] = ()) -> Chapter:
     """Every experiment of the paper, and how it stands on each task; sweeps: the runs that made it."""
     head = ("experiment", "the paper finds", *(f"{task.env}, {task.scale}" for task in tasks))
-    rows = tuple(Row(name, (_words(finding), *(of(task) for task in tasks))) for name, finding, of in EXPERIMENTS)
+    rows = tuple(Row(name, (words_cell(finding), *(of(task) for task in tasks))) for name, finding, of in EXPERIMENTS)
     table = Table("On each task", head, rows, words=True)
     lead = tuple(said for said in [sweeps_said(sweeps)] if said)
     return Chapter("overview", "The paper’s experiments", (), lead, (table,), OVERVIEW_NOTE)
-
-
-def _words(text: str) -> Cell:
-    return Cell(None, text, "", best=False)
 
 
 def _against(measure: Callable[[Method], Estimate]) -> Callable[[Kept], Cell]:
@@ -159,7 +145,7 @@ def _against(measure: Callable[[Method], Estimate]) -> Callable[[Kept], Cell]:
         sure = [found for found in others if decided(found, mine)]
         behind = sum(found.mean > mine.mean for found in sure)
         open_ = len(others) - len(sure)
-        return _words(f"ahead of {len(sure) - behind}, behind {behind}, undecided with {open_}")
+        return words_cell(f"ahead of {len(sure) - behind}, behind {behind}, undecided with {open_}")
 
     return cell
 
@@ -173,14 +159,14 @@ def _judged(place: str) -> Callable[[Kept], Cell]:
         found = [judged(c, task.family) for c in claims(task.family) if c.place == place]
         times = Counter(verdict for pair, verdict in found if pair is not None)
         said = [f"{times[verdict]} {word}" for verdict, word in VERDICTS.items() if times[verdict]]
-        return _words(", ".join(said)) if said else ABSENT
+        return words_cell(", ".join(said)) if said else ABSENT
 
     return cell
 
 
 def _drawn(name: str) -> Callable[[Kept], Cell]:
     def cell(task: Kept) -> Cell:
-        return _words("drawn") if name in drawable(task) else ABSENT
+        return words_cell("drawn") if name in drawable(task) else ABSENT
 
     return cell
 
@@ -193,7 +179,7 @@ def drawable(task: Kept) -> set[str]:
     has = {
         "l_rec": errors > 1,
         "moments": WHOLE in moments and len(moments) > 1,
-        "scene": any((folder / SCENE).is_file() for folder in task.folders),
+        "scene": bool(task.scenes),
     }
     return {name for name, there in has.items() if there}
 
@@ -217,40 +203,20 @@ def chapters_of(task: Kept, times: Times) -> list[Chapter]:
     pictures = present(methods_pictures(task.methods, evaluate)) if len(task.methods) > 1 else ()
     lead = tuple(verdict(task.methods, task.own.agent))
     tables = methods_tables(task.methods, times)
-    chapters = [_chapter(task, "methods", "every method (figures 7 to 9)", pictures, lead, tables, INTERVALS)]
-    if task.family:
-        found = task.family
-        drawn = present(variants_pictures(found))
-        judgements = (findings_table(found), variants_table(found))
-        chapters.append(_chapter(task, "parts", "what each part is worth", drawn, (), judgements, VARIANTS_NOTE))
-        printed = (reproduced_table(found),) if evaluate["measure"] == "win_rate" else ()
-        told = what_differs(found)
-        chapters.append(_chapter(task, "paper", "beside the paper’s numbers", (), told, printed, PRINTED_NOTE))
-    if episode := episode_pictures(task):
-        chapters.append(_chapter(task, "episode", "one episode (figure 13, appendix E)", episode, (), (), ""))
-    return chapters
+    methods = Chapter("methods", "every method (figures 7 to 9)", pictures, lead, tables, INTERVALS)
+    parts = [
+        replace(chapter, anchor=anchor, heading=heading)
+        for chapter, (anchor, heading) in zip(family_chapters(task.family) if task.family else (), PARTS, strict=False)
+    ]
+    scene = [read_scene(path, COMPLETION_KEYS) for path in task.scenes[:1]]
+    episode = [Chapter("episode", "one episode (figure 13, appendix E)", episode_pictures(found)) for found in scene]
+    return [_of_task(task, chapter) for chapter in (methods, *parts, *episode)]
 
 
-def episode_pictures(task: Kept) -> tuple[Picture, ...]:
-    """Of the first seed whose episode was kept; nothing without one."""
-    scenes = [folder / SCENE for folder in task.folders if (folder / SCENE).is_file()]
-    if not scenes:
-        return ()
-    scene = read_scene(scenes[0], COMPLETION_KEYS)
-    return present(
-        [
-            map_picture(scene),
-            scene_figures.series_picture(scene),
-            scene_figures.error_picture(scene),
-            attention_picture(scene),
-            scene_figures.reward_picture(scene),
-        ]
+def _of_task(task: Kept, chapter: Chapter) -> Chapter:
+    """The chapter under names that no other task has."""
+    pictures = tuple(
+        replace(p, name=f"{task.slug}-{p.name}", data_name=f"{task.slug}-{p.data_name}") for p in chapter.pictures
     )
-
-
-def _chapter(
-    task: Kept, name: str, heading: str, pictures: Sequence[Picture], lead: tuple[str, ...],
-    tables: tuple[Table, ...], note: str,
-) -> Chapter:  # fmt: skip
-    named = tuple(replace(p, name=f"{task.slug}-{p.name}", data_name=f"{task.slug}-{p.data_name}") for p in pictures)
-    return Chapter(f"{task.slug}-{name}", f"{task.env}: {heading}", named, lead, tables, note)
+    anchor, heading = f"{task.slug}-{chapter.anchor}", f"{task.env}: {chapter.heading}"
+    return replace(chapter, anchor=anchor, heading=heading, pictures=pictures)

@@ -10,10 +10,9 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
-from scipy import stats
 
-from rmiov2.evaluation.statistics import CONFIDENCE
 from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, read_json, read_table, write_bytes
+from rmiov2.reporting.methods import over_seeds
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.style import CYCLE, MODES, canvas, label_ends, png, reference_line, styled
 from rmiov2.reporting.training_figures import thousands
@@ -54,11 +53,11 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 def interval_curve(curves: Sequence[Curve]) -> tuple[Values, Values, Values]:
     """The same steps, and the 95 % interval of the mean by Student's t over the seeds; no steps of a single seed."""
     grid, values = _on_one_grid(curves)
-    n, mean = len(curves), values.mean(axis=0)
-    if n < 2:
+    if len(curves) < 2:
         return grid[:0], grid[:0], grid[:0]
-    half = stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * values.std(axis=0, ddof=1) / np.sqrt(n)
-    return grid, mean - half, mean + half
+    bounds = [over_seeds(at_once, [0.0]).bounds for at_once in values.T.tolist()]
+    low, high = np.array(bounds, dtype=float).T
+    return grid, low, high
 
 
 def _on_one_grid(curves: Sequence[Curve]) -> tuple[Values, Values]:

@@ -34,6 +34,11 @@ class Cell:
 ABSENT = Cell(None, "–", "", best=False)  # not kept, not measured, not run
 
 
+def words_cell(text: str) -> Cell:
+    """Words alone; ABSENT for none."""
+    return Cell(None, text, "", best=False) if text else ABSENT
+
+
 @dataclass(frozen=True)
 class Row:
     """One mode: its name and its cells."""

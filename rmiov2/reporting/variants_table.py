@@ -6,9 +6,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from itertools import groupby
 from pathlib import Path
 
-from rmiov2.reporting.kept import Method, read_kept
+from rmiov2.reporting.kept import Method, read_kept, task_of
 from rmiov2.reporting.methods import Estimate
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown, words_cell
 from rmiov2.reporting.variants import (
     CLAIMS,
     HALF,
@@ -94,19 +94,15 @@ def _decimals(found: Family) -> int:
 
 def _cells(method: Method, found: Family, digits: int) -> Iterator[Cell]:
     alone = method is found.whole or not same_test(method)
-    yield _words(str(len(method.seeds)))
+    yield words_cell(str(len(method.seeds)))
     yield _estimated(estimate(method, "AUC"), digits)
-    yield _words(", ".join(number(value, digits) for value, _ in measured(method, "AUC")))
+    yield words_cell(", ".join(number(value, digits) for value, _ in measured(method, "AUC")))
     yield ABSENT if alone else _difference(paired(method, found.whole, "AUC"), digits)
     yield _estimated(estimate(method, "L_rec"), digits + 1)
     yield ABSENT if alone or not same_windows(method) else _difference(paired(method, found.whole, "L_rec"), digits + 1)
     yield _estimated(estimate(method, "performance with nothing lost"), digits)
     yield _estimated(estimate(method, "AUC, true availability"), digits)
-    yield _words(", ".join(f"{key} = {value}" for key, value in method.changes.items()))
-
-
-def _words(text: str) -> Cell:
-    return Cell(None, text or "–", "", best=False)
+    yield words_cell(", ".join(f"{key} = {value}" for key, value in method.changes.items()))
 
 
 def _estimated(found: Estimate | None, digits: int) -> Cell:
@@ -141,8 +137,6 @@ def contrary(claim: Claim) -> list[str]:
     """The maps of tables 1 and 2 on which the paper printed the opposite."""
     if not claim.place.startswith("table"):
         return []
-    if not {claim.better, claim.worse} <= set(PRINTED):
-        return []
     column = ("AUC", "L_rec").index(claim.measure)
     both = zip(MAPS, PRINTED[claim.better], PRINTED[claim.worse], strict=True)
     return [name for name, better, worse in both if (better[column] > worse[column]) != claim.more]
@@ -150,9 +144,9 @@ def contrary(claim: Claim) -> list[str]:
 
 def _finding(claim: Claim, found: Family, digits: int) -> Iterator[Cell]:
     pair, verdict = judged(claim, found)
-    yield _words("equal in every seed" if pair and not any(pair.values) else verdict)
+    yield words_cell("equal in every seed" if pair and not any(pair.values) else verdict)
     yield _difference(pair, digits)
-    yield _words(", ".join(number(value, digits + 1) for value in pair.values) if pair else "")
+    yield words_cell(", ".join(number(value, digits + 1) for value in pair.values) if pair else "")
 
 
 def reproduced_table(found: Family) -> Table:
@@ -172,11 +166,11 @@ def _rated(ablation: str, masked: Mapping[str, float]) -> str:
 
 def _beside(name: str, found: Family, digits: int) -> Iterator[Cell]:
     method = found.named.get(name)
-    yield _words(str(len(method.seeds)) if method else "")
+    yield words_cell(str(len(method.seeds)) if method else "")
     yield _estimated(estimate(method, "AUC") if method else None, digits)
     yield _estimated(estimate(method, "L_rec") if method else None, digits + 1)
     for area, error in PRINTED[name]:
-        yield _words(f"{area / 100:.3f} / {error:g}")
+        yield words_cell(f"{area / 100:.3f} / {error:g}")
 
 
 def what_differs(found: Family) -> tuple[str, ...]:
@@ -246,8 +240,8 @@ def variants_markdown(kept: Path, agent: str) -> str:
     """What each part is worth, of every task and scale of which variants of the agent are kept."""
     methods = [method for method in read_kept(kept) if method.agent == agent]
     parts = []
-    for _, group in groupby(sorted(methods, key=_task), key=_task):
-        whole, variants = _split(list(group))
+    for _, group in groupby(sorted(methods, key=task_of), key=task_of):
+        whole, variants = whole_and_variants(list(group))
         if variants and whole is None:
             absent = variants[0]
             parts.append(f"Of {absent.seeds[0].evaluate['env']}, {absent.scale}, the whole method is not kept.")
@@ -265,12 +259,8 @@ def variants_markdown(kept: Path, agent: str) -> str:
 NOTHING = "No variant is kept yet: `.venv/bin/python -m pipelines.paper` makes them."
 
 
-def _task(method: Method) -> tuple[str, str, str]:
-    evaluate = method.seeds[0].evaluate
-    return evaluate["env"], method.scale, str(evaluate["p_loss"])
-
-
-def _split(methods: Sequence[Method]) -> tuple[Method | None, list[Method]]:
+def whole_and_variants(methods: Sequence[Method]) -> tuple[Method | None, list[Method]]:
+    """Of one method's studies on one task; None without the whole one. Raises UserError for two of them."""
     whole = [method for method in methods if method.ablation == WHOLE]
     if len(whole) > 1:
         env = whole[0].seeds[0].evaluate["env"]
