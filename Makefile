@@ -22,7 +22,8 @@ help:  ## what there is
 
 setup: $(STAMP)  ## install everything into .venv, once
 
-# The first Python that is new enough and can make a venv; PYTHON=… chooses another.
+# The first Python that is new enough and can make a venv; PYTHON=… chooses another. What is installed and never
+# imported, most of it, need not be compiled: Python compiles a module when it is first imported.
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; python="$(PYTHON)"; \
 	for candidate in python3.11 python3.12 python3.13 python3; do \
@@ -32,7 +33,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -n "$$python" || { echo "make: no Python 3.11 or newer with venv; install one, or say PYTHON=/path/to/python" >&2; exit 1; }; \
 	test -x $(PY) || { echo "set-up: $$python makes $(VENV)"; $$python -m venv $(VENV); }
 	@echo "set-up: installing, two or three minutes the first time"
-	@$(PY) -m pip install --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(PY) -m pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
 run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped

@@ -132,7 +132,7 @@ def examine(name: str, tables: list[Table]) -> list[Verdict]:
     import great_expectations as gx
 
     context = gx.get_context(mode="ephemeral")
-    context.variables.progress_bars = {"globally": False}  # type: ignore[assignment]
+    context.variables.progress_bars = {"globally": False}
     docs = paths.DATA_DOCS / name
     shutil.rmtree(docs, ignore_errors=True)
     context.add_data_docs_site(site_name=name, site_config=_site(docs))

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import yaml
+from filelock import FileLock
 
 ROOT = Path(__file__).resolve().parent.parent
 CELLS = ("0.0", "0.5")  # of the toy preset's ablate.p_mask
@@ -29,12 +30,23 @@ def expanded(declared, agent):
 STAGES = stages("rmiov2")
 
 
-class Project:
-    """A clone with its own git, DVC cache and traces."""
+def surroundings(folder):
+    """The environment in which commands see the clone in the folder and nothing of this machine's own settings."""
+    return os.environ | {
+        "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
+        "PYTHONPATH": str(folder / "clone"),
+        "DVC_SITE_CACHE_DIR": str(folder / "site"),
+        "DVC_GLOBAL_CONFIG_DIR": str(folder / "global"),
+        "DVC_NO_ANALYTICS": "1",
+        "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
+    }  # fmt: skip
 
-    def __init__(self, folder):
+
+class Project:
+    """A clone with its own git and DVC cache; traced: with notes of what its stages read and run."""
+
+    def __init__(self, folder, traced=False):
         self.root, self.traces = folder / "clone", folder / "traces"
-        self.traces.mkdir()
         files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
         for name in filter(None, files.split("\0")):
             if (ROOT / name).is_file():
@@ -43,18 +55,22 @@ class Project:
         for name in ("dvc.lock", "metrics", "plots"):
             path = self.root / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)
-        self.env = os.environ | {
-            "PATH": f"{Path(sys.executable).parent}{os.pathsep}{os.environ['PATH']}",
-            "PYTHONPATH": f"{self.root / 'tests' / 'tracing'}{os.pathsep}{self.root}",
-            "DVC_SITE_CACHE_DIR": str(folder / "site"),
-            "DVC_GLOBAL_CONFIG_DIR": str(folder / "global"),
-            "DVC_NO_ANALYTICS": "1",
-            "RMIOV2_TRACE": str(self.traces),
-            "GIT_AUTHOR_NAME": "t", "GIT_AUTHOR_EMAIL": "t@t", "GIT_COMMITTER_NAME": "t", "GIT_COMMITTER_EMAIL": "t@t",
-        }  # fmt: skip
+        self.env = surroundings(folder)
+        if traced:
+            self.traces.mkdir()
+            self.env["PYTHONPATH"] = f"{self.root / 'tests' / 'tracing'}{os.pathsep}{self.root}"
+            self.env["RMIOV2_TRACE"] = str(self.traces)
         self.compose()
         self.run("git", "init", "-q")
         self.commit()
+
+    @classmethod
+    def copy(cls, folder, made):
+        """What lies in the folder `made` of another one, at the state that it is in; its traces stay where they are."""
+        project = cls.__new__(cls)
+        project.root, project.traces, project.env = folder / "clone", made / "traces", surroundings(folder)
+        shutil.copytree(made / "clone", project.root, symlinks=True)
+        return project
 
     def run(self, *command):
         """What the command printed; fails the test with all of it if the command fails."""
@@ -76,3 +92,19 @@ class Project:
 
     def read(self, name):
         return json.loads((self.root / name).read_text())
+
+
+def reproduced(tmp_path_factory, name):
+    """A copy of a traced project in which every stage has run once and nothing is committed since.
+
+    It is made once a session, by the worker that needs it first.
+    """
+    base = tmp_path_factory.getbasetemp()
+    made = (base.parent if "PYTEST_XDIST_WORKER" in os.environ else base) / "reproduced"
+    with FileLock(made.with_suffix(".lock")):
+        if not (made / "whole").exists():
+            shutil.rmtree(made, ignore_errors=True)
+            made.mkdir()
+            assert Project(made, traced=True).repro() == list(STAGES)
+            (made / "whole").touch()
+    return Project.copy(tmp_path_factory.mktemp(name), made)

@@ -14,8 +14,8 @@ import damage
 import numpy as np
 import pandas as pd
 import pytest
+from project import Project
 from storage_cases import DISCRETE, named
-from test_pipeline import Project
 
 from pipelines import gates, paths, suites
 from pipelines.episode_chains import Piece, chain_facts, chains_of, episodes_begun

@@ -18,13 +18,12 @@ TIMES = {"wall_s"}
 
 
 class Hasty(Project):
-    """A project whose stages save after every round, and are not traced."""
+    """A project whose stages save after every round."""
 
     def __init__(self, folder):
         folder.mkdir()
         super().__init__(folder)
         self.env["PYTHONPATH"] = f"{self.root / 'tests' / 'hasty'}{os.pathsep}{self.root}"
-        del self.env["RMIOV2_TRACE"]
         self.compose(*LONG)
         self.words = folder / "words"
 

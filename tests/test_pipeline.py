@@ -8,7 +8,7 @@ import sys
 
 import pytest
 import yaml
-from project import CELLS, ROOT, STAGES, Project, stages
+from project import CELLS, ROOT, STAGES, Project, reproduced, stages
 
 from pipelines import paths, stage
 from rmiov2.config import known_keys
@@ -145,8 +145,7 @@ def test_a_stage_that_fails_says_one_sentence(error, code, monkeypatch, capsys):
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """The pipeline has run once; tests that follow leave it reproduced."""
-    made = Project(tmp_path_factory.mktemp("pipeline"))
-    assert made.repro() == list(STAGES)
+    made = reproduced(tmp_path_factory, "pipeline")
     made.commit()
     return made
 
@@ -174,7 +173,7 @@ SHORT = ("collect.num_envs=4", "collect.warmup_steps=200", "pretrain.env_steps=6
 @pytest.mark.long
 @pytest.mark.parametrize("preset", AGENTS)
 def test_every_agent_goes_through_every_stage_and_declares_its_code(preset, tmp_path):
-    project, (env, *overrides) = Project(tmp_path), AGENTS[preset]
+    project, (env, *overrides) = Project(tmp_path, traced=True), AGENTS[preset]
     project.compose(f"agent={preset}", f"env={env}", *SHORT, *overrides)
     assert project.repro() == list(STAGES)
     agent = project.read("metrics/evaluate.json")["agent"]

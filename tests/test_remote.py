@@ -10,7 +10,7 @@ import sys
 import time
 
 import pytest
-from project import Project
+from project import Project, reproduced
 
 pytestmark = pytest.mark.pipeline
 BIG = (
@@ -28,11 +28,7 @@ BUCKET = "s3://rmiov2/team"
 @pytest.fixture(scope="module")
 def project(tmp_path_factory):
     """The pipeline has run once, and nothing is committed yet."""
-    made = Project(tmp_path_factory.mktemp("remote"))
-    made.env["PYTHONPATH"] = str(made.root)
-    del made.env["RMIOV2_TRACE"]
-    made.run("dvc", "repro")
-    return made
+    return reproduced(tmp_path_factory, "remote")
 
 
 def refused(project, *command):

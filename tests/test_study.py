@@ -218,7 +218,7 @@ class TestRealPipeline:
         for project in made:
             project.env |= {name: server.env[name] for name in ("PREFECT_API_URL", "PREFECT_HOME")}
             store = f"sqlite:///{project.root / 'state' / 'mlflow.db'}"
-            project.env |= {"PYTHONPATH": str(project.root), "MLFLOW_TRACKING_URI": store}  # not traced
+            project.env["MLFLOW_TRACKING_URI"] = store
         by_dvc, by_flow = made
         with ThreadPoolExecutor() as pool:
             list(pool.map(lambda work: work(), (by_dvc.repro, lambda: by_flow.run(*STUDY))))

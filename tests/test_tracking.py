@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 import yaml
+from project import Project
 from teams_on_shelves import free_port
-from test_pipeline import Project
 
 from pipelines import tracking
 
