@@ -19,7 +19,7 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines import paths
 from pipelines import workspace as workspaces
-from pipelines.fan_out import MACHINE, settings_read, stages_of
+from pipelines.fan_out import MACHINE, STAGES, settings_read, stages_of
 from pipelines.params import compose_values, flat
 from pipelines.records import record_in, refuse_unnamed
 from rmiov2.reporting.kept import differing
@@ -87,8 +87,13 @@ class Cell:
 
     @cached_property
     def stages(self) -> dict[str, str]:
-        """See pipelines.fan_out.stages_of."""
-        return stages_of(self.values)
+        """See pipelines.fan_out.stages_of; what variants are compared to is put under stress, too."""
+        return stages_of(self.values, (*STAGES, "stress") if self.compared_to else STAGES)
+
+    @property
+    def compared_to(self) -> bool:
+        """Whether it is the default agent, whole."""
+        return self.ablation == WHOLE and bool(self.values["agent"]["name"] == default_agent())
 
     @property
     def whole(self) -> tuple[str, ...]:
@@ -214,6 +219,8 @@ def lacking(cell: Cell, folder: Path) -> list[str]:
     if cell.values["agent"]["name"] == default_agent():
         needed += [workspaces.COSTS, workspaces.LOSSES]
         needed += [workspaces.TUNING_CURVE] if "l_rec" in record_in(folder / "finetune.json") else []
+    if cell.compared_to:
+        needed += [workspaces.SCENE, workspaces.STRESS]
     return [name for name in needed if not (folder / Path(name).name).is_file()]
 
 

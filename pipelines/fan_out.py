@@ -35,7 +35,9 @@ LOOK = 1.0  # seconds between two looks at what has been made
 
 
 class Study(Protocol):
-    """A workspace: its folder, what stages_of says of its settings, and make(), which makes it or finds it again."""
+    """A workspace: its folder, what stages_of says of its settings and its stages, which are run in that order, and
+    make(), which makes it or finds it again.
+    """
 
     @property
     def folder(self) -> Path: ...
@@ -120,13 +122,13 @@ def startable(waiting: Sequence[S], running: Sequence[S], made: set[str], jobs: 
     return found
 
 
-def stages_of(values: Mapping[str, Any]) -> dict[str, str]:
-    """What each of STAGES computes from, as a digest: settings for which it is the same share what the stage makes."""
+def stages_of(values: Mapping[str, Any], stages: Sequence[str] = STAGES) -> dict[str, str]:
+    """What each stage computes from, as a digest: settings for which it is the same share what the stage makes."""
     entries: list[str] = []
     found = {}
     for stage, read in _settings_read().items():
         entries += read
-        if stage in STAGES:
+        if stage in stages:
             text = json.dumps([stage, {entry: _value(values, entry) for entry in entries}], sort_keys=True)
             found[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
@@ -160,14 +162,14 @@ def _value(values: Any, key: str) -> Any:
 def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
     """Its stages in its workspace, the words of each in a log of its own; the exit status."""
     folder = study.folder
-    logs = {stage: folder.with_name(f"{folder.name}.{stage}.log") for stage in STAGES}
+    logs = {stage: folder.with_name(f"{folder.name}.{stage}.log") for stage in study.stages}
     print(f"{folder.name} runs, {folder.relative_to(paths.ROOT)}.*.log tell how it goes", flush=True)
     with workspaces.held(folder):
         study.make()
         for sentence in heal(folder):  # of a kill
             print(f"{folder.name}: {sentence}", flush=True)
         variables = workspaces.variables(folder) | {WATCHED: str(os.getpid())}
-        for stage in STAGES:
+        for stage in study.stages:
             if stopped.is_set():
                 return 130
             if status := run_dvc(["repro", stage], folder, logs[stage], lambda line: None, variables)[0]:

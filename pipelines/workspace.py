@@ -33,7 +33,9 @@ from rmiov2.types import UserError
 # What is kept of a finished study as it is: small, and enough to lay seeds side by side.
 KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
 TUNING_CURVE, COSTS, MOMENT = "plots/finetune.csv", "costs.json", "moment.json"
-SCENE = "results/scene.json"  # kept whole of what variants are compared to
+# Of what variants are compared to alone: an episode whole, and loss that it was not trained on.
+SCENE, STRESS = "results/scene.json", "metrics/stress.json"
+TEAM = "models/finetune"
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
 CODE_OF = ("collect", "pretrain", "finetune", "evaluate")  # the stages whose code a kept result is of
 VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
@@ -152,7 +154,7 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
 def small(folder: Path) -> dict[str, bytes]:
     """What is kept of a finished study: the KEPT files, the curves of L_rec and of the world model's loss, and a moment
     of an episode where it has them, what its team costs, and which variant it is; of what variants are compared to, the
-    whole episode.
+    whole episode, and stress where it was run.
 
     All of it is read off the files that the stages have written. Raises UserError where one is missing.
     """
@@ -174,14 +176,27 @@ def small(folder: Path) -> dict[str, bytes]:
     scene = read_json(folder / SCENE, "evaluate", SCENE_KEYS)
     if moment := telling_moment(scene):
         texts[MOMENT] = _as_json(moment)
-        if _is_compared_to(folder, texts):
-            texts[SCENE] = (folder / SCENE).read_bytes()
+    if _is_compared_to(folder, texts):
+        kept = [SCENE, STRESS] if was_stressed(folder) else [SCENE]
+        texts |= {name: (folder / name).read_bytes() for name in kept}
     return {**texts, COSTS: _as_json(costs(episodes, folder / CHECKPOINT), indent=1)}
+
+
+def was_stressed(folder: Path) -> bool:
+    """Whether STRESS is of the team that lies in the folder: until the stage has run there, it is the commit's."""
+    stages = _locked(folder) if (folder / "dvc.lock").is_file() else {}
+    made = [out["md5"] for out in stages.get("finetune", {}).get("outs", []) if out["path"] == TEAM]
+    played = [dep["md5"] for dep in stages.get("stress", {}).get("deps", []) if dep["path"] == TEAM]
+    return bool(made) and made == played
+
+
+def _locked(folder: Path) -> dict[str, Any]:
+    return dict(yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"])
 
 
 def code_of(folder: Path) -> str:
     """A digest of the code that a finished study's stages have read, by its dvc.lock: two commits may have the same."""
-    stages = yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"]
+    stages = _locked(folder)
     read = {dep["path"]: dep["md5"] for stage in CODE_OF for dep in stages[stage]["deps"] if _is_code(dep["path"])}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:12]
 

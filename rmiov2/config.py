@@ -240,12 +240,16 @@ class Evaluate(Section):
 
 class Stress(Section):
     blackout: tuple[Positive, ...] = Field(min_length=1, description="steps that whole-team blackouts last, rising")
+    history: tuple[Positive, ...] = Field(  # none, too, of teams that were kept before it was there
+        (), description="memories that the same team is given, in steps, rising; none: its own alone"
+    )
     episodes: Positive = Field(description="per mode, loss, and rate or length of it")
 
     @model_validator(mode="after")
     def _rising(self) -> Stress:
-        if list(self.blackout) != sorted(set(self.blackout)):
-            raise ValueError(f"blackout: got {list(self.blackout)}, expected rising lengths")
+        for name, lengths in (("blackout", self.blackout), ("history", self.history)):
+            if list(lengths) != sorted(set(lengths)):
+                raise ValueError(f"{name}: got {list(lengths)}, expected rising lengths")
         return self
 
 

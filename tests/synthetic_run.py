@@ -207,6 +207,11 @@ def write_stress(root: Path, kind: str = "smax") -> dict[str, Any]:
                      "performance": dark, "ci95": {mode: band(c) for mode, c in dark.items()},
                      "lasts": {mode: {"steps": steps, "undecided": [5, 20] if mode == "completion" else []}
                                for mode, steps in zip(modes, (5, 1, 1, 0), strict=True)}},
+        "memory": {"history": [1, 5, 20], "own": 5, "p_loss": GRID,
+                   "performance": [curve(share, GRID) for share in (0.5, 0.9, 0.85)],
+                   "ci95": [band(curve(share, GRID)) for share in (0.5, 0.9, 0.85)],
+                   "auc": [0.6 * scale, 0.75 * scale, 0.72 * scale],
+                   "auc_ci95": [[(area - 0.02) * scale, (area + 0.02) * scale] for area in (0.6, 0.75, 0.72)]},
     }  # fmt: skip
     (root / "metrics/stress.json").write_text(json.dumps(summary))
     return summary

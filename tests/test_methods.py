@@ -14,7 +14,7 @@ import pandas
 import pytest
 import yaml
 from dvc.utils.serialize import dump_yaml, load_yaml
-from synthetic_run import CELLS, GRID, write_run
+from synthetic_run import CELLS, GRID, write_run, write_stress
 from test_reporting import Reader, embedded
 from torch import nn
 
@@ -271,6 +271,21 @@ def test_a_finished_workspace_is_kept_without_a_stage_and_read_again(
     assert seed.costs == costs(episodes, root / "models/finetune/checkpoint.safetensors")
     assert seed.l_rec is not None and seed.l_rec["update"].tolist() == list(range(0, 1501, 100))
     assert seed.moment == telling_moment(json.loads((root / "results/scene.json").read_text()))
+
+
+def test_stress_is_kept_of_the_team_that_was_put_under_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """In a clone in which that stage has not run lies the commit's."""
+    monkeypatch.setattr(seeds, "SEEDS", tmp_path / "kept")
+    root = finished(tmp_path / "workspace")
+    told = write_stress(root)
+    lock = load_yaml(root / "dvc.lock")
+    lock["stages"]["finetune"]["outs"] = [{"path": "models/finetune", "md5": "ours"}]
+    for team, kept in (("another", None), ("ours", told)):
+        lock["stages"]["stress"] = {"deps": [{"path": "models/finetune", "md5": team}]}
+        dump_yaml(root / "dvc.lock", lock)
+        seeds.keep_finished([root])
+        ((seed,),) = (method.seeds for method in read_methods(tmp_path / "kept"))
+        assert seed.stress == kept and seed.scene is not None
 
 
 def test_what_another_run_left_in_a_workspace_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

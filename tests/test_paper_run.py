@@ -18,7 +18,7 @@ import numpy as np
 import pytest
 import yaml
 from safetensors.numpy import save_file
-from synthetic_run import write_run
+from synthetic_run import write_run, write_stress
 
 from pipelines import cells, fan_out, paper, seeds
 from pipelines import workspace as workspaces
@@ -64,7 +64,12 @@ def finish(cell: Cell) -> int:
     (root / "models/finetune").mkdir(parents=True)
     save_file({"agent/model/weight": np.zeros((2, 3), np.float32)}, root / "models/finetune/checkpoint.safetensors")
     write_json(root / workspaces.VARIANT, cell.record | {"commit": "c0ffee"})
-    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": {stage: {"deps": CODE} for stage in fan_out.STAGES}}))
+    lock: dict[str, Any] = {stage: {"deps": CODE} for stage in cell.stages}
+    if "stress" in lock:
+        write_stress(root)
+        team = {"path": "models/finetune", "md5": "0"}
+        lock |= {"finetune": {"deps": CODE, "outs": [team]}, "stress": {"deps": [*CODE, team]}}
+    (root / "dvc.lock").write_text(yaml.safe_dump({"stages": lock}))
     return 0
 
 

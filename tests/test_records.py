@@ -262,6 +262,20 @@ def test_only_a_whole_cell_of_these_settings_counts_as_kept(tmp_path: Path, monk
         cells.refuse_kept_otherwise([cell, other], kept)
 
 
+def test_what_variants_are_compared_to_is_kept_with_an_episode_and_under_stress(tmp_path: Path) -> None:
+    whole, part = Cell((*TOY,), 0), Cell((*TOY, "ablation=no_masking"), 0)
+    assert list(whole.stages)[-1] == "stress" and "stress" not in part.stages
+    names = (*workspaces.KEPT, workspaces.COSTS, workspaces.LOSSES, workspaces.VARIANT)
+    for cell, more in ((whole, (workspaces.SCENE, workspaces.STRESS)), (part, ())):
+        record = {workspaces.VARIANT: json.dumps(cell.record).encode()}
+        for missing in more:
+            texts = {name: b"{}" for name in (*names, *more) if name != missing} | record
+            workspaces.keep(texts, tmp_path / cell.label)
+            assert cells.state_of(cell, tmp_path) == "incomplete", missing
+        workspaces.keep({name: b"{}" for name in (*names, *more)} | record, tmp_path / cell.label)
+        assert cells.state_of(cell, tmp_path) == "kept"
+
+
 def test_other_methods_need_no_file_that_nothing_draws(tmp_path: Path) -> None:
     """Theirs were kept before the loss of the world model was, which is compared between variants alone."""
     for name in ("rmio", "rmiov2"):

@@ -27,6 +27,7 @@ from rmiov2.evaluation.stress import COLUMNS, lasts, stress, summarise
 from rmiov2.evaluation.sweep import evaluate_own
 from rmiov2.reporting.results import read_results
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
+from rmiov2.reporting.stress_seeds import over_the_seeds
 from rmiov2.reporting.style import styled
 from rmiov2.types import Step, UserError
 
@@ -41,6 +42,27 @@ class Waiting:
 
     def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Answers:
         return Answers(num_envs, "wait")
+
+
+class Remembering:
+    """An agent that waits where it is blind, unless it is given a memory of three steps: then it guesses."""
+
+    own_mode = "completion"
+
+    def __init__(self, history: int = 1) -> None:
+        self.history = history
+
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Answers:
+        return Answers(num_envs, "guess" if self.history >= 3 else "wait")
+
+
+def forgetful(history: int) -> Any:
+    raise AssertionError("it completes nothing, so no memory is asked for")
+
+
+def stressed(make: Any, settings: Any = CONFIG.stress, agent: Any = None, remembering: Any = forgetful) -> Any:
+    """The rows and the summary of an agent, the waiting one unless another is named."""
+    return stress(agent or Waiting(), remembering, make, CONFIG.evaluate, settings, "waiting", 3)
 
 
 class Breaking(Env):
@@ -136,7 +158,7 @@ def test_what_got_lost_is_in_the_metrics() -> None:
         made.append(Breaking(num_envs))
         return made[-1]
 
-    _, told = stress(Waiting(), make, CONFIG.evaluate, CONFIG.stress, "waiting", 3)
+    _, told = stressed(make)
     assert told["game"] == {"build": "4.10", "episodes_lost": made[0].lost_episodes} and made[0].lost_episodes > 48
     told = evaluate_own(Waiting(), make, CONFIG.evaluate)
     assert told["game"] == {"build": "4.10", "episodes_lost": made[1].lost_episodes} and made[1].lost_episodes > 0
@@ -169,8 +191,7 @@ def test_a_blackout_that_cannot_be_is_refused(steps: int, usual_length: int) -> 
 
 @pytest.fixture(scope="module")
 def result() -> tuple[dict[str, Any], dict[str, Any]]:
-    make = partial(make_env, "toy/lights")
-    return stress(Waiting(), make, CONFIG.evaluate, CONFIG.stress, "waiting", 3)
+    return stressed(partial(make_env, "toy/lights"))
 
 
 def test_what_is_lost_costs_its_share(result: tuple[dict[str, Any], dict[str, Any]]) -> None:
@@ -193,7 +214,7 @@ def test_what_is_lost_costs_its_share(result: tuple[dict[str, Any], dict[str, An
 def test_a_blackout_that_outlasts_the_episode_costs_what_was_endured_and_is_told_so() -> None:
     """Cut off by the end, 12 and 40 steps are one treatment, in numbers and in what is said of them."""
     longer = CONFIG.stress.model_copy(update={"blackout": (3, 12, 40)})
-    rows, told = stress(Waiting(), partial(make_env, "toy/lights"), CONFIG.evaluate, longer, "waiting", 3)
+    rows, told = stressed(partial(make_env, "toy/lights"), longer)
     dark = (rows["mode"] == "zeros") & (rows["pattern"] == "blackout")
     for steps, endured in ((0, 0), (3, 3), (12, 12), (40, 12)):
         chosen = dark & (rows["dark"] == steps)
@@ -216,6 +237,27 @@ def test_the_rows_are_all_there_and_the_summary_is_made_of_them(result: tuple[di
     assert summary["blackout"]["performance"]["zeros"][1] == pytest.approx(won.mean())
 
 
+def test_each_memory_is_played_at_every_rate_and_told_by_its_length() -> None:
+    rows, told = stressed(partial(make_env, "toy/lights"), agent=Remembering(), remembering=Remembering)
+    chosen = rows["pattern"] == "memory"
+    grid = CONFIG.evaluate.p_loss
+    assert chosen.sum() == 48 * 2 * len(grid) and set(rows["history"][chosen]) == {1, 3}
+    assert set(rows["mode"][chosen]) == {"completion"} and not rows["history"][~chosen].any()
+    short, long = (rows["return"][chosen & (rows["history"] == steps)] / 12 for steps in (1, 3))
+    assert short.mean() == pytest.approx(1 - np.mean(grid), abs=0.05)
+    blind = rows["p_loss"][chosen & (rows["history"] == 1)] == 1
+    assert not short[blind].any() and long[blind].any(), "who guesses is right now and then"
+    assert told["memory"]["history"] == [1, 3] and told["memory"]["p_loss"] == list(grid)
+    for index, steps in enumerate((1, 3)):
+        own = chosen & (rows["history"] == steps)
+        won = [rows["won"][own & (rows["p_loss"] == p)].mean() for p in grid]
+        assert told["memory"]["performance"][index] == pytest.approx(won)
+        lo, hi = told["memory"]["auc_ci95"][index]
+        assert lo <= told["memory"]["auc"][index] <= hi
+    assert told == summarise(rows, CONFIG.evaluate.bootstrap)
+    assert "memory" not in stressed(partial(make_env, "toy/lights"))[1], "who completes nothing has none"
+
+
 def test_a_team_lasts_until_half_is_gone() -> None:
     def lasted(*left: float) -> Any:
         return lasts([1, 2, 5], left, [(value - 0.15, value + 0.15) for value in left], 1.0)
@@ -228,10 +270,10 @@ def test_a_team_lasts_until_half_is_gone() -> None:
 
 
 def test_lengths_that_do_not_rise_are_refused() -> None:
-    with pytest.raises(UserError, match=r"stress.*blackout: got \[3, 1\], expected rising lengths"):
-        parse(
-            params.compose_values(["stress.blackout=[1,3]"]) | {"stress": {"blackout": [3, 1], "episodes": 2}}, "test"
-        )
+    good = {"blackout": [1, 3], "history": [2], "episodes": 2}
+    for name in ("blackout", "history"):
+        with pytest.raises(UserError, match=rf"stress.*{name}: got \[3, 1\], expected rising lengths"):
+            parse(params.compose_values([]) | {"stress": good | {name: [3, 1]}}, "test")
 
 
 @pytest.mark.parametrize("kind", ["smax", "robot"])
@@ -239,7 +281,7 @@ def test_the_pictures_and_the_table_say_what_the_stage_found(tmp_path: Path, kin
     (tmp_path / "metrics").mkdir()
     summary = write_stress(tmp_path, kind)
     with styled():
-        blackout, bursty = stress_pictures(summary)
+        blackout, bursty, memory = stress_pictures(summary)
     for picture, block, over in ((blackout, summary["blackout"], "steps"), (bursty, summary["bursty"], "p_loss")):
         rows = list(csv.DictReader(io.StringIO(picture.data.decode())))
         told = [(row["mode"], float(row[over]), float(row[summary["measure"]])) for row in rows]
@@ -252,11 +294,48 @@ def test_the_pictures_and_the_table_say_what_the_stage_found(tmp_path: Path, kin
     assert endured == sum(summary["blackout"]["endured"].values(), [])
     assert "completion 5 (undecided at 5 and 20), zeros 1, last seen 1, open loop none" in blackout.caption
     assert "of the longest, 20, are played on average completion 12.2" in blackout.caption
-    table, dark = stress_table(summary)
+    table, dark, memories = stress_table(summary)
     assert [cell.value for cell in dark.rows[0].cells] == summary["blackout"]["endured"]["completion"]
     gone = {row.name: row.cells[0].value for row in table.rows}
     assert list(gone.values()) == list(summary["one_agent"]["performance"].values())
+    block = summary["memory"]
+    told = [(int(row["history"]), float(row["p_loss"])) for row in csv.DictReader(io.StringIO(memory.data.decode()))]
+    assert told == [(steps, p) for steps in block["history"] for p in block["p_loss"]]
+    assert [row.cells[0].value for row in memories.rows] == block["auc"] and memories.rows[1].name == "5, as trained"
+    assert "fine-tuned on windows of 5 steps" in memory.caption and "48 episodes a point, bands" in memory.caption
     assert stress_pictures(None) == [] and stress_table(None) == ()
+
+
+def test_a_team_without_a_memory_has_no_picture_of_it(tmp_path: Path) -> None:
+    (tmp_path / "metrics").mkdir()
+    summary = write_stress(tmp_path)
+    del summary["memory"]
+    with styled():
+        assert [picture.name for picture in stress_pictures(summary)] == ["stress_blackout", "stress_bursty"]
+    assert len(stress_table(summary)) == 2
+
+
+def test_seeds_are_one_by_their_mean_and_students_interval(tmp_path: Path) -> None:
+    """Of two seeds that are 0.4 apart: half of that times t(0.975, 1) = 12.706, cut at what a win rate can be."""
+    (tmp_path / "metrics").mkdir()
+    first, other = write_stress(tmp_path), write_stress(tmp_path)
+    alone = over_the_seeds([first])
+    dark = {key: value for key, value in first["blackout"].items() if key != "lasts"}
+    assert alone == first | {"seeds": 1, "blackout": dark | {"lasts": alone["blackout"]["lasts"]}}
+    other["one_agent"]["performance"] = {mode: value + 0.4 for mode, value in first["one_agent"]["performance"].items()}
+    other["memory"]["auc"][1] += 0.02
+    other["blackout"]["endured"]["completion"] = [1.0, 2.0, 5.5, 14.25]
+    both = over_the_seeds([first, other])
+    assert both["seeds"] == 2 and "of each of 2 seeds" in stress_pictures(both)[0].caption
+    assert both["one_agent"]["performance"]["completion"] == pytest.approx(0.65)
+    assert both["one_agent"]["ci95"]["completion"] == [0, 1]
+    half = 12.7062 * 0.01
+    assert both["memory"]["auc_ci95"][1] == pytest.approx([0.76 - half, 0.76 + half], abs=1e-4)
+    assert both["bursty"]["ci95"]["completion"][0] == pytest.approx([0.8 - 0.04 / 2**0.5, 0.8 + 0.04 / 2**0.5])
+    assert both["blackout"]["endured"]["completion"] == [1.0, 2.0, 5.0, 13.25]
+    assert both["blackout"]["lasts"]["completion"]["steps"] == 5
+    with pytest.raises(UserError, match="differ in task, rates or lengths"):
+        over_the_seeds([first, first | {"blackout": first["blackout"] | {"steps": [1, 2, 5, 10]}}])
 
 
 def test_a_summary_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
@@ -273,6 +352,7 @@ def test_a_summary_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     ("env", "smax/8m", "of rmiov2 on smax/8m, and metrics/evaluate.json of rmiov2 on smax/3m"),
     ("agent", "mappo", "of mappo on smax/3m, and metrics/evaluate.json of rmiov2 on smax/3m"),
     ("blackout", {"steps": [1], "performance": {}, "ci95": {}, "lasts": {}}, "stress.json lacks endured"),
+    ("memory", {"history": [1]}, "stress.json lacks own, p_loss"),
 ])  # fmt: skip
 def test_a_summary_of_another_run_or_an_older_kind_is_refused(tmp_path: Path, key: str, other: Any, said: str) -> None:
     root = write_run(tmp_path)

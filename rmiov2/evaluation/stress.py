@@ -1,4 +1,5 @@
-"""A tuned team under loss that it never met in training: bursts, one agent gone for good, everybody dark for a while.
+"""A tuned team under loss that it never met in training: bursts, one agent gone for good, everybody dark for a while;
+and one that completes with another memory than it was tuned for.
 
 Rows for results/stress.parquet, their summary for metrics/stress.json.
 """
@@ -21,16 +22,17 @@ from rmiov2.evaluation.sweep import CURVE, Playable, Sweep, curve_of, label, row
 from rmiov2.seeding import derive
 from rmiov2.types import Ints
 
-BURSTY, GONE, DARK = "bursty", "one_agent", "blackout"
+BURSTY, GONE, DARK, MEMORY = "bursty", "one_agent", "blackout", "memory"
 LEFT = 0.5  # share of what full sight earns that must be left for a team to have lasted
 COLUMNS = (
-    *("agent", "env", "seed", "mode", "pattern", "p_loss", "dark", "endured", "episode", "won", "return"),
-    *("length", "messages", "bytes", "measure"),
+    *("agent", "env", "seed", "mode", "pattern", "p_loss", "dark", "endured", "history", "episode", "won"),
+    *("return", "length", "messages", "bytes", "measure"),
 )
 
 
 def stress(
     agent: Playable,
+    remembering: Callable[[int], Playable],
     make_env: Callable[[int], Env],
     settings: Evaluate,
     stresses: Stress,
@@ -45,6 +47,9 @@ def stress(
     A blackout is laid into the usual length of an episode, the median with full sight; the rows with dark = 0 are those
     games. dark is how long it would last, endured how many steps of it the episode had. progress(label) is called for
     each loss and mode.
+
+    remembering(steps) is the same agent whose world model is unrolled over so many steps. If it completes, it plays
+    independent loss with each of stresses.history; elsewhere history is 0, the agent's own.
     """
     env = make_env(max(rows_of(settings), len(stresses.blackout)))
     try:
@@ -56,6 +61,9 @@ def stress(
             for pattern, played in trial.losses(usual_length).items():
                 shown = progress(f"{pattern}, {mode}") if progress else None
                 parts.append((mode, pattern, played(mode, shown)))
+        for steps in stresses.history if agent.own_mode == "completion" else ():
+            shown = progress(f"{MEMORY}, {steps} steps") if progress else None
+            parts.append((agent.own_mode, MEMORY, trial.remembered(remembering(steps), steps, shown)))
         rows = _labelled(parts, name, env, seed)
     finally:
         env.close()
@@ -78,8 +86,7 @@ class _Trial:
 
     def full_sight(self) -> Columns:
         """Nothing lost."""
-        played = self._play(self._team(self.sweep.agent.own_mode), "independent", np.zeros(self.env.num_envs), "sight")
-        return _without_dark(played)
+        return self._play(self._team(self.sweep.agent.own_mode), "independent", np.zeros(self.env.num_envs), "sight")
 
     def losses(self, usual_length: int) -> dict[str, Played]:
         """How each loss is played, by its name."""
@@ -87,12 +94,16 @@ class _Trial:
         return {BURSTY: self._bursty, GONE: self._gone, DARK: dark}
 
     def _bursty(self, mode: str, shown: Progress | None) -> Columns:
-        grid = np.asarray(self.sweep.settings.p_loss)
-        rates = grid[self._shared(len(grid))]
-        return _without_dark(self._play(self._team(mode), BURSTY, rates, BURSTY, shown))
+        return self._play(self._team(mode), BURSTY, self._rates(), BURSTY, shown)
 
     def _gone(self, mode: str, shown: Progress | None) -> Columns:
-        return _without_dark(self._play(self._team(mode), GONE, np.ones(self.env.num_envs), GONE, shown))
+        return self._play(self._team(mode), GONE, np.ones(self.env.num_envs), GONE, shown)
+
+    def remembered(self, agent: Playable, steps: int, shown: Progress | None) -> Columns:
+        """Independent loss at every rate, with a memory of so many steps."""
+        team = agent.team(self.env.num_envs, self.sweep.team_seed)
+        played = self._play(team, "independent", self._rates(), MEMORY, shown)
+        return {**played, "history": np.full_like(played["history"], steps)}
 
     def _dark(self, mode: str, shown: Progress | None, usual_length: int) -> Columns:
         groups = self._shared(len(self.stresses.blackout))
@@ -107,6 +118,11 @@ class _Trial:
     def _team(self, mode: str) -> Team:
         return self.sweep.team(mode, true_availability=False)
 
+    def _rates(self) -> statistics.Values:
+        """(B,) the rate of each row."""
+        grid = np.asarray(self.sweep.settings.p_loss)
+        return grid[self._shared(len(grid))]
+
     def _shared(self, levels: int) -> Ints:
         """(B,) which level each row plays, in shares as even as may be."""
         return np.arange(self.env.num_envs, dtype=np.int64) * levels // self.env.num_envs
@@ -117,11 +133,8 @@ class _Trial:
     ) -> Columns:  # fmt: skip
         seed = derive(self.sweep.settings.seed, "stress", games)  # the same games for every mode
         episodes = self.stresses.episodes
-        return play(env or self.env, team, pattern, rates, episodes, seed, groups=groups, progress=shown)
-
-
-def _without_dark(played: Columns) -> Columns:
-    return {**played, "dark": np.zeros(len(played["won"]), np.int64), "endured": np.zeros(len(played["won"]), np.int64)}
+        played = play(env or self.env, team, pattern, rates, episodes, seed, groups=groups, progress=shown)
+        return {**played, **{name: np.zeros(len(played["won"]), np.int64) for name in ("dark", "endured", "history")}}
 
 
 def _labelled(parts: Sequence[tuple[str, str, Columns]], agent: str, env: Env, seed: int) -> Columns:
@@ -136,6 +149,7 @@ def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
     """metrics/stress.json from the rows alone.
 
     blackout.endured: by mode and length, how many dark steps an episode had on average. blackout.lasts: see lasts.
+    memory: what CURVE names over the rates, by history; absent where it was not played.
     """
     measure = str(rows["measure"][0])
     values, pattern, dark = performances(rows, measure), rows["pattern"], rows["dark"]
@@ -155,6 +169,7 @@ def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
     endured = {mode: _means(strata(DARK, dark, mode, rows["endured"])) for mode in modes}
     means = {mode: _means(lengths[mode]) for mode in modes}
     bounds = {mode: [interval(v, measure, resamples) for v in lengths[mode]] for mode in modes}
+    memory = {MEMORY: _memory(rows, values, resamples)} if (pattern == MEMORY).any() else {}
     return {
         "env": str(rows["env"][0]), "agent": str(rows["agent"][0]), "measure": measure, "episodes": len(full),
         "full_sight": {
@@ -171,6 +186,22 @@ def summarise(rows: Columns, resamples: int) -> dict[str, Any]:
             "ci95": {mode: [list(pair) for pair in bounds[mode]] for mode in modes},
             "lasts": {mode: lasts(steps, means[mode], bounds[mode], float(full.mean())) for mode in modes},
         },
+        **memory,
+    }  # fmt: skip
+
+
+def _memory(rows: Columns, values: statistics.Values, resamples: int) -> dict[str, Any]:
+    """One curve over the rates for each history."""
+    chosen = rows["pattern"] == MEMORY
+    grid, histories = np.unique(rows["p_loss"][chosen]), np.unique(rows["history"][chosen])
+    curves = []
+    for steps in histories:
+        own = chosen & (rows["history"] == steps)
+        strata = [[values[own & (rows["p_loss"] == p)]] for p in grid]
+        curves.append(curve_of(grid, strata, str(rows["measure"][0]), resamples))
+    return {
+        "history": histories.tolist(), "p_loss": grid.tolist(),
+        **{name: [curve[name] for curve in curves] for name in CURVE},
     }  # fmt: skip
 
 

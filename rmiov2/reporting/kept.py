@@ -19,6 +19,9 @@ COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as 
 MOMENT_KEYS = ("env", "measure", "p_loss", "seed", "agents", "won", "agent", "step")  # of a kept seed
 # What a kept seed was made of; one without is of the whole method at its preset, kept before there were records.
 VARIANT_KEYS = ("ablation", "scale", "changes", "instead", "settings", "commit")
+STRESS_KEYS = ("env", "agent", "measure", "episodes", "full_sight", "bursty", "one_agent", "blackout")
+BLACKOUT_KEYS = ("steps", "endured", "performance", "ci95", "lasts")
+MEMORY_KEYS = ("history", "own", "p_loss", "performance", "ci95", "auc", "auc_ci95")  # of a team that completes
 TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
 Times = Mapping[str, Mapping[str, float]]
 
@@ -31,7 +34,7 @@ class Seed:
     was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept. losses: (env_steps, loss_model)
     of pre-training, None without a world model or where they were not kept. moment: one of an episode, as
     rmiov2.reporting.moment gives it; None where nothing was reconstructed, or where it was not kept. scene: the file of
-    a whole episode, None where none was kept.
+    a whole episode, None where none was kept. stress: metrics/stress.json, None where it was not kept.
     """
 
     seed: int
@@ -44,6 +47,7 @@ class Seed:
     losses: DataFrame | None = None
     moment: Mapping[str, Any] | None = None
     scene: Path | None = None
+    stress: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -152,7 +156,7 @@ def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
 def read_seed(folder: Path) -> Seed:
     """A kept seed; what older ones lack is None, see Seed. Raises UserError for costs over another grid."""
     l_rec, cost, losses = folder / "finetune.csv", folder / "costs.json", folder / "pretrain.csv"
-    moment, scene = folder / "moment.json", folder / SCENE
+    moment, scene, stress = folder / "moment.json", folder / SCENE, folder / "stress.json"
     evaluate = read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS)
     costly = read_json(cost, "evaluate", COST_KEYS) if cost.is_file() else None
     if costly is not None and costly["p_loss"] != evaluate["p_loss"]:
@@ -168,7 +172,20 @@ def read_seed(folder: Path) -> Seed:
         losses=read_table(losses, "pretrain", ("env_steps", "loss_model")) if losses.is_file() else None,
         moment=_read_moment(moment) if moment.is_file() else None,
         scene=scene if scene.is_file() else None,
+        stress=read_stress(stress, evaluate) if stress.is_file() else None,
     )
+
+
+def read_stress(path: Path, evaluate: Mapping[str, Any]) -> dict[str, Any]:
+    """metrics/stress.json; raises UserError where it is incomplete, or of another team or task than evaluate."""
+    found = read_json(path, "stress", STRESS_KEYS)
+    refuse_incomplete(path, "stress", BLACKOUT_KEYS, list(found["blackout"]))
+    refuse_incomplete(path, "stress", MEMORY_KEYS, list(found.get("memory", MEMORY_KEYS)))
+    got, expected = ([of[key] for key in ("agent", "env")] for of in (found, evaluate))
+    if got != expected:
+        others = f"{' on '.join(got)}, and metrics/evaluate.json of {' on '.join(expected)}"
+        raise UserError(f"{path} is of {others}; run `dvc repro -f stress`, or delete it")
+    return found
 
 
 def _read_moment(path: Path) -> dict[str, Any]:

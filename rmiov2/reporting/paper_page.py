@@ -18,8 +18,10 @@ from rmiov2.reporting.kept import Method, Times, read_kept, read_times, task_of
 from rmiov2.reporting.methods import Estimate, area, decided, own_answer, performance
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
-from rmiov2.reporting.page import episode_pictures, family_chapters
+from rmiov2.reporting.page import STRESS_NOTE, episode_pictures, family_chapters
 from rmiov2.reporting.results import COMPLETION_KEYS, read_scene
+from rmiov2.reporting.stress_figure import stress_pictures, stress_table
+from rmiov2.reporting.stress_seeds import over_the_seeds
 from rmiov2.reporting.style import styled
 from rmiov2.reporting.sweeps import read_sweeps, sweeps_said
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, words_cell
@@ -180,6 +182,7 @@ def drawable(task: Kept) -> set[str]:
         "l_rec": errors > 1,
         "moments": WHOLE in moments and len(moments) > 1,
         "scene": bool(task.scenes),
+        "stress": any(seed.stress is not None for seed in task.own.seeds),
     }
     return {name for name, there in has.items() if there}
 
@@ -194,6 +197,7 @@ EXPERIMENTS: tuple[tuple[str, str, Callable[[Kept], Cell]], ...] = (
     ("figure 13", "without a fusion what is reconstructed is further off", _drawn("moments")),
     ("figure 14, table 2", "AUC rises with p_mask up to 0.5", _judged("table 2")),
     ("appendices E.1, E.2", "attention moves to who sees; the reward window at work", _drawn("scene")),
+    ("beyond the paper", "bursts, one agent gone, the team in the dark, other memories", _drawn("stress")),
 )
 
 
@@ -210,7 +214,17 @@ def chapters_of(task: Kept, times: Times) -> list[Chapter]:
     ]
     scene = [read_scene(path, COMPLETION_KEYS) for path in task.scenes[:1]]
     episode = [Chapter("episode", "one episode (figure 13, appendix E)", episode_pictures(found)) for found in scene]
-    return [_of_task(task, chapter) for chapter in (methods, *parts, *episode)]
+    return [_of_task(task, chapter) for chapter in (methods, *unmet(task.own), *parts, *episode)]
+
+
+def unmet(own: Method) -> list[Chapter]:
+    """The method under loss that it was not trained on, over those of its seeds of which that was kept."""
+    found = [seed.stress for seed in own.seeds if seed.stress is not None]
+    if not found:
+        return []
+    stress = over_the_seeds(found)
+    heading = "loss it was not trained on"
+    return [Chapter("stress", heading, present(stress_pictures(stress)), (), stress_table(stress), STRESS_NOTE)]
 
 
 def _of_task(task: Kept, chapter: Chapter) -> Chapter:

@@ -18,9 +18,8 @@ from rmiov2.reporting.files import (
     read_json,
     read_settings,
     read_table,
-    refuse_incomplete,
 )
-from rmiov2.reporting.kept import Method, Times, alike, read_kept, read_times
+from rmiov2.reporting.kept import Method, Times, alike, read_kept, read_stress, read_times
 from rmiov2.reporting.words import WHOLE, completes
 from rmiov2.types import UserError
 
@@ -29,8 +28,6 @@ if TYPE_CHECKING:
 
 COMPLETION_KEYS = ("error", "messages")  # of the scene of a team that completes
 ABLATE_KEYS = ("p_mask", "updates", "episodes", "auc", "auc_ci95")
-STRESS_KEYS = ("env", "agent", "measure", "episodes", "full_sight", "bursty", "one_agent", "blackout")
-BLACKOUT_KEYS = ("steps", "endured", "performance", "ci95", "lasts")
 GATE_KEYS = ("expectations", "met", "warnings")
 GATES = ("collect", "replay", "results")  # in the order in which data pass them
 
@@ -121,17 +118,6 @@ def read_scene(path: Path, beliefs: tuple[str, ...]) -> dict[str, Any]:
     names = found["series"]["names"]
     if len(names) != found["agents"] or any(isinstance(own, str) for own in names):
         raise UserError(f"{path}: got series.names of an older version, expected a list of each agent; run `dvc repro`")
-    return found
-
-
-def read_stress(path: Path, evaluate: Mapping[str, Any]) -> dict[str, Any]:
-    """metrics/stress.json; raises UserError where it is incomplete, or of another team or task than evaluate."""
-    found = read_json(path, "stress", STRESS_KEYS)
-    refuse_incomplete(path, "stress", BLACKOUT_KEYS, list(found["blackout"]))
-    got, expected = ([of[key] for key in ("agent", "env")] for of in (found, evaluate))
-    if got != expected:
-        others = f"{' on '.join(got)}, and metrics/evaluate.json of {' on '.join(expected)}"
-        raise UserError(f"{path} is of {others}; run `dvc repro -f stress`, or delete it")
     return found
 
 

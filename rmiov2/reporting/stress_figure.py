@@ -1,21 +1,28 @@
-"""The team under loss that it was not trained on: how long it lasts in the dark, in bursts, and with one agent gone."""
+"""The team under loss that it was not trained on: how long it lasts in the dark, in bursts, and with one agent gone;
+and with another memory than it was trained for.
+"""
 
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+import numpy as np
+
 from rmiov2.reporting.result_figures import draw_performance, label_performance
-from rmiov2.reporting.style import Picture, canvas, csv_bytes, png, reference_line
+from rmiov2.reporting.style import MODES, Picture, canvas, csv_bytes, png, reference_line
 from rmiov2.reporting.tables import Cell, Row, Table
 from rmiov2.reporting.words import MODE_NAMES, count, decimals_of, interval, measure_name, modes_of, number, probability
 
-Stress = Mapping[str, Any]  # metrics/stress.json
+Stress = Mapping[str, Any]  # metrics/stress.json, or of several seeds by stress_seeds.over_the_seeds
 
 
 def stress_pictures(stress: Stress | None) -> list[Picture]:
-    """Whole-team blackouts and bursts; none where the stage was not run."""
-    return [] if stress is None else [blackout_picture(stress), bursty_picture(stress)]
+    """Whole-team blackouts, bursts, and memories where the team has one; none where the stage was not run."""
+    if stress is None:
+        return []
+    memory = [memory_picture(stress)] if "memory" in stress else []
+    return [blackout_picture(stress), bursty_picture(stress), *memory]
 
 
 def blackout_picture(stress: Stress) -> Picture:
@@ -38,7 +45,7 @@ def blackout_picture(stress: Stress) -> Picture:
         "Once an episode the whole team goes blind, from a step drawn evenly from those at which the blackout still"
         f" fits into {count(full['usual_length'])} steps, the usual length of an episode, and from the first step where"
         f" it does not; {_cut(block)}"
-        f" {count(stress['episodes'])} episodes a point, bands are 95 % intervals. {_lasting(stress)}"
+        f" {_sample(stress)}. {_lasting(stress)}"
         f" {measure_name(stress).capitalize()}: {ends}."
     )
     alt = f"Line chart: {measure_name(stress)} against the length of a blackout of the whole team."
@@ -88,11 +95,57 @@ def bursty_picture(stress: Stress) -> Picture:
     )
     caption = (
         "Each agent’s observations are lost in bursts of five steps on average, at the same rates p_loss as above;"
-        f" {count(stress['episodes'])} episodes a point, bands are 95 % intervals. Area under the curve: {areas}."
+        f" {_sample(stress)}. Area under the curve: {areas}."
     )
     alt = f"Line chart: {measure_name(stress)} against p_loss with bursty loss."
     data = csv_bytes(("mode", "p_loss", stress["measure"], "lo", "hi"), _points(block, "p_loss"))
     return Picture("stress_bursty", "Lost in bursts", caption, alt, png(figure), "stress_bursty.csv", data)
+
+
+def memory_picture(stress: Stress) -> Picture:
+    """The area under the curve over the steps that the same world model is unrolled over."""
+    block = stress["memory"]
+    steps, areas, bounds = block["history"], block["auc"], block["auc_ci95"]
+    figure = canvas(height=3.9)
+    axes = figure.add_subplot()
+    _, colour, marker, _ = MODES["completion"]
+    at = range(len(steps))
+    axes.fill_between(at, *np.transpose(bounds), color=colour, alpha=0.13, lw=0)
+    axes.plot(at, areas, color=colour, marker=marker, lw=2.4, mec="white", mew=0.7, clip_on=False)
+    axes.set_xticks(at, [f"{k}\n(trained)" if k == block["own"] else str(k) for k in steps])
+    axes.set_xlabel("steps that the world model is unrolled over, $l$")
+    axes.set_title(f"area under {measure_name(stress)} over $p_{{loss}}$")
+    _from_zero(axes, stress)
+    digits = decimals_of({"measure": stress["measure"], "performance": dict(enumerate(block["performance"]))})
+    said = "; ".join(
+        f"{k} {number(a, digits)} {interval(b, digits)}" for k, a, b in zip(steps, areas, bounds, strict=True)
+    )
+    caption = (
+        f"One team, fine-tuned on windows of {block['own']} steps, plays with a shorter and a longer memory; one that"
+        f" outlasts the episode is as if it were carried from its first step on. {_sample(stress)}. Area under the"
+        f" curve by steps: {said}."
+    )
+    alt = f"Line chart: area under {measure_name(stress)} against the steps of memory."
+    head = ("history", "p_loss", stress["measure"], "lo", "hi", "auc", "auc_lo", "auc_hi")
+    data = csv_bytes(head, [
+        (k, p, value, *ends, areas[i], *bounds[i])
+        for i, k in enumerate(steps)
+        for p, value, ends in zip(block["p_loss"], block["performance"][i], block["ci95"][i], strict=True)
+    ])  # fmt: skip
+    return Picture("stress_memory", "How much memory it needs", caption, alt, png(figure), "stress_memory.csv", data)
+
+
+def _digits(stress: Stress) -> int:
+    """How many decimals the memories' numbers are read with."""
+    return decimals_of({"measure": stress["measure"], "performance": dict(enumerate(stress["memory"]["performance"]))})
+
+
+def _sample(stress: Stress) -> str:
+    """How many episodes, of how many seeds, and what the bands are."""
+    episodes, seeds = count(stress["episodes"]), stress.get("seeds", 1)
+    if seeds == 1:
+        return f"{episodes} episodes a point, bands are 95 % intervals"
+    return f"{episodes} episodes a point of each of {seeds} seeds, bands are 95 % intervals of their mean"
 
 
 def _from_zero(axes: Any, stress: Stress) -> None:
@@ -124,7 +177,7 @@ def stress_table(stress: Stress | None) -> tuple[Table, ...]:
     head = ("lost observations as", "one agent gone for good", "in bursts, AUC", *map(_dark_for, dark["steps"]))
     at_full = f"{number(stress['full_sight']['performance'], digits)} with nothing lost"
     caption = f"{measure_name(stress).capitalize()} under loss it was not trained on; {at_full}"
-    return Table(caption, head, rows), _endured_table(dark)
+    return Table(caption, head, rows), _endured_table(dark), *_memory_table(stress)
 
 
 def _endured_table(dark: Mapping[str, Any]) -> Table:
@@ -134,6 +187,23 @@ def _endured_table(dark: Mapping[str, Any]) -> Table:
     )
     head = ("lost observations as", *map(_dark_for, dark["steps"]))
     return Table("Dark steps that an episode had on average, the rest cut off by its end", head, rows)
+
+
+def _memory_table(stress: Stress) -> tuple[Table, ...]:
+    if "memory" not in stress:
+        return ()
+    block, digits = stress["memory"], _digits(stress)
+
+    def row(i: int) -> tuple[Cell, ...]:
+        values = [(block["auc"][i], block["auc_ci95"][i]), *zip(block["performance"][i], block["ci95"][i], strict=True)]
+        return tuple(Cell(value, number(value, digits), interval(ends, digits), best=False) for value, ends in values)
+
+    rows = tuple(
+        Row(f"{steps}{', as trained' if steps == block['own'] else ''}", row(i))
+        for i, steps in enumerate(block["history"])
+    )
+    head = ("steps of memory", "AUC", *(f"p_loss {probability(p)}" for p in block["p_loss"]))
+    return (Table(f"{measure_name(stress).capitalize()} of one team by its memory", head, rows),)
 
 
 def _cells(columns: Sequence[tuple[Mapping[str, float], Mapping[str, Any]]], mode: str, digits: int) -> list[Cell]:
