@@ -134,8 +134,11 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
     """Put what `small` has read of a finished study in the place of what an older one left there, whole or not at all.
 
     It is written beside the target, under a name that no reader of seed-* looks at, and then takes its place. The next
-    one takes away what a kill has left.
+    one takes away what a kill has left. Results that are the same to the byte keep the record of what made them first.
     """
+    record = target / Path(VARIANT).name
+    if record.is_file() and all(_is(target / Path(name).name, texts.get(name)) for name in KEPT):
+        texts = texts | {VARIANT: record.read_bytes()}
     new, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
     with writing(target):
         # An old one is of no use once another is about to be kept, whoever left it there.
@@ -149,6 +152,10 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
         new.rename(target)
         sync_folder(target.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def _is(path: Path, text: bytes | None) -> bool:
+    return path.is_file() and path.read_bytes() == text
 
 
 def small(folder: Path) -> dict[str, bytes]:

@@ -228,6 +228,16 @@ def test_a_kill_between_any_two_file_operations_leaves_no_half_kept_seed(
     assert after > len(new) and seen == {0, len(new)} | ({len(old)} if before == "another" else set())
 
 
+def test_results_that_are_the_same_keep_the_record_of_what_made_them_first(tmp_path: Path) -> None:
+    target = tmp_path / "smax-3m/seed-0"
+    first = {name: b"the same" for name in workspaces.KEPT} | {workspaces.VARIANT: b"first"}
+    workspaces.keep(first, target)
+    workspaces.keep(first | {workspaces.VARIANT: b"again", workspaces.STRESS: b"new"}, target)
+    assert contents(target)["variant.json"] == b"first" and contents(target)["stress.json"] == b"new"
+    workspaces.keep(first | {workspaces.VARIANT: b"again", "metrics/evaluate.json": b"other"}, target)
+    assert contents(target)["variant.json"] == b"again" and "stress.json" not in contents(target)
+
+
 def test_a_full_disk_leaves_what_was_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     target = tmp_path / "smax-3m/seed-0"
     workspaces.keep({"metrics/evaluate.json": b"{}", "plots/finetune.csv": b"update"}, target)
