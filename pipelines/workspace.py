@@ -137,7 +137,7 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
     one takes away what a kill has left. Results that are the same to the byte keep the record of what made them first.
     """
     record = target / Path(VARIANT).name
-    if record.is_file() and all(_is(target / Path(name).name, texts.get(name)) for name in KEPT):
+    if record.is_file() and VARIANT in texts and all(_is(target / Path(name).name, texts.get(name)) for name in KEPT):
         texts = texts | {VARIANT: record.read_bytes()}
     new, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
     with writing(target):
