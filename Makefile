@@ -62,7 +62,7 @@ clone:
 	  { echo "make run: this is no git clone, and DVC needs one; install git, then git clone the project or git init here" >&2; exit 1; }
 
 test: setup lint  ## ruff, mypy and every test but the long ones
-	@$(PY) -m pytest -m "not long" -n 2 --dist loadfile
+	@$(PY) -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
 
 test-long: setup  ## the proofs at full size
 	@$(PY) -m pytest -m long

@@ -1,4 +1,4 @@
-"""For all tests: few threads, and what takes longest comes last."""
+"""For all tests: few threads, and what takes longest is begun first, so that no worker is left alone with it."""
 
 import os
 
@@ -6,5 +6,8 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MLFLOW_TRACKING_URI"] = "off"  # who tests tracking names a store of its own
 
 
+LONGEST = ("test_pipeline", "test_kills", "test_tuning", "test_study", "test_gates")
+
+
 def pytest_collection_modifyitems(items):
-    items.sort(key=lambda item: item.get_closest_marker("pipeline") is not None)
+    items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))

@@ -165,8 +165,9 @@ def test_gawm_acts_on_zeros_talks_to_nobody_and_claims_nothing() -> None:
     assert np.array_equal(act, recorded.act) and np.array_equal(np.isnan(obs), lost)
 
 
-@pytest.mark.parametrize("name", ["rmio", pytest.param("gawm", marks=pytest.mark.long)])
-@pytest.mark.parametrize("env", ["toy/lights", pytest.param("toy/dials", marks=pytest.mark.long)])
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["rmio", "gawm"])
+@pytest.mark.parametrize("env", ["toy/lights", "toy/dials"])
 def test_it_solves_the_toy_game(name: str, env: str) -> None:
     """From random play alone, and from the reward as a fixed window has it.
 

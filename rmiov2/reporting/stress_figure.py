@@ -116,13 +116,13 @@ def memory_picture(stress: Stress) -> Picture:
     axes.set_xlabel("steps that the world model is unrolled over, $l$")
     axes.set_title(f"area under {measure_name(stress)} over $p_{{loss}}$")
     _from_zero(axes, stress)
-    digits = decimals_of({"measure": stress["measure"], "performance": dict(enumerate(block["performance"]))})
+    digits = _digits(stress)
     said = "; ".join(
         f"{k} {number(a, digits)} {interval(b, digits)}" for k, a, b in zip(steps, areas, bounds, strict=True)
     )
     caption = (
-        f"One team, fine-tuned on windows of {block['own']} steps, plays with a shorter and a longer memory; one that"
-        f" outlasts the episode is as if it were carried from its first step on. {_sample(stress)}. Area under the"
+        f"The same weights, fine-tuned on windows of {block['own']} steps, play with shorter and longer memories; one"
+        f" that outlasts the episode is as if it were carried from its first step on. {_sample(stress)}. Area under the"
         f" curve by steps: {said}."
     )
     alt = f"Line chart: area under {measure_name(stress)} against the steps of memory."
@@ -203,7 +203,7 @@ def _memory_table(stress: Stress) -> tuple[Table, ...]:
         for i, steps in enumerate(block["history"])
     )
     head = ("steps of memory", "AUC", *(f"p_loss {probability(p)}" for p in block["p_loss"]))
-    return (Table(f"{measure_name(stress).capitalize()} of one team by its memory", head, rows),)
+    return (Table(f"{measure_name(stress).capitalize()} of the same weights by their memory", head, rows),)
 
 
 def _cells(columns: Sequence[tuple[Mapping[str, float], Mapping[str, Any]]], mode: str, digits: int) -> list[Cell]:
