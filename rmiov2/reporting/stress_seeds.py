@@ -9,9 +9,8 @@ import numpy as np
 
 from rmiov2.evaluation.stress import lasts
 from rmiov2.reporting.methods import over_seeds
+from rmiov2.reporting.stress_figure import Stress
 from rmiov2.types import UserError
-
-Stress = Mapping[str, Any]  # metrics/stress.json
 
 
 def over_the_seeds(found: Sequence[Stress]) -> dict[str, Any]:
