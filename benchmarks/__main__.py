@@ -9,7 +9,7 @@
   team_size     parameters, memory and time of a fine-tuning update of 2 to 64 agents, RMIO beside RMIOv2; and a picture
   model_free    MAPPO's environment steps beside the bare environment's, FACMAC's update beside its floor
   methods       an update of every method with a world model, side by side, on smax/3m and HalfCheetah-2x3
-  gpu           RMIOv2's updates as CUDA graphs, the same kernels launched one by one, and the CPU
+  gpu           RMIOv2's updates as CUDA graphs, in float32 and tf32, the same launched one by one, and the CPU
   smac          four games of SMAC beside one, and the adapter's own part of a step; with doubles of the game
   public_code   the same updates by MAMBA's public code, side by side; with --mamba, and --device for a GPU
   orchestration  what DVC and Prefect add to the stages, as a share of the main job; two minutes, on the newest commit
@@ -68,6 +68,9 @@ def parser() -> argparse.ArgumentParser:
     )
     made.add_argument("--mamba", type=Path, metavar="FOLDER", help="of public_code: a clone of jbr-ai-labs/mamba")
     made.add_argument("--device", choices=("cpu", "cuda"), default="cpu", help="of public_code (default: cpu)")
+    made.add_argument(
+        "--precision", choices=("float32", "tf32"), default="float32", help="of public_code, of our products on a GPU"
+    )
     made.add_argument("--repeats", type=_positive(int), default=5, help="the median is taken (default: %(default)s)")
     made.add_argument(
         "--seconds", type=_positive(float), default=1.0, help="that a repeat lasts at least (default: %(default)s)"
@@ -94,7 +97,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
     from benchmarks.table import render, verdict
 
     if "public_code" in options.only:  # before minutes of measuring are lost
-        public_code.refuse_absent(options.mamba, options.device)
+        public_code.refuse_absent(options.mamba, options.device, options.precision)
 
     torch.set_num_threads(params.threads)
     machine: dict[str, Any] = {"cores": os.cpu_count(), "threads": params.threads, "torch": str(torch.__version__)}
@@ -141,7 +144,7 @@ def bench(name: str, options: argparse.Namespace, params: Config) -> list[Row]:
         "methods": lambda: methods.methods(effort),
         "gpu": lambda: gpu.gpu(options.presets, effort),
         "smac": lambda: smac.smac(effort),
-        "public_code": lambda: public_code.public_code(options.mamba, options.device, effort),
+        "public_code": lambda: public_code.public_code(options.mamba, options.device, options.precision, effort),
         "orchestration": orchestration.orchestration,
     }
     return runs[name]()

@@ -1,4 +1,4 @@
-"""What a GPU makes of an update: captured, the same kernels launched one by one, and the CPU beside it."""
+"""What a GPU makes of an update: captured, in either precision, launched one by one, and the CPU beside it."""
 
 from __future__ import annotations
 
@@ -12,12 +12,17 @@ from benchmarks.cases import SMAX, composed, spec_of, synthetic_replay, untraine
 from benchmarks.clock import Effort, Work, rates
 from benchmarks.methods import update
 from benchmarks.table import Row
-from rmiov2.agents.captured import WARM, Regions
+from rmiov2.agents.captured import WARM, Regions, device_of
 from rmiov2.seeding import Generators
 from rmiov2.types import EnvSpec
 
 UPDATES = {"world-model update": (1, 0), "policy round": (0, 1)}
-PATHS = (("cuda", True), ("cuda", False), ("cpu", True))  # device, captured
+PATHS = {  # device, precision of its products, captured
+    "captured": ("cuda", "float32", True),
+    "captured, tf32": ("cuda", "tf32", True),
+    "launched one by one": ("cuda", "float32", False),
+    "on the CPU": ("cpu", "float32", True),
+}
 TASKS = {"small": SMAX, "paper": "smax/2s3z"}
 
 
@@ -30,17 +35,28 @@ def gpu(presets: Sequence[str], effort: Effort) -> list[Row]:
 
 def _preset(preset: str, env: str, effort: Effort) -> list[Row]:
     spec = spec_of(env)
-    ways = [_works(preset, spec, *path) for path in PATHS]
+    ways = [_works(preset, spec, *path) for path in PATHS.values()]
     return [_row(f"{what}, {env}, {preset}", [works[what] for works in ways], effort) for what in UPDATES]
 
 
-def _works(preset: str, spec: EnvSpec, device: str, captured: bool) -> dict[str, Work]:
-    config = composed(f"env={spec.name.replace('/', '_')}", f"preset={preset}", f"device={device}")
+def _works(preset: str, spec: EnvSpec, device: str, precision: str, captured: bool) -> dict[str, Work]:
+    env = f"env={spec.name.replace('/', '_')}"
+    config = composed(env, f"preset={preset}", f"device={device}", f"precision={precision}")
     agent, rngs = untrained(config, spec), Generators(config.seed, device)
     replay = synthetic_replay(spec, config.world_model.length)
     if not captured:
         launch_one_by_one(agent.regions)
-    return {what: update(agent, replay, rngs, *counts) for what, counts in UPDATES.items()}
+
+    def precise(work: Work) -> Work:
+        """In the precision of this way, which torch keeps for all; a captured product keeps what it was captured in."""
+
+        def done() -> float:
+            device_of(device, precision)
+            return work()
+
+        return done
+
+    return {what: precise(update(agent, replay, rngs, *counts)) for what, counts in UPDATES.items()}
 
 
 def launch_one_by_one(regions: Regions) -> None:
@@ -56,9 +72,6 @@ def _row(what: str, works: Sequence[Work], effort: Effort) -> Row:
     for work in works:
         for _ in range(WARM + 2):
             work()
-    captured, launched, cpu = (float(ms) for ms in 1e3 / np.median(rates(what, works, effort), axis=1))
-    beside = f"{launched:.4g} ms launched one by one, {cpu:.4g} ms on the CPU; {torch.cuda.get_device_name()}"
-    return Row(
-        what, f"{captured:.4g} ms captured", beside,
-        numbers={"captured_ms": captured, "launched_ms": launched, "cpu_ms": cpu},
-    )  # fmt: skip
+    milliseconds = dict(zip(PATHS, map(float, 1e3 / np.median(rates(what, works, effort), axis=1)), strict=True))
+    first, *others = (f"{ms:.4g} ms {name}" for name, ms in milliseconds.items())
+    return Row(what, first, f"{'; '.join(others)}; {torch.cuda.get_device_name()}", numbers=milliseconds)

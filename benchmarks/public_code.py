@@ -38,22 +38,26 @@ LEARNER = "configs.dreamer.optimal.starcraft.LearnerConfig"
 ROWS = 4000
 
 
-def public_code(folder: Path | None, device: str, effort: Effort) -> list[Row]:
+def public_code(folder: Path | None, device: str, precision: str, effort: Effort) -> list[Row]:
     """Two rows for each of OURS; raises UserError where the folder does not hold MAMBA's code, or there is no GPU."""
     spec = spec_of(ENV)
-    with tempfile.TemporaryDirectory() as logs, importable(refuse_absent(folder, device)):
+    with tempfile.TemporaryDirectory() as logs, importable(refuse_absent(folder, device, precision)):
         theirs = _Theirs(spec, device, logs)
-        return [row for name, overrides in OURS.items() for row in _rows(name, overrides, spec, theirs, device, effort)]
+        machine = f"device={device}", f"precision={precision}"
+        ours = {
+            name: composed(f"env={ENV.replace('/', '_')}", *machine, *overrides) for name, overrides in OURS.items()
+        }
+        return [row for name, config in ours.items() for row in _rows(name, config, spec, theirs, effort)]
 
 
-def refuse_absent(folder: Path | None, device: str) -> Path:
+def refuse_absent(folder: Path | None, device: str, precision: str) -> Path:
     """The folder; raises UserError where it does not hold MAMBA's code, or this machine lacks the device."""
     if folder is None or not folder.joinpath(*LEARNER.split(".")).with_suffix(".py").is_file():
         raise UserError(
             f"--mamba: got {folder}, expected a folder with MAMBA's code; "
             "make one with `git clone https://github.com/jbr-ai-labs/mamba`"
         )
-    device_of(device)
+    device_of(device, precision)
     return folder
 
 
@@ -110,13 +114,15 @@ class _Theirs:
 
 @contextmanager
 def as_torch_has_it() -> Iterator[None]:
-    """cuDNN may round to TF32 inside, which ours never does: see rmiov2.agents.captured.device_of."""
-    ours = torch.backends.cudnn.allow_tf32
-    torch.backends.cudnn.allow_tf32 = True
+    """cuDNN may round to TF32 inside, other products may not; of ours rmiov2.agents.captured.device_of decides."""
+    products = torch.backends.cudnn, torch.backends.cuda.matmul
+    ours = [part.allow_tf32 for part in products]
+    torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
     try:
         yield
     finally:
-        torch.backends.cudnn.allow_tf32 = ours
+        for part, allowed in zip(products, ours, strict=True):
+            part.allow_tf32 = allowed
 
 
 def _noise(spec: EnvSpec, rng: np.random.Generator) -> list[np.ndarray]:
@@ -128,19 +134,18 @@ def _noise(spec: EnvSpec, rng: np.random.Generator) -> list[np.ndarray]:
     return [obs, one_hot, rew, never, never, never, np.ones((*shape, spec.act_dim), np.float32)]
 
 
-def _rows(
-    name: str, overrides: tuple[str, ...], spec: EnvSpec, theirs: _Theirs, device: str, effort: Effort
-) -> list[Row]:
-    config = composed(f"env={ENV.replace('/', '_')}", f"device={device}", *overrides)
-    agent, rngs = make_agent(config, spec), Generators(config.seed, device)
+def _rows(name: str, config: Config, spec: EnvSpec, theirs: _Theirs, effort: Effort) -> list[Row]:
+    agent, rngs = make_agent(config, spec), Generators(config.seed, config.device)
     replay = synthetic_replay(spec, config.world_model.length)
     model, play = update(agent, replay, rngs, 1, 0), learned_from(config, update(agent, replay, rngs, 0, 1))
     pairs = {
         (f"{name}'s world-model update", "updates"): (model, theirs.update_model),
         (f"{name}'s policy round", "team steps learned from"): (play, theirs.policy_round),
     }
+    where = "cpu" if config.device == "cpu" else f"{config.device}, {config.precision}"
     return [
-        _row(*what, pair, aim, device, effort) for (what, pair), aim in zip(pairs.items(), AIMS[device], strict=True)
+        _row(*what, pair, aim, config.device, where, effort)
+        for (what, pair), aim in zip(pairs.items(), AIMS[config.device], strict=True)
     ]
 
 
@@ -149,7 +154,7 @@ def learned_from(config: Config, round_: Work) -> Work:
     return lambda: round_() * config.policy.starts * config.policy.horizon
 
 
-def _row(what: str, unit: str, works: tuple[Work, Work], aim: float, device: str, effort: Effort) -> Row:
+def _row(what: str, unit: str, works: tuple[Work, Work], aim: float, device: str, where: str, effort: Effort) -> Row:
     for work in works:
         for _ in range(WARM + 2 if device == "cuda" else 1):
             work()
@@ -158,7 +163,7 @@ def _row(what: str, unit: str, works: tuple[Work, Work], aim: float, device: str
     times = float(np.median(measured[0] / measured[1]))
     beside = f"{times:.2f} times the {public:.4g} of MAMBA's public code"
     return Row(
-        f"{what}, {ENV}, paper, {device}", f"{ours:.4g} {unit}/s", beside, f"at least {aim:g} times", times >= aim,
+        f"{what}, {ENV}, paper, {where}", f"{ours:.4g} {unit}/s", beside, f"at least {aim:g} times", times >= aim,
         {"per_second": ours, "public_per_second": public, "times": times},
     )  # fmt: skip
 

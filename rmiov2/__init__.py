@@ -31,6 +31,6 @@ def load(path: str | Path, config: Config | None = None) -> Agent:
     from rmiov2.training import checkpoint
 
     saved = checkpoint.load(checkpoint.find(Path(path)))
-    agent = make_agent(config or saved.config.model_copy(update={"device": "cpu"}), saved.spec)
+    agent = make_agent(config or saved.config.model_copy(update={"device": "cpu", "precision": "float32"}), saved.spec)
     agent.load_state_dict(saved.state["agent"])
     return agent

@@ -21,7 +21,9 @@ Count = Annotated[int, Field(ge=0)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Rate = Annotated[float, Field(gt=0, le=1)]
 NonNegative = Annotated[float, Field(ge=0)]
-BEFORE = {"device": "cpu", "stress": {"blackout": (1,), "episodes": 1}}  # of settings that were kept without these
+BEFORE = {  # of settings that were kept without these
+    "device": "cpu", "precision": "float32", "stress": {"blackout": (1,), "episodes": 1},
+}  # fmt: skip
 Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
 
 
@@ -271,6 +273,7 @@ class Config(Section):
     preset: str
     threads: Positive = Field(description="torch threads; more than the idle cores destroys small products")
     device: Literal["cpu", "cuda"] = Field(description="where networks live; environments stay on the CPU")
+    precision: Literal["float32", "tf32"] = Field(description="of a GPU's matrix products; tf32 reads 10 bits of each")
     env: Env
     agent: Agent
     world_model: WorldModel

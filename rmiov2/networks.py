@@ -8,6 +8,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from rmiov2.fused import compiles, fused
+from rmiov2.recurring import LayerNorm, Linear
+
+FEW = 1024  # rows; with more of them, or of agents, batched matrix products are the faster way
+
 Activation = type[nn.SiLU] | type[nn.ReLU] | type[nn.ELU]
 
 
@@ -17,9 +22,9 @@ def mlp(
     """`layers` hidden layers of Linear, LayerNorm if norm, activation, then a Linear."""
     parts: list[nn.Module] = []
     for layer in range(layers):
-        parts += [nn.Linear(inputs if layer == 0 else hidden, hidden)]
-        parts += [nn.LayerNorm(hidden), activation()] if norm else [activation()]
-    return nn.Sequential(*parts, nn.Linear(hidden, outputs))
+        parts += [Linear(inputs if layer == 0 else hidden, hidden)]
+        parts += [LayerNorm(hidden), activation()] if norm else [activation()]
+    return nn.Sequential(*parts, Linear(hidden, outputs))
 
 
 def sinusoids(agents: int, width: int) -> Tensor:
@@ -60,13 +65,11 @@ class FusionLayer(nn.Module):
         if width % heads:
             raise ValueError(f"{heads} fusion heads do not divide the width {width}")
         self.heads = heads
-        self.qkv = nn.Linear(width, 3 * width)
-        self.out = nn.Linear(width, width)
-        self.norm = nn.LayerNorm(width)
+        self.qkv = Linear(width, 3 * width)
+        self.out = Linear(width, width)
+        self.norm = LayerNorm(width)
         self.mlp = (
-            nn.Sequential(nn.Linear(width, ffn), activation(), nn.Linear(ffn, width), nn.LayerNorm(width))
-            if ffn
-            else None
+            nn.Sequential(Linear(width, ffn), activation(), Linear(ffn, width), LayerNorm(width)) if ffn else None
         )
         self.dropout = nn.Dropout(dropout) if dropout else nn.Identity()
 
@@ -77,12 +80,26 @@ class FusionLayer(nn.Module):
         weights = torch.softmax(q @ k.transpose(-1, -2) / math.sqrt(q.shape[-1]), dim=-1)
         return weights, v
 
-    def forward(self, x: Tensor) -> Tensor:
+    def mixed(self, x: Tensor) -> Tensor:
+        """What every agent takes from all, (M, N, width), before the output's matrix."""
+        drops = self.training and isinstance(self.dropout, nn.Dropout)
+        if x.is_cuda and x.shape[0] * x.shape[1] <= FEW and compiles() and not drops:
+            return attend_few(self.qkv(x), self.heads)
         weights, v = self.attention(x)
-        x = self.norm(
-            x + self.dropout(self.out((self.dropout(weights) @ v).transpose(1, 2).reshape(x.shape)))
-        )  # eq. (5)
+        return (self.dropout(weights) @ v).transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
+
+    def forward(self, x: Tensor) -> Tensor:
+        x = self.norm(x + self.dropout(self.out(self.mixed(x))))  # eq. (5)
         if self.mlp is None:
             return x
         inner = self.dropout(self.mlp[1](self.mlp[0](x)))
         return self.mlp[3](x + self.dropout(self.mlp[2](inner)))  # type: ignore[no-any-return]
+
+
+@fused
+def attend_few(qkv: Tensor, heads: int) -> Tensor:
+    """Attention (M, N, width) over so few that no matrix product is worth a kernel of its own."""
+    m, n, width = qkv.shape
+    q, k, v = qkv.view(m, n, 3, heads, width // 3 // heads).unbind(2)  # d_k stays innermost: memory is read in order
+    scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(q.shape[-1])
+    return (torch.softmax(scores, 2)[..., None] * v[:, None]).sum(2).flatten(2)

@@ -155,4 +155,4 @@ def test_public_code_is_timed_only_where_it_is_asked_for():
 @pytest.mark.parametrize("folder", [None, "an empty one"])
 def test_public_code_that_is_not_there_is_asked_for_with_the_command_that_gets_it(tmp_path, folder):
     with pytest.raises(UserError, match="--mamba: got .*git clone https://github.com/jbr-ai-labs/mamba"):
-        public_code(folder and tmp_path, "cpu", Effort(1, 0.1))
+        public_code(folder and tmp_path, "cpu", "float32", Effort(1, 0.1))

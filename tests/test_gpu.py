@@ -202,6 +202,12 @@ def test_a_device_that_is_not_there_is_refused() -> None:
         Pretraining(config, make_env("toy/lights", 1), [])
 
 
+def test_a_cpu_has_float32_alone() -> None:
+    config = parse(compose_values(["env=toy_lights", "precision=tf32"]), "test")
+    with pytest.raises(UserError, match="precision: got tf32 with device=cpu, which has float32 alone"):
+        Pretraining(config, make_env("toy/lights", 1), [])
+
+
 @pytest.mark.parametrize("name", ["mappo", "qmix"])
 def test_a_method_that_learns_on_the_cpu_alone_says_so(name: str) -> None:
     config = parse(compose_values(["env=toy_lights", f"agent={name}", "device=cuda"]), "test")

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
 
 import torch
@@ -16,17 +16,23 @@ from torch import Tensor
 from rmiov2.types import UserError
 
 Result = TypeVar("Result")
+Other = TypeVar("Other")
 Inputs = dict[str, Tensor]
 WARM = 3  # calls before a capture: what libraries and optimisers set up at first must not be captured
 
 
-def device_of(name: str) -> torch.device:
-    """The device that the settings name; raises UserError where this machine has none."""
+def device_of(name: str, precision: str = "float32") -> torch.device:
+    """The device that the settings name; raises UserError where this machine has none, or it has no such precision.
+
+    precision: of a GPU's matrix products from now on, float32 or tf32, which reads their inputs with 10 bits.
+    """
+    if name == "cpu" and precision != "float32":
+        raise UserError(f"precision: got {precision} with device=cpu, which has float32 alone; leave precision out")
     if name == "cuda" and not torch.cuda.is_available():
         raise UserError(
             "device: got cuda, but torch sees no GPU here; set device=cpu, or install a torch built for CUDA"
         )
-    torch.backends.cudnn.allow_tf32 = False  # float32 is float32; as torch has it for all other products
+    torch.backends.cudnn.allow_tf32 = torch.backends.cuda.matmul.allow_tf32 = precision == "tf32"
     return torch.device(name)
 
 
@@ -41,6 +47,14 @@ class _Captured:
     generator: torch.Generator | None  # kept, or another might come to stand at its address
     inputs: Inputs
     result: Any
+    given: dict[str, tuple[Tensor, int]] = field(default_factory=dict)  # what inputs are copies of, and its version
+
+    def take(self, part: str, value: Tensor) -> None:
+        """Copy the value, unless it is what was copied last; what a region returned is never handed on as it is."""
+        last, version = self.given.get(part, (None, 0))
+        if last is not value or version != value._version:
+            self.inputs[part].copy_(value)
+            self.given[part] = value, value._version
 
 
 class Regions:
@@ -54,7 +68,9 @@ class Regions:
         self.fixed = device.type == "cuda"  # shapes must recur
         self._calls: dict[Any, int] = {}
         self._captured: dict[Any, _Captured] = {}
-        self._stream: Any = torch.cuda.Stream(device) if self.fixed else None  # type: ignore[no-untyped-call]
+        made = [torch.cuda.Stream(device) if self.fixed else None for _ in range(2)]  # type: ignore[no-untyped-call]
+        self._stream: Any = made[0]
+        self._beside: Any = made[1]
 
     def forget(self) -> None:
         """Capture anew: the tensors that the graphs wrote to are no longer those in use."""
@@ -79,6 +95,18 @@ class Regions:
         self._captured[key] = self._capture(lambda: function(inputs, **scalars), generator, inputs | scalars)
         return cast(Result, self._replay(self._captured[key], tensors, numbers))
 
+    def both(self, one: Callable[[], Result], other: Callable[[], Other]) -> tuple[Result, Other]:
+        """What both return, which have nothing to do with one another: a GPU runs them side by side."""
+        if not self.fixed:
+            return one(), other()
+        main = torch.cuda.current_stream(self.device)
+        self._beside.wait_stream(main)
+        with torch.cuda.stream(self._beside):
+            beside = other()
+        result = one()
+        main.wait_stream(self._beside)
+        return result, beside
+
     def _aside(self, call: Callable[[], Result]) -> Result:
         """On the stream that captures, as torch asks of what warms up."""
         main = torch.cuda.current_stream(self.device)
@@ -99,7 +127,7 @@ class Regions:
     @staticmethod
     def _replay(captured: _Captured, tensors: Mapping[str, Tensor], numbers: Mapping[str, float]) -> Any:
         for part, value in tensors.items():
-            captured.inputs[part].copy_(value)
+            captured.take(part, value)
         for part, number in numbers.items():
             captured.inputs[part].fill_(number)
         captured.graph.replay()

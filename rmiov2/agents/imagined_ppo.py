@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from rmiov2 import config
@@ -38,22 +39,32 @@ class ImaginedPPO:
         recur. rates: entropy, lr_actor and lr_critic of the next minibatch.
         """
         p, averages, size = self.settings, Averages(), -(-largest // self.settings.minibatches)
+        fixed, count = self.regions.fixed, len(pseudo.weight)
+        whole = (pseudo.padded(largest + 1) if fixed else pseudo).tensors()  # whose last row then weighs nothing
         for _ in range(p.e_sample):
-            order = torch.randperm(len(pseudo.weight), generator=generator, device=generator.device)
+            order = torch.randperm(count, generator=generator, device=generator.device)
             for index in order.to(self.regions.device).chunk(p.minibatches):
-                part = pseudo.rows(index)
-                part = part.padded(size) if self.regions.fixed else part
-                averages.add(self.regions.run("ppo", self._step, generator, part.tensors(), **rates()))
+                rows = F.pad(index, (0, size - len(index)), value=largest) if fixed else index
+                averages.add(self.regions.run("ppo", self._step, generator, whole | {"rows": rows}, **rates()))
         return {name: torch.tensor(value) for name, value in averages.result().items()}
 
     def _step(
         self, parts: Inputs, entropy: float | Tensor, lr_actor: float | Tensor, lr_critic: float | Tensor
     ) -> dict[str, Tensor]:
-        p, pseudo = self.settings, Pseudo.of(parts)
-        loss, metrics = actor_loss(self.actor, pseudo, p.clip, entropy)
-        gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, lr_actor)
-        value_loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
-        gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, lr_critic)
+        p, whole = self.settings, {name: value for name, value in parts.items() if name != "rows"}
+        pseudo = Pseudo.of(whole).rows(parts["rows"])
+
+        def act() -> tuple[Tensor, dict[str, Tensor]]:
+            loss, metrics = actor_loss(self.actor, pseudo, p.clip, entropy)
+            gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, lr_actor)
+            return loss, metrics
+
+        def criticise() -> Tensor:
+            loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
+            gradient_step(self.critic_optimiser, self.critic, loss, p.grad_clip, lr_critic)
+            return loss
+
+        (loss, metrics), value_loss = self.regions.both(act, criticise)
         return metrics | {"policy_loss": loss, "value_loss": value_loss}
 
     def parts(self) -> dict[str, Any]:

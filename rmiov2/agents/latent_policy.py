@@ -19,7 +19,7 @@ from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.captured import Adam, Inputs, Regions, device_of, forked
 from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
-from rmiov2.agents.tensors import Averages, gradient_step, of_play
+from rmiov2.agents.tensors import Averages, gradient_step, moved, of_play
 from rmiov2.config import Config
 from rmiov2.execution.communication import everybody_to_everybody
 from rmiov2.networks import orthogonal, xavier
@@ -56,7 +56,7 @@ class LatentPolicy(Agent):
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         assert isinstance(config.agent, configuration.LatentPolicy)
         self.config, self.spec, self.settings = config, spec, config.agent
-        self.device = device_of(config.device)
+        self.device = device_of(config.device, config.precision)
         self.regions = Regions(self.device)
         self.updates = self.policy_updates = 0
         with forked(self.device):
@@ -155,10 +155,10 @@ class LatentPolicy(Agent):
         """A batch as the losses read it; shown (B, T, N, O) is obs without what the mask hides."""
         w, rng = self.config.world_model, rngs.numpy["replay"]
         drawn = sequences(replay.sample(w.batch, w.length, rng), self.spec, rng)
-        batch = {name: value.to(self.device) for name, value in drawn.items()}
+        batch = {name: moved(value, self.device) for name, value in drawn.items()}
         shown = batch["obs"]
         if mask is not None:
-            shown = shown * torch.from_numpy(mask(*shown.shape[:2])).to(self.device)[..., None]
+            shown = shown * moved(torch.from_numpy(mask(*shown.shape[:2])), self.device)[..., None]
         elif w.normalise_obs:
             self.model.measure(batch["obs"][batch["real"].bool()])
         return batch | {"obs": self.model.normalise(batch["obs"]), "shown": self.model.normalise(shown)}

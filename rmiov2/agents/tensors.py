@@ -14,11 +14,16 @@ from rmiov2.types import Batch, Bools, Floats, UserError
 
 def to_torch(batch: Batch, device: torch.device) -> dict[str, Tensor]:
     """The arrays of a batch as tensors, by name; avail and masks become floats where losses multiply with them."""
-    tensors = {name: torch.from_numpy(value).to(device) for name, value in vars(batch).items() if value is not None}
+    tensors = {name: moved(torch.from_numpy(value), device) for name, value in vars(batch).items() if value is not None}
     for name in ("row", "step", "start", "avail"):
         if name in tensors:
             tensors[name] = tensors[name].float()
     return tensors
+
+
+def moved(values: Tensor, device: torch.device) -> Tensor:
+    """On the device; to a GPU by way of pinned memory, so that nobody waits for what it has still to do."""
+    return values.to(device) if device.type == "cpu" else values.pin_memory().to(device, non_blocking=True)
 
 
 def of_play(obs: Floats, avail: Bools | None, first: Bools, device: torch.device, **noise: Tensor) -> dict[str, Tensor]:

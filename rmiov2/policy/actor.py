@@ -12,6 +12,7 @@ from torch import Tensor, nn
 from rmiov2 import config
 from rmiov2.networks import mlp
 from rmiov2.policy.exploration import gumbel
+from rmiov2.recurring import GRU
 from rmiov2.types import EnvSpec
 
 LOG_STD_RANGE = (-2.5, 0.5)
@@ -111,7 +112,7 @@ class Actor(Choices):
         super().__init__(settings, spec)
         hidden, inputs = settings.hidden, spec.obs_dim + (spec.num_agents if settings.agent_ids else 0)
         self.body = nn.Sequential(nn.Linear(inputs, hidden), nn.LayerNorm(hidden), nn.SiLU())
-        self.memory = nn.GRU(hidden, hidden, batch_first=True)
+        self.memory = GRU(hidden, hidden, batch_first=True)
         self.norm = nn.LayerNorm(hidden)
         self.head = nn.Linear(hidden, spec.act_dim)
         nn.init.orthogonal_(self.head.weight, gain=0.01)

@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmiov2.fused import fused
 from rmiov2.policy.actor import Actor, FeatureActor
 from rmiov2.policy.critic import AttentionCritic, Critic, ValueNorm
 
@@ -66,6 +67,14 @@ def actor_loss(
 ) -> tuple[Tensor, dict[str, Tensor]]:
     """Clipped surrogate and entropy bonus, eq. (13); a dead agent has one action left, so its ratio is one."""
     out, _ = actor.unroll(p.obs, p.memory)
+    return clipped_surrogate(out, actor, p, clip, entropy_scale)
+
+
+@fused
+def clipped_surrogate(
+    out: Tensor, actor: Actor | FeatureActor, p: Pseudo, clip: float, entropy_scale: float | Tensor
+) -> tuple[Tensor, dict[str, Tensor]]:
+    """actor_loss of what the actor says of the buffer, out (M, H, N, A)."""
     logp = actor.log_prob(out, p.act, p.avail)
     ratio = (logp - p.logp).exp()
     advantage = _of_each(p.advantage, ratio)
@@ -86,5 +95,11 @@ def _of_each(values: Tensor, ratio: Tensor) -> Tensor:
 def critic_loss(critic: Critic | AttentionCritic, norm: ValueNorm, p: Pseudo, huber: float) -> Tensor:
     """Huber loss of the normalised return, eq. (14)."""
     value = critic(p.features.flatten(0, 1)).view(p.returns.shape)
-    error = F.huber_loss(value, norm.normalise(p.returns), reduction="none", delta=huber)
-    return (error * p.weight).sum() / p.weight.sum()
+    return weighted_huber(value, norm.normalise(p.returns), p.weight, huber)
+
+
+@fused
+def weighted_huber(value: Tensor, target: Tensor, weight: Tensor, delta: float) -> Tensor:
+    """The mean under the weights."""
+    error = F.huber_loss(value, target, reduction="none", delta=delta)
+    return (error * weight).sum() / weight.sum()

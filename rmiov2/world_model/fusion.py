@@ -5,6 +5,7 @@ from __future__ import annotations
 from torch import Tensor, nn
 
 from rmiov2.networks import FusionLayer
+from rmiov2.recurring import LayerNorm, Linear
 from rmiov2.world_model.layout import Layout
 
 
@@ -13,8 +14,8 @@ class Alone(nn.Module):
 
     def __init__(self, width: int, ffn: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(width, ffn or width), nn.SiLU(), nn.Linear(ffn or width, width))
-        self.norm = nn.LayerNorm(width)
+        self.mlp = nn.Sequential(Linear(width, ffn or width), nn.SiLU(), Linear(ffn or width, width))
+        self.norm = LayerNorm(width)
 
     def forward(self, x: Tensor) -> Tensor:
         return self.norm(x + self.mlp(x))  # type: ignore[no-any-return]

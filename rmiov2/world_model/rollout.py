@@ -8,12 +8,14 @@ imagine:   state   s_0 (start)  s_1  ...  s_H          acting at s_0 .. s_{H-1};
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from dataclasses import dataclass
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from rmiov2.recurring import at_once
 from rmiov2.world_model.rssm import Latent, WorldModel, gumbel_noise
 
 
@@ -39,14 +41,15 @@ def observe(
     if before is not None:
         h = model.advance(h, h.new_zeros(b, n, s.categoricals * s.classes), model.embed_action(before))
     hs, zs, ps = [], [], []
-    for t in range(t_len):
-        probs = model.posterior_probs(tokens[t], h)
-        z = model.sample(probs, None if noise is None else noise[t])
-        hs.append(h)
-        zs.append(z)
-        ps.append(probs)
-        if t + 1 < t_len:
-            h = model.advance(h, z, act_tokens[t])
+    with at_once(model) if obs.is_cuda and torch.is_grad_enabled() else nullcontext():
+        for t in range(t_len):
+            probs = model.posterior_probs(tokens[t], h)
+            z = model.sample(probs, None if noise is None else noise[t])
+            hs.append(h)
+            zs.append(z)
+            ps.append(probs)
+            if t + 1 < t_len:
+                h = model.advance(h, z, act_tokens[t])
     return Latent(torch.stack(hs, 1), torch.stack(zs, 1), torch.stack(ps, 1))
 
 

@@ -8,7 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from rmiov2 import config
+from rmiov2.fused import fused
 from rmiov2.networks import sinusoids
+from rmiov2.recurring import GRUCell, Linear
 from rmiov2.types import EnvSpec
 from rmiov2.world_model.fusion import fusion
 from rmiov2.world_model.heads import Predictors
@@ -45,7 +47,7 @@ class WorldModel(nn.Module):
         stoch, layers, fusions = s.categoricals * s.classes, s.layers, (s.fusion_layers, s.fusion_heads, s.fusion_ffn)
         self.encoder = self.layout.perceptron(spec.obs_dim, hidden, layers + self.layout.deeper, hidden)
         self.token_in = nn.Linear(hidden, hidden, bias=False) if joint else nn.Identity()
-        self.obs_in = nn.Linear(s.deter, hidden)
+        self.obs_in = Linear(s.deter, hidden)
         self.mask_in = nn.Embedding(2, hidden) if s.mask_bit else None
         self.id_in = nn.Embedding(spec.num_agents, hidden) if s.agent_ids and not joint else None
         self.observation_fusion = (
@@ -53,14 +55,14 @@ class WorldModel(nn.Module):
             else fusion(hidden, *fusions, s.observation_fusion, self.layout)
         )  # fmt: skip
         self.posterior = (
-            nn.Sequential(self.layout.activation(), nn.Linear(hidden, stoch))
+            nn.Sequential(self.layout.activation(), Linear(hidden, stoch))
             if joint
             else self.layout.perceptron(hidden, hidden, 1, stoch)
         )
         self.act_in = nn.Embedding(spec.act_dim, hidden) if spec.discrete else nn.Linear(spec.act_dim, hidden)
-        self.z_in = nn.Linear(stoch, hidden)
+        self.z_in = Linear(stoch, hidden)
         self.action_fusion = fusion(hidden, *fusions, s.action_fusion, self.layout)
-        self.gru = nn.GRUCell(hidden, s.deter)
+        self.gru = GRUCell(hidden, s.deter)
         self.prior = self.layout.perceptron(s.deter, hidden, 1, stoch)
         self.h_start = nn.Parameter(torch.zeros(s.deter)) if s.start_bit else None
         self.predict = Predictors(
@@ -135,14 +137,26 @@ class WorldModel(nn.Module):
     def probs(self, logits: Tensor) -> Tensor:
         """C categoricals of K classes, (..., C, K), with a share `unimix` of the uniform in each."""
         s = self.settings
-        probs = torch.softmax(logits.view(*logits.shape[:-1], s.categoricals, s.classes), -1)
-        return probs if s.unimix == 0 else (1 - s.unimix) * probs + s.unimix / s.classes
+        return categoricals(logits.view(*logits.shape[:-1], s.categoricals, s.classes), s.unimix)
 
     def sample(self, probs: Tensor, gumbel: Tensor | None) -> Tensor:
         """One-hot z (..., Z) with straight-through gradients; the mode where no noise (..., C, K) is given."""
-        scores = probs if gumbel is None else probs.detach().log() + gumbel
-        z = torch.zeros_like(probs).scatter_(-1, scores.argmax(-1, keepdim=True), 1.0)
-        return (z + probs - probs.detach()).flatten(-2)
+        return straight_through(probs, gumbel)
+
+
+@fused
+def categoricals(logits: Tensor, unimix: float) -> Tensor:
+    """Probabilities (..., C, K) of logits, with a share of the uniform in each."""
+    probs = torch.softmax(logits, -1)
+    return probs if unimix == 0 else (1 - unimix) * probs + unimix / logits.shape[-1]
+
+
+@fused
+def straight_through(probs: Tensor, gumbel: Tensor | None) -> Tensor:
+    """One-hot (..., C K) of probs (..., C, K), the likeliest or drawn with the noise, with the gradients of probs."""
+    scores = probs if gumbel is None else probs.detach().log() + gumbel
+    z = (scores.argmax(-1, keepdim=True) == torch.arange(probs.shape[-1], device=probs.device)).to(probs.dtype)
+    return (z + probs - probs.detach()).flatten(-2)
 
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:

@@ -16,7 +16,7 @@ from rmiov2.agents.base import Mask
 from rmiov2.agents.captured import Adam, Inputs, forked
 from rmiov2.agents.rmio.correction import Correction, correction_loss, unroll
 from rmiov2.agents.rmiov2 import RMIOv2
-from rmiov2.agents.tensors import gradient_step
+from rmiov2.agents.tensors import gradient_step, moved
 from rmiov2.config import Config
 from rmiov2.execution.completion import Unrolled
 from rmiov2.seeding import Generators, derive
@@ -44,7 +44,7 @@ class RMIO(RMIOv2):
         """Of the world model; with a mask, of the correction in its place."""
         if mask is None:
             return super()._update_model(batch, rngs, mask, scale)
-        seen = torch.from_numpy(mask(*batch["obs"].shape[:2])).float().to(self.device)
+        seen = moved(torch.from_numpy(mask(*batch["obs"].shape[:2])), self.device).float()
         shown = batch | {"obs": self.model.normalise(batch["obs"]), "seen": seen}
         self.updates += 1
         lr = scale * self.config.finetune.lr

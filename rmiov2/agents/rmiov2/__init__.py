@@ -14,7 +14,7 @@ from torch import Tensor
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.captured import Adam, Inputs, Regions, device_of, forked
 from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
-from rmiov2.agents.tensors import Averages, gradient_step, of_play, to_torch
+from rmiov2.agents.tensors import Averages, gradient_step, moved, of_play, to_torch
 from rmiov2.config import Config
 from rmiov2.execution.completion import History, Unrolled, complete, reconstruct, semi_posterior
 from rmiov2.policy.actor import Actor, playable
@@ -44,7 +44,7 @@ class RMIOv2(Agent):
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         self.config, self.spec = config, spec
-        self.device = device_of(config.device)
+        self.device = device_of(config.device, config.precision)
         self.regions = Regions(self.device)
         w, p = config.world_model, config.policy
         with forked(self.device):
@@ -134,10 +134,12 @@ class RMIOv2(Agent):
     ) -> dict[str, Tensor]:
         w, shape = self.config.world_model, batch["obs"].shape[:3]
         lr = w.lr if mask is None else self.config.finetune.lr
-        seen = torch.ones(shape) if mask is None else torch.from_numpy(mask(*shape[:2])).float()
+        seen = torch.ones(shape, device=self.device)
+        if mask is not None:
+            seen = moved(torch.from_numpy(mask(*shape[:2])), self.device).float()
         if w.normalise_obs and mask is None:
             self.model.measure(batch["obs"][batch["row"].bool()])
-        shown = batch | {"obs": self.model.normalise(batch["obs"]), "seen": seen.to(self.device)}
+        shown = batch | {"obs": self.model.normalise(batch["obs"]), "seen": seen}
         self.updates += 1
         learn = partial(self._learn_model, rngs.torch)
         return self.regions.run("model", learn, rngs.torch, shown, lr=scale * lr)

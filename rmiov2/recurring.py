@@ -1,0 +1,208 @@
+"""Layers that an unroll applies at every step, and whose weights' gradients are multiplied out once, after the last.
+
+Autograd has a small product for each weight at each step, and adds the whole matrix up T times. Inside `at_once` a step
+leaves what went in and what came back, and one product over the rows of all steps gives the same sum:
+
+    dW = sum_t g_t' x_t = [g_1; ...; g_T]' [x_1; ...; x_T]
+
+Outside of it these are torch's own layers, and the names of their weights are torch's always.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+from torch.autograd import Function
+from torch.autograd.function import once_differentiable
+
+from rmiov2.fused import fused
+
+Gradients = tuple[Tensor | None, ...]
+
+
+class Steps:
+    """Weight and bias of one layer as the steps of an unroll use them, and what these leave: rows, for all at once."""
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, kind: type[_Weights], weight: Tensor, bias: Tensor) -> None:
+        self._left: list[tuple[Tensor, ...]] = []
+        self.weight, self.bias = kind.apply(self, weight, bias)  # type: ignore[no-untyped-call]
+
+    def leave(self, *rows: Tensor) -> None:
+        """Of one step, each (..., width)."""
+        self._left.append(tuple(part.flatten(0, -2) for part in rows))
+
+    def all(self) -> list[Tensor]:
+        """Of all steps, (rows, width) each; nothing stays."""
+        whole = [torch.cat(parts) for parts in zip(*self._left, strict=True)]
+        self._left.clear()
+        return whole
+
+
+class _Weights(Function):
+    """A layer's weight and bias handed to its steps; its backward is called after all of theirs."""
+
+    @staticmethod
+    def forward(ctx: Any, steps: Steps, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.steps = steps
+        ctx.save_for_backward(weight, bias)
+        ctx.set_materialize_grads(False)  # no step says anything here
+        return weight.view_as(weight), bias.view_as(bias)
+
+
+class _LinearWeights(_Weights):
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *_: None) -> Gradients:
+        x, gradient = ctx.steps.all()
+        return None, gradient.T @ x, gradient.sum(0)
+
+
+class _NormWeights(_Weights):
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *_: None) -> Gradients:
+        weight, bias = ctx.saved_tensors
+        x, mean, deviation, gradient = ctx.steps.all()
+        return None, *_norm_backward(gradient, x, mean, deviation, weight, bias, [False, True, True])[1:]
+
+
+class _Linear(Function):
+    @staticmethod
+    def forward(ctx: Any, steps: Steps, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.steps = steps
+        ctx.save_for_backward(x, weight)
+        return F.linear(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Gradients:
+        x, weight = ctx.saved_tensors
+        ctx.steps.leave(x, gradient)
+        return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
+
+
+class _Norm(Function):
+    @staticmethod
+    def forward(ctx: Any, steps: Steps, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+        out, mean, deviation = torch.native_layer_norm(x, weight.shape, weight, bias, eps)
+        ctx.steps = steps
+        ctx.save_for_backward(x, mean, deviation, weight, bias)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Gradients:
+        x, mean, deviation, weight, bias = ctx.saved_tensors
+        ctx.steps.leave(x, mean, deviation, gradient)
+        back = _norm_backward(gradient, x, mean, deviation, weight, bias, [True, False, False])[0]
+        return None, back, None, None, None
+
+
+def _norm_backward(
+    gradient: Tensor, x: Tensor, mean: Tensor, deviation: Tensor, weight: Tensor, bias: Tensor, asked: list[bool]
+) -> Gradients:
+    return torch.ops.aten.native_layer_norm_backward(  # type: ignore[no-any-return]
+        gradient, x, weight.shape, mean, deviation, weight, bias, asked
+    )
+
+
+class Linear(nn.Linear):
+    """torch's, with a bias."""
+
+    steps: Steps | None = None
+
+    def begin(self) -> None:
+        self.steps = Steps(_LinearWeights, self.weight, self.bias)
+
+    def end(self) -> None:
+        self.steps = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        return super().forward(x) if self.steps is None else _linear(self.steps, x)
+
+
+class LayerNorm(nn.LayerNorm):
+    """torch's, over the last dimension."""
+
+    steps: Steps | None = None
+
+    def begin(self) -> None:
+        self.steps = Steps(_NormWeights, self.weight, self.bias)
+
+    def end(self) -> None:
+        self.steps = None
+
+    def forward(self, x: Tensor) -> Tensor:
+        if self.steps is None:
+            return super().forward(x)
+        s = self.steps
+        return _Norm.apply(s, x, s.weight, s.bias, self.eps)  # type: ignore[no-any-return, no-untyped-call]
+
+
+class GRUCell(nn.GRUCell):
+    """torch's."""
+
+    steps: tuple[Steps, Steps] | None = None
+
+    def begin(self) -> None:
+        of_input = Steps(_LinearWeights, self.weight_ih, self.bias_ih)
+        self.steps = of_input, Steps(_LinearWeights, self.weight_hh, self.bias_hh)
+
+    def end(self) -> None:
+        self.steps = None
+
+    def forward(self, x: Tensor, h: Tensor) -> Tensor:  # type: ignore[override]
+        if self.steps is None:
+            return super().forward(x, h)
+        of_input, of_memory = self.steps
+        return gated(_linear(of_input, x), _linear(of_memory, h), h)
+
+
+class GRU(nn.GRU):
+    """torch's, of one layer, batch first; a GPU learns step by step, as cuDNN's backward pass is slow for few rows."""
+
+    def forward(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:  # type: ignore[override]
+        return self.by_steps(x, h) if x.is_cuda and torch.is_grad_enabled() else super().forward(x, h)
+
+    def by_steps(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
+        """The memory after every step (B, T, D) and after the last (1, B, D), of x (B, T, I) and h (1, B, D)."""
+        weight_ih, weight_hh, bias_ih, bias_hh = self.all_weights[0]
+        of_inputs = F.linear(x, weight_ih, bias_ih).unbind(1)
+        of_memory = Steps(_LinearWeights, weight_hh, bias_hh)
+        out = [h[0]]
+        for of_input in of_inputs:
+            out.append(gated(of_input, _linear(of_memory, out[-1]), out[-1]))
+        return torch.stack(out[1:], 1), out[-1][None]
+
+
+def _linear(steps: Steps, x: Tensor) -> Tensor:
+    return _Linear.apply(steps, x, steps.weight, steps.bias)  # type: ignore[no-any-return, no-untyped-call]
+
+
+@fused
+def gated(of_input: Tensor, of_memory: Tensor, h: Tensor) -> Tensor:
+    """The next h (M, D) of both products (M, 3D), in torch's order: reset, update, new."""
+    (reset, update, new), (reset_h, update_h, new_h) = of_input.chunk(3, -1), of_memory.chunk(3, -1)
+    fresh = torch.tanh(new + torch.sigmoid(reset + reset_h) * new_h)
+    return fresh + torch.sigmoid(update + update_h) * (h - fresh)
+
+
+@contextmanager
+def at_once(module: nn.Module) -> Iterator[None]:
+    """The weights of the module's layers learn from all calls inside at once; one backward pass may follow."""
+    layers = [part for part in module.modules() if isinstance(part, Linear | LayerNorm | GRUCell)]
+    for layer in layers:
+        layer.begin()
+    try:
+        yield
+    finally:
+        for layer in layers:
+            layer.end()

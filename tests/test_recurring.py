@@ -1,0 +1,128 @@
+"""Weights whose gradients are taken once for all steps, and small functions that a GPU runs compiled, say what torch's
+own say; here on the CPU, where neither is in use, and on a GPU by test_gpu."""
+
+from contextlib import nullcontext
+
+import numpy as np
+import pytest
+import torch
+from torch import nn
+
+from benchmarks.cases import composed, spec_of, synthetic_replay
+from rmiov2.agents.captured import Regions, _Captured
+from rmiov2.agents.registry import make_agent
+from rmiov2.agents.tensors import to_torch
+from rmiov2.networks import FusionLayer, attend_few
+from rmiov2.recurring import GRU, GRUCell, LayerNorm, Linear, at_once, gated
+from rmiov2.world_model.losses import model_losses, total_loss
+from rmiov2.world_model.rollout import observe
+from rmiov2.world_model.rssm import categoricals, straight_through
+
+LENGTH = 6
+
+
+def gradients(agent, batch, way):
+    """The loss and every weight's gradient, None where it has none."""
+    agent.model.zero_grad()
+    seen, rng = torch.ones(batch["obs"].shape[:3]), torch.Generator().manual_seed(0)
+    with way():
+        latent = observe(agent.model, batch["obs"], seen, batch["act"], batch["start"], rng)
+    loss = total_loss(model_losses(agent.model, latent, batch)[0], 1.0)
+    loss.backward(inputs=list(agent.model.parameters()))
+    return loss.item(), {name: p.grad for name, p in agent.model.named_parameters()}
+
+
+@pytest.mark.parametrize("env", ["toy_lights", "toy_dials"])
+@pytest.mark.parametrize("more", [(), ("world_model.fusion_ffn=0",), ("world_model.observation_fusion=false",)])
+def test_a_world_model_learns_from_all_steps_at_once_what_it_learns_step_by_step(env, more):
+    config = composed(f"env={env}", "preset=toy", *more)
+    spec = spec_of(config.env.name)
+    agent, replay = make_agent(config, spec), synthetic_replay(spec, LENGTH)
+    batch = to_torch(replay.sample(4, LENGTH, np.random.default_rng(0)), agent.device)
+    loss, expected = gradients(agent, batch, nullcontext)
+    same, found = gradients(agent, batch, lambda: at_once(agent.model))
+    assert same == loss
+    for name, gradient in expected.items():
+        if gradient is None:
+            assert found[name] is None, name
+        else:
+            torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max() + 1))
+
+
+def test_at_once_is_over_after_its_block_even_if_that_breaks():
+    layers = nn.ModuleList([Linear(3, 3), LayerNorm(3), GRUCell(3, 3)])
+    with pytest.raises(ZeroDivisionError), at_once(layers):
+        assert all(layer.steps is not None for layer in layers)
+        raise ZeroDivisionError
+    assert all(layer.steps is None for layer in layers)
+
+
+def test_weights_have_the_names_and_the_first_values_of_torchs():
+    def made(linear, norm, cell, gru):
+        torch.manual_seed(0)
+        return nn.ModuleList([linear(3, 4), norm(4), cell(4, 5), gru(4, 5, batch_first=True)]).state_dict()
+
+    mine, torchs = made(Linear, LayerNorm, GRUCell, GRU), made(nn.Linear, nn.LayerNorm, nn.GRUCell, nn.GRU)
+    assert mine.keys() == torchs.keys() and all(torch.equal(mine[name], torchs[name]) for name in mine)
+
+
+def test_a_gru_step_by_step_is_torchs():
+    torch.manual_seed(0)
+    gru, x, h = GRU(4, 5, batch_first=True), torch.randn(3, 7, 4, requires_grad=True), torch.randn(1, 3, 5)
+    said = []
+    for way in (gru.forward, gru.by_steps):
+        gru.zero_grad()
+        x.grad = None
+        out, last = way(x, h)
+        (out * torch.arange(out.numel()).view_as(out)).sum().backward()
+        said.append([out, last, x.grad, *(p.grad for p in gru.parameters())])
+    for torchs, mine in zip(*said, strict=True):
+        torch.testing.assert_close(mine, torchs, rtol=1e-4, atol=1e-4)
+
+
+@pytest.mark.parametrize("agents", [1, 2, 5])
+def test_attention_among_few_is_attention(agents):
+    torch.manual_seed(0)
+    layer, x = FusionLayer(12, 3, 0), torch.randn(4, agents, 12)
+    weights, values = layer.attention(x)
+    torch.testing.assert_close(attend_few(layer.qkv(x), 3), (weights @ values).transpose(1, 2).reshape(x.shape))
+
+
+@pytest.mark.long
+@pytest.mark.parametrize(
+    "function, shapes, numbers",
+    [
+        (gated, [(12,), (12,), (4,)], ()), (attend_few, [(5, 36)], (3,)), (categoricals, [(5, 3, 4)], (0.01,)),
+        (straight_through, [(5, 3, 4), (5, 3, 4)], ()),
+    ],
+)  # fmt: skip
+def test_what_torch_compiles_is_the_function(function, shapes, numbers):
+    """Value and gradients, at one number of rows and then another."""
+    plain, compiled = function.__wrapped__, torch.compile(function.__wrapped__)
+    for rows in (4, 9):
+        said = []
+        for way in (plain, compiled):
+            torch.manual_seed(rows)
+            tensors = [torch.rand(rows, *shape, requires_grad=True) for shape in shapes]
+            out = way(*tensors, *numbers)
+            (out * torch.arange(out.numel()).view_as(out)).sum().backward()
+            said.append([out, *(tensor.grad for tensor in tensors if tensor.grad is not None)])
+        for expected, found in zip(*said, strict=True):
+            torch.testing.assert_close(found, expected, rtol=1e-4, atol=1e-4)
+
+
+def test_an_input_is_copied_again_only_if_it_is_another_or_has_changed():
+    captured, value = _Captured(None, None, {"x": torch.zeros(2)}, None), torch.ones(2)
+    captured.take("x", value)
+    captured.inputs["x"].zero_()
+    captured.take("x", value)
+    assert captured.inputs["x"].tolist() == [0, 0]
+    value.add_(1)
+    captured.take("x", value)
+    assert captured.inputs["x"].tolist() == [2, 2]
+    captured.take("x", torch.full((2,), 2.0))
+    assert captured.given["x"][0] is not value
+
+
+def test_without_a_gpu_both_are_done_in_turn():
+    assert Regions(torch.device("cpu")).both(lambda: "one", lambda: "other") == ("one", "other")
