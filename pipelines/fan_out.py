@@ -30,7 +30,7 @@ from pipelines.params import flat
 from rmiov2.types import UserError
 
 STAGES = ("collect", "pretrain", "finetune", "evaluate")  # in order; each brings the gates before it along
-MACHINE = ("device", "threads")  # settings of where it runs
+MACHINE = ("device", "precision", "threads")  # settings of where it runs
 LOOK = 1.0  # seconds between two looks at what has been made
 
 

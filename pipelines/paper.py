@@ -37,11 +37,12 @@ from pipelines.cells import (
     seconds,
     state_of,
 )
-from pipelines.fan_out import fan_out, idle_cores
+from pipelines.fan_out import MACHINE, fan_out, idle_cores
 from pipelines.records import record_in
 from pipelines.seeds import SEEDS, keep, overlay
 from pipelines.sweep_record import recorded
 from pipelines.workspace import VARIANT
+from rmiov2 import config
 from rmiov2.program import exit_code
 from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.words import WHOLE
@@ -99,8 +100,12 @@ def machine_of(cell: Cell, device: str, threads: int) -> tuple[str, ...]:
                 f"{cell.label} was begun with device={begun['device']}, got --device {device}; leave that out, or"
                 f" remove {cell.folder} to begin anew"
             )
-        return f"device={begun['device']}", f"threads={begun['threads']}"
-    return f"device={_best_device(cell) if device == 'auto' else device}", f"threads={threads}"
+        found = config.BEFORE | begun
+    else:
+        chosen = _best_device(cell) if device == "auto" else device
+        precision = cell.values["precision"] if chosen == "cuda" else "float32"
+        found = {"device": chosen, "precision": precision, "threads": threads}
+    return tuple(f"{name}={found[name]}" for name in MACHINE)
 
 
 def _best_device(cell: Cell) -> str:

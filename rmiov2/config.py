@@ -273,7 +273,7 @@ class Config(Section):
     preset: str
     threads: Positive = Field(description="torch threads; more than the idle cores destroys small products")
     device: Literal["cpu", "cuda"] = Field(description="where networks live; environments stay on the CPU")
-    precision: Literal["float32", "tf32"] = Field(description="of a GPU's matrix products; tf32 reads 10 bits of each")
+    precision: Literal["float32", "tf32"] = Field(description="of a GPU's products; tf32 has 10 bits of mantissa")
     env: Env
     agent: Agent
     world_model: WorldModel

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from rmiov2.fused import compiles, fused
 from rmiov2.recurring import LayerNorm, Linear
 
-FEW = 1024  # rows; with more of them, or of agents, batched matrix products are the faster way
+FEW, TOGETHER = 1024, 16  # rows, and agents among them; of more, batched matrix products are the faster way
 
 Activation = type[nn.SiLU] | type[nn.ReLU] | type[nn.ELU]
 
@@ -82,8 +82,9 @@ class FusionLayer(nn.Module):
 
     def mixed(self, x: Tensor) -> Tensor:
         """What every agent takes from all, (M, N, width), before the output's matrix."""
+        few = x.shape[0] * x.shape[1] <= FEW and x.shape[1] <= TOGETHER
         drops = self.training and isinstance(self.dropout, nn.Dropout)
-        if x.is_cuda and x.shape[0] * x.shape[1] <= FEW and compiles() and not drops:
+        if x.is_cuda and few and compiles() and not drops:
             return attend_few(self.qkv(x), self.heads)
         weights, v = self.attention(x)
         return (self.dropout(weights) @ v).transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]

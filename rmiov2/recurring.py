@@ -25,15 +25,11 @@ from rmiov2.fused import fused
 Gradients = tuple[Tensor | None, ...]
 
 
-class Steps:
-    """Weight and bias of one layer as the steps of an unroll use them, and what these leave: rows, for all at once."""
+class Rows:
+    """What the steps of one layer leave, for all at once."""
 
-    weight: Tensor
-    bias: Tensor
-
-    def __init__(self, kind: type[_Weights], weight: Tensor, bias: Tensor) -> None:
+    def __init__(self) -> None:
         self._left: list[tuple[Tensor, ...]] = []
-        self.weight, self.bias = kind.apply(self, weight, bias)  # type: ignore[no-untyped-call]
 
     def leave(self, *rows: Tensor) -> None:
         """Of one step, each (..., width)."""
@@ -46,12 +42,26 @@ class Steps:
         return whole
 
 
+class Steps:
+    """Weight and bias of one layer as the steps of an unroll use them, and the rows that these leave.
+
+    Autograd holds the rows alone: were it to hold this, which holds what autograd made, neither would ever be freed.
+    """
+
+    weight: Tensor
+    bias: Tensor
+
+    def __init__(self, kind: type[_Weights], weight: Tensor, bias: Tensor) -> None:
+        self.rows = Rows()
+        self.weight, self.bias = kind.apply(self.rows, weight, bias)  # type: ignore[no-untyped-call]
+
+
 class _Weights(Function):
     """A layer's weight and bias handed to its steps; its backward is called after all of theirs."""
 
     @staticmethod
-    def forward(ctx: Any, steps: Steps, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
-        ctx.steps = steps
+    def forward(ctx: Any, rows: Rows, weight: Tensor, bias: Tensor) -> tuple[Tensor, Tensor]:
+        ctx.rows = rows
         ctx.save_for_backward(weight, bias)
         ctx.set_materialize_grads(False)  # no step says anything here
         return weight.view_as(weight), bias.view_as(bias)
@@ -61,7 +71,7 @@ class _LinearWeights(_Weights):
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, *_: None) -> Gradients:
-        x, gradient = ctx.steps.all()
+        x, gradient = ctx.rows.all()
         return None, gradient.T @ x, gradient.sum(0)
 
 
@@ -70,14 +80,14 @@ class _NormWeights(_Weights):
     @once_differentiable
     def backward(ctx: Any, *_: None) -> Gradients:
         weight, bias = ctx.saved_tensors
-        x, mean, deviation, gradient = ctx.steps.all()
+        x, mean, deviation, gradient = ctx.rows.all()
         return None, *_norm_backward(gradient, x, mean, deviation, weight, bias, [False, True, True])[1:]
 
 
 class _Linear(Function):
     @staticmethod
-    def forward(ctx: Any, steps: Steps, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
-        ctx.steps = steps
+    def forward(ctx: Any, rows: Rows, x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        ctx.rows = rows
         ctx.save_for_backward(x, weight)
         return F.linear(x, weight, bias)
 
@@ -85,15 +95,15 @@ class _Linear(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Gradients:
         x, weight = ctx.saved_tensors
-        ctx.steps.leave(x, gradient)
+        ctx.rows.leave(x, gradient)
         return None, gradient @ weight if ctx.needs_input_grad[1] else None, None, None
 
 
 class _Norm(Function):
     @staticmethod
-    def forward(ctx: Any, steps: Steps, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
+    def forward(ctx: Any, rows: Rows, x: Tensor, weight: Tensor, bias: Tensor, eps: float) -> Tensor:
         out, mean, deviation = torch.native_layer_norm(x, weight.shape, weight, bias, eps)
-        ctx.steps = steps
+        ctx.rows = rows
         ctx.save_for_backward(x, mean, deviation, weight, bias)
         return out
 
@@ -101,7 +111,7 @@ class _Norm(Function):
     @once_differentiable
     def backward(ctx: Any, gradient: Tensor) -> Gradients:
         x, mean, deviation, weight, bias = ctx.saved_tensors
-        ctx.steps.leave(x, mean, deviation, gradient)
+        ctx.rows.leave(x, mean, deviation, gradient)
         back = _norm_backward(gradient, x, mean, deviation, weight, bias, [True, False, False])[0]
         return None, back, None, None, None
 
@@ -144,7 +154,7 @@ class LayerNorm(nn.LayerNorm):
         if self.steps is None:
             return super().forward(x)
         s = self.steps
-        return _Norm.apply(s, x, s.weight, s.bias, self.eps)  # type: ignore[no-any-return, no-untyped-call]
+        return _Norm.apply(s.rows, x, s.weight, s.bias, self.eps)  # type: ignore[no-any-return, no-untyped-call]
 
 
 class GRUCell(nn.GRUCell):
@@ -184,7 +194,7 @@ class GRU(nn.GRU):
 
 
 def _linear(steps: Steps, x: Tensor) -> Tensor:
-    return _Linear.apply(steps, x, steps.weight, steps.bias)  # type: ignore[no-any-return, no-untyped-call]
+    return _Linear.apply(steps.rows, x, steps.weight, steps.bias)  # type: ignore[no-any-return, no-untyped-call]
 
 
 @fused

@@ -208,6 +208,20 @@ def test_a_cpu_has_float32_alone() -> None:
         Pretraining(config, make_env("toy/lights", 1), [])
 
 
+@pytest.mark.parametrize("name", ["rmiov2", "mamba"])
+def test_a_policy_learns_the_same_where_shapes_must_recur(name: str) -> None:
+    """Minibatches of one size, of a buffer with rows that weigh nothing; on the CPU, where nothing is captured."""
+    told = []
+    for fixed in (False, True):
+        agent, replay = team(name, "cpu", "toy/lights")
+        launch_one_by_one(agent.regions)
+        agent.regions.both = lambda one, other: (one(), other())
+        agent.regions.fixed = fixed
+        told.append([agent.update(replay, Generators(0), 0, 1) for _ in range(2)])
+    for some, others in zip(*told, strict=True):
+        assert some == pytest.approx(others, rel=1e-4, abs=1e-5)
+
+
 @pytest.mark.parametrize("name", ["mappo", "qmix"])
 def test_a_method_that_learns_on_the_cpu_alone_says_so(name: str) -> None:
     config = parse(compose_values(["env=toy_lights", f"agent={name}", "device=cuda"]), "test")

@@ -27,6 +27,7 @@ from rmiov2.reporting.kept import read_kept
 from rmiov2.reporting.sweeps import read_sweeps
 from rmiov2.types import UserError
 
+FLOAT32 = "precision=float32"
 TOY = ("preset=toy", "env=toy_lights")
 
 
@@ -210,15 +211,23 @@ def test_where_a_cell_runs_is_no_part_of_its_name_and_stays_as_it_was_begun(
     monkeypatch.setattr(cells.paths, "STATE", tmp_path)
     cell = Cell(TOY, 0)
     assert Cell(TOY, 0, machine=("threads=2",)).label == cell.label
-    assert paper.machine_of(cell, "cuda", 1) == ("device=cuda", "threads=1")
-    assert paper.machine_of(Cell((*TOY, "agent=mappo"), 0), "auto", 2) == ("device=cpu", "threads=2")
+    assert paper.machine_of(cell, "cuda", 1) == ("device=cuda", FLOAT32, "threads=1")
+    assert paper.machine_of(Cell((*TOY, "agent=mappo"), 0), "auto", 2) == (
+        "device=cpu",
+        "precision=float32",
+        "threads=2",
+    )
     cell.folder.mkdir(parents=True)
     (cell.folder / "params.yaml").write_text(yaml.safe_dump({"device": "cpu", "threads": 3}))
-    assert paper.machine_of(cell, "auto", 1) == paper.machine_of(cell, "cpu", 1) == ("device=cpu", "threads=3")
+    assert paper.machine_of(cell, "auto", 1) == paper.machine_of(cell, "cpu", 1) == ("device=cpu", FLOAT32, "threads=3")
     with pytest.raises(UserError, match="was begun with device=cpu, got --device cuda; leave that out, or remove"):
         paper.machine_of(cell, "cuda", 1)
     write_json(cell.folder / workspaces.VARIANT, {"machine": {"device": "cuda", "threads": 1}})
-    assert paper.machine_of(cell, "auto", 1) == ("device=cuda", "threads=1")  # params.yaml may be the clone's yet
+    assert paper.machine_of(cell, "auto", 1) == (
+        "device=cuda",
+        "precision=float32",
+        "threads=1",
+    )  # params.yaml may be the clone's yet
 
 
 def test_busy_cores_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:

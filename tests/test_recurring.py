@@ -1,7 +1,9 @@
 """Weights whose gradients are taken once for all steps, and small functions that a GPU runs compiled, say what torch's
 own say; here on the CPU, where neither is in use, and on a GPU by test_gpu."""
 
+import gc
 from contextlib import nullcontext
+from weakref import ref
 
 import numpy as np
 import pytest
@@ -13,7 +15,8 @@ from rmiov2.agents.captured import Regions, _Captured
 from rmiov2.agents.registry import make_agent
 from rmiov2.agents.tensors import to_torch
 from rmiov2.networks import FusionLayer, attend_few
-from rmiov2.recurring import GRU, GRUCell, LayerNorm, Linear, at_once, gated
+from rmiov2.policy.ppo import weighted_huber
+from rmiov2.recurring import GRU, GRUCell, LayerNorm, Linear, Rows, at_once, gated
 from rmiov2.world_model.losses import model_losses, total_loss
 from rmiov2.world_model.rollout import observe
 from rmiov2.world_model.rssm import categoricals, straight_through
@@ -21,32 +24,63 @@ from rmiov2.world_model.rssm import categoricals, straight_through
 LENGTH = 6
 
 
+AGENTS = [
+    ("rmiov2",), ("rmiov2", "world_model.fusion_ffn=0", "world_model.unimix=0"),
+    ("rmiov2", "world_model.observation_fusion=false"), ("mamba", "agent.dropout=0"),
+]  # fmt: skip
+
+
 def gradients(agent, batch, way):
-    """The loss and every weight's gradient, None where it has none."""
+    """The loss and every weight's gradient, None where it has none; of MAMBA's layout what led to row 0 is told."""
     agent.model.zero_grad()
     seen, rng = torch.ones(batch["obs"].shape[:3]), torch.Generator().manual_seed(0)
+    before = torch.rand(*seen[:, 0].shape, agent.spec.act_dim) if agent.model.layout.joint_inputs else None
     with way():
-        latent = observe(agent.model, batch["obs"], seen, batch["act"], batch["start"], rng)
+        latent = observe(agent.model, batch["obs"], seen, batch["act"], batch["start"], rng, before)
     loss = total_loss(model_losses(agent.model, latent, batch)[0], 1.0)
     loss.backward(inputs=list(agent.model.parameters()))
     return loss.item(), {name: p.grad for name, p in agent.model.named_parameters()}
 
 
 @pytest.mark.parametrize("env", ["toy_lights", "toy_dials"])
-@pytest.mark.parametrize("more", [(), ("world_model.fusion_ffn=0",), ("world_model.observation_fusion=false",)])
-def test_a_world_model_learns_from_all_steps_at_once_what_it_learns_step_by_step(env, more):
-    config = composed(f"env={env}", "preset=toy", *more)
+@pytest.mark.parametrize("name, more", [(name, more) for name, *more in AGENTS])
+def test_a_world_model_learns_from_all_steps_at_once_what_it_learns_step_by_step(env, name, more, monkeypatch):
+    config = composed(f"env={env}", f"agent={name}", "preset=toy", *more)
     spec = spec_of(config.env.name)
     agent, replay = make_agent(config, spec), synthetic_replay(spec, LENGTH)
     batch = to_torch(replay.sample(4, LENGTH, np.random.default_rng(0)), agent.device)
+    left, leave = [], Rows.leave
+    monkeypatch.setattr(Rows, "leave", lambda rows, *parts: (left.append(rows), leave(rows, *parts)))
+    torch.manual_seed(0)
     loss, expected = gradients(agent, batch, nullcontext)
+    assert not left
+    torch.manual_seed(0)
     same, found = gradients(agent, batch, lambda: at_once(agent.model))
-    assert same == loss
+    assert same == pytest.approx(loss, rel=1e-6)
+    loop = (agent.model.obs_in, agent.model.z_in, agent.model.gru, agent.model.action_fusion, agent.model.posterior)
+    layers = [part for top in loop for part in top.modules() if isinstance(part, Linear | LayerNorm | GRUCell)]
+    assert sum(left.count(rows) == LENGTH for rows in set(left)) >= 2  # what stands before the posterior
+    assert len(set(left)) >= len(layers)  # a GRU's cell has two
     for name, gradient in expected.items():
         if gradient is None:
             assert found[name] is None, name
         else:
             torch.testing.assert_close(found[name], gradient, rtol=1e-4, atol=1e-6 * float(gradient.abs().max() + 1))
+
+
+def test_an_agent_that_learned_at_once_is_freed():
+    """Autograd's nodes must not hold what holds them, which Python's collector cannot see."""
+    agent = nn.ModuleDict({"cell": GRUCell(3, 4), "out": Linear(4, 2), "norm": LayerNorm(2), "gru": GRU(2, 2, 1)})
+    with at_once(agent):
+        h = torch.zeros(5, 4)
+        for _ in range(3):
+            h = agent["cell"](torch.ones(5, 3), h)
+        out = agent["norm"](agent["out"](h))
+    agent["gru"].by_steps(out[:, None], torch.zeros(1, 5, 2))[0].sum().backward()
+    weights = [ref(weight) for weight in agent.parameters()] + [ref(weight.grad) for weight in agent.parameters()]
+    del agent, h, out
+    gc.collect()
+    assert [weight() for weight in weights] == [None] * len(weights)
 
 
 def test_at_once_is_over_after_its_block_even_if_that_breaks():
@@ -93,7 +127,8 @@ def test_attention_among_few_is_attention(agents):
     "function, shapes, numbers",
     [
         (gated, [(12,), (12,), (4,)], ()), (attend_few, [(5, 36)], (3,)), (categoricals, [(5, 3, 4)], (0.01,)),
-        (straight_through, [(5, 3, 4), (5, 3, 4)], ()),
+        (categoricals, [(5, 3, 4)], (0,)), (straight_through, [(5, 3, 4), (5, 3, 4)], ()),
+        (straight_through, [(5, 3, 4)], (None,)), (weighted_huber, [(3,), (3,), (3,)], (0.5,)),
     ],
 )  # fmt: skip
 def test_what_torch_compiles_is_the_function(function, shapes, numbers):
@@ -121,7 +156,7 @@ def test_an_input_is_copied_again_only_if_it_is_another_or_has_changed():
     captured.take("x", value)
     assert captured.inputs["x"].tolist() == [2, 2]
     captured.take("x", torch.full((2,), 2.0))
-    assert captured.given["x"][0] is not value
+    assert captured.given["x"][0]() is None  # nothing is kept alive, and what is gone is copied anew
 
 
 def test_without_a_gpu_both_are_done_in_turn():

@@ -122,10 +122,12 @@ def refuse_mismatch(name: str, capabilities: Capabilities, spec: EnvSpec) -> Non
         raise UserError(f"{name} trains on a global state and {spec.name} has none; choose another agent or env")
 
 
-def refuse_device(name: str, capabilities: Capabilities, device: str) -> None:
-    """Raise UserError if the method learns on the CPU alone and another device is asked for."""
+def refuse_device(name: str, capabilities: Capabilities, device: str, precision: str) -> None:
+    """Raise UserError if the method learns on the CPU alone and another device is asked for, or what only a GPU has."""
     if device != "cpu" and not capabilities.gpu:
         raise UserError(f"device: got {device}, but {name} learns on the CPU alone; set device=cpu")
+    if device == "cpu" and precision != "float32":
+        raise UserError(f"precision: got {precision} with device=cpu, which has float32 alone; leave precision out")
 
 
 def load_parts(parts: Mapping[str, Any], state: Mapping[str, Any]) -> None:

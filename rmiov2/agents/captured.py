@@ -1,6 +1,7 @@
 """Parts of an update as CUDA graphs: captured once for each set of shapes, then replayed by one call, not thousands.
 
-What the reference does on the CPU a GPU does with the same code; only who launches its kernels differs.
+What the reference does on the CPU a GPU does with the same code, but for how it sums weights' gradients over steps
+(rmiov2.recurring) and which small functions are compiled (rmiov2.fused).
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from collections.abc import Callable, Mapping
 from contextlib import AbstractContextManager
 from dataclasses import dataclass, field
 from typing import Any, TypeVar, cast
+from weakref import ref
 
 import torch
 from torch import Tensor
@@ -22,13 +24,13 @@ WARM = 3  # calls before a capture: what libraries and optimisers set up at firs
 
 
 def device_of(name: str, precision: str = "float32") -> torch.device:
-    """The device that the settings name; raises UserError where this machine has none, or it has no such precision.
+    """The device that the settings name; raises UserError where this machine has none.
 
-    precision: of a GPU's matrix products from now on, float32 or tf32, which reads their inputs with 10 bits.
+    precision: of all matrix products of the GPU from now on, float32 or tf32, whose inputs have 10 bits of mantissa.
     """
-    if name == "cpu" and precision != "float32":
-        raise UserError(f"precision: got {precision} with device=cpu, which has float32 alone; leave precision out")
-    if name == "cuda" and not torch.cuda.is_available():
+    if name == "cpu":
+        return torch.device(name)
+    if not torch.cuda.is_available():
         raise UserError(
             "device: got cuda, but torch sees no GPU here; set device=cpu, or install a torch built for CUDA"
         )
@@ -47,14 +49,14 @@ class _Captured:
     generator: torch.Generator | None  # kept, or another might come to stand at its address
     inputs: Inputs
     result: Any
-    given: dict[str, tuple[Tensor, int]] = field(default_factory=dict)  # what inputs are copies of, and its version
+    given: dict[str, tuple[ref[Tensor], int]] = field(default_factory=dict)  # what was copied last, and its version
 
     def take(self, part: str, value: Tensor) -> None:
         """Copy the value, unless it is what was copied last; what a region returned is never handed on as it is."""
         last, version = self.given.get(part, (None, 0))
-        if last is not value or version != value._version:
+        if last is None or last() is not value or version != value._version:
             self.inputs[part].copy_(value)
-            self.given[part] = value, value._version
+            self.given[part] = ref(value), value._version
 
 
 class Regions:

@@ -30,5 +30,5 @@ def make_agent(config: Config, spec: EnvSpec) -> Agent:
     """A new agent for the environment; raises UserError where the two do not fit."""
     chosen = agent_class(config.agent.name)
     refuse_mismatch(config.agent.name, chosen.capabilities, spec)
-    refuse_device(config.agent.name, chosen.capabilities, config.device)
+    refuse_device(config.agent.name, chosen.capabilities, config.device, config.precision)
     return chosen(config, spec, config.seed)

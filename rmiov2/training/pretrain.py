@@ -232,6 +232,7 @@ def summary(config: Config, env_steps: int, updates: int, wall_s: float) -> dict
         "agent": config.agent.name,
         "preset": config.preset,
         "device": config.device,
+        "precision": config.precision,
         "seeds": [config.seed],
         "env_steps": env_steps,
         "updates": updates,
