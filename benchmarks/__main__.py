@@ -97,7 +97,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
     from benchmarks.table import render, verdict
 
     if "public_code" in options.only:  # before minutes of measuring are lost
-        public_code.refuse_absent(options.mamba, options.device, options.precision)
+        public_code.refuse_absent(options.mamba, options.device)
 
     torch.set_num_threads(params.threads)
     machine: dict[str, Any] = {"cores": os.cpu_count(), "threads": params.threads, "torch": str(torch.__version__)}

@@ -41,7 +41,7 @@ ROWS = 4000
 def public_code(folder: Path | None, device: str, precision: str, effort: Effort) -> list[Row]:
     """Two rows for each of OURS; raises UserError where the folder does not hold MAMBA's code, or there is no GPU."""
     spec = spec_of(ENV)
-    with tempfile.TemporaryDirectory() as logs, importable(refuse_absent(folder, device, precision)):
+    with tempfile.TemporaryDirectory() as logs, importable(refuse_absent(folder, device)):
         theirs = _Theirs(spec, device, logs)
         machine = f"device={device}", f"precision={precision}"
         ours = {
@@ -50,14 +50,14 @@ def public_code(folder: Path | None, device: str, precision: str, effort: Effort
         return [row for name, config in ours.items() for row in _rows(name, config, spec, theirs, effort)]
 
 
-def refuse_absent(folder: Path | None, device: str, precision: str) -> Path:
+def refuse_absent(folder: Path | None, device: str) -> Path:
     """The folder; raises UserError where it does not hold MAMBA's code, or this machine lacks the device."""
     if folder is None or not folder.joinpath(*LEARNER.split(".")).with_suffix(".py").is_file():
         raise UserError(
             f"--mamba: got {folder}, expected a folder with MAMBA's code; "
             "make one with `git clone https://github.com/jbr-ai-labs/mamba`"
         )
-    device_of(device, precision)
+    device_of(device)
     return folder
 
 
