@@ -21,7 +21,7 @@ from pipelines import paths
 from pipelines import workspace as workspaces
 from pipelines.fan_out import MACHINE, STAGES, settings_read, stages_of
 from pipelines.params import compose_values, flat
-from pipelines.records import record_in, refuse_unnamed
+from pipelines.records import processor, record_in, refuse_unnamed
 from rmiov2.reporting.kept import differing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -115,7 +115,7 @@ class Cell:
             "scale": self.scale or self.values["preset"],
             "changes": self.changes,
             "instead": {key: whole.get(key) for key in self.changes},
-            "machine": {name: self.values[name] for name in MACHINE},
+            "machine": {name: self.values[name] for name in MACHINE} | {"processor": processor()},
             "settings": settings_read(self.values),
         }
 

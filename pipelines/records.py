@@ -21,6 +21,14 @@ def record_in(path: Path) -> dict[str, Any]:
     return found
 
 
+@cache
+def processor() -> str:
+    """What torch calculates with on this machine: AVX2, AVX512 and others round otherwise, so train other teams."""
+    import torch
+
+    return str(torch.backends.cpu.get_cpu_capability())
+
+
 def refuse_unnamed(values: Mapping[str, Any]) -> None:
     """Raise UserError if complete settings take away what a file of conf/ablation does, as their name would not say so.
 

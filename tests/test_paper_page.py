@@ -80,8 +80,30 @@ def test_each_experiment_is_counted_by_what_was_judged(kept: Path) -> None:
         said["figure 12, table 1"] == "1 confirmed, 1 not confirmed, 2 undecided"
     )  # the fourth of fusions is not kept; L_rec is equal in all
     assert said["figure 14, table 2"] == "–"  # no two rates of masking are kept that a finding is about
-    drawn = ("figure 9", "figure 13", "appendices E.1, E.2", "beyond the paper")
+    drawn = ("figure 9", "figure 13", "appendix E.2", "beyond the paper")
     assert {said[name] for name in drawn} == {"drawn"}
+    assert said["appendix E.1"].startswith("undecided: by") and said["appendix E.1"].endswith("(one seed)")
+
+
+@pytest.mark.parametrize(
+    ("to_the_first", "verdict"),
+    [((0.85, 0.86), "confirmed: by 0.52 [0.46, 0.59]"), ((0.2, 0.3), "undecided: by −0.08"), ((0.1, 0.12), "not con")],
+)
+def test_where_the_blind_look_is_judged_over_seeds(
+    tmp_path: Path, to_the_first: tuple[float, ...], verdict: str
+) -> None:
+    """One sees, two are blind: an even share would give it a third."""
+    for seed, share in enumerate(to_the_first):
+        keep_variant(tmp_path, "none", seed, 0.5)
+        scene = smax_scene(np.random.default_rng(0))
+        shape = np.shape(scene["seen"])
+        scene["seen"] = np.broadcast_to([True, False, False], shape).tolist()
+        weights = np.broadcast_to([share, (1 - share) / 2, (1 - share) / 2], (*shape, 3))
+        write_json(tmp_path / f"smax-3m/seed-{seed}/scene.json", {**scene, "attention": weights.tolist()})
+    shutil.rmtree(tmp_path / "smax-3m-rmiov2")
+    (task,) = read_tasks(tmp_path, "rmiov2")
+    (table,) = overview([task]).tables
+    assert {row.name: row.cells[1].text for row in table.rows}["appendix E.1"].startswith(verdict)
 
 
 def test_only_what_is_there_counts(tmp_path: Path) -> None:

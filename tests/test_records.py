@@ -93,6 +93,28 @@ def test_a_seed_kept_before_records_stands_beside_one_with_a_record(tmp_path: Pa
     )
 
 
+def test_teams_of_processors_that_round_otherwise_are_told(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5, 0.5], "no_fusion": [0.1, 0.2], "no_masking": [0.1]})
+
+    def trained(on: dict[str, list[str]]) -> str:
+        for name, processors in on.items():
+            for seed, processor in enumerate(processors):
+                path = tmp_path / name / f"seed-{seed}/variant.json"
+                made = record(name.partition("+")[2] or "none")
+                write_json(path, made | ({"machine": {"processor": processor}} if processor else {}))
+        return what_differs(of_kept(tmp_path))[-1]
+
+    other, third = "smax-3m+no_fusion", "smax-3m+no_masking"
+    assert trained({"smax-3m": ["", ""]}).startswith("Made at commit")
+    assert trained({"smax-3m": ["AVX2", "AVX2"], other: ["AVX2", "AVX2"], third: ["AVX2"]}).startswith("Made at commit")
+    told = "Trained on processors of more than one kind, {}, which round otherwise, so that"
+    mixed = trained({other: ["AVX2", "AVX512"]})
+    assert mixed.startswith(told.format("AVX512 and AVX2")) and mixed.endswith("these are no pairs: no fusion.")
+    mixed = trained({"smax-3m": ["AVX2", ""], other: ["AVX2", "AVX2"]})
+    assert mixed.startswith(told.format("AVX2 and one not recorded"))
+    assert mixed.endswith("these are no pairs: no fusion, no masking.")
+
+
 @pytest.mark.parametrize("told", ["params", "record"])
 def test_a_run_that_is_itself_a_variant_is_never_called_the_whole_method(tmp_path: Path, told: str) -> None:
     root = write_run(tmp_path, "smax")

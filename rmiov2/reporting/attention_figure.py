@@ -28,17 +28,10 @@ def attention_picture(scene: Scene) -> Picture | None:
     """What a blind agent pays to all that see and to all that are blind, and maps of a few steps; None without it."""
     if "attention" not in scene:
         return None
-    weights, seen = np.asarray(scene["attention"], dtype=float), np.asarray(scene["seen"], dtype=bool)
-    if weights.shape != (*seen.shape, seen.shape[1]):
-        shapes = f"attention {weights.shape} and seen {seen.shape} do not fit"
-        raise UserError(f"results/scene.json: {shapes}; write it anew with `dvc repro -f evaluate`")
-    alive = playing(scene)
-    mixed = np.flatnonzero((alive & ~seen).any(axis=1) & (alive & seen).any(axis=1))
+    weights, seen = _given(scene)
+    mixed, paid, even = _shares(scene, weights, seen)
     if not len(mixed):
         return None
-    pairs = looked_at(seen, alive, mixed)
-    paid = {kind: _paid(weights, who) for kind, who in pairs.items()}
-    even = {kind: _paid(np.full_like(weights, 1 / seen.shape[1]), who) for kind, who in pairs.items()}
     times = mixed[np.unique(np.linspace(0, len(mixed) - 1, min(MOMENTS, len(mixed))).round().astype(int))].tolist()
     caption = (
         "Attention of blind agents in the first layer of the observation fusion, mean over the heads, in the steps of"
@@ -58,6 +51,36 @@ def attention_picture(scene: Scene) -> Picture | None:
     )
     content = json.dumps(data, indent=1).encode()
     return Picture("attention", "Where the blind look", caption, alt, image, "attention.json", content)
+
+
+def above_even(scene: Scene) -> float | None:
+    """How much more a blind agent pays to all that see than an even share, mean over the steps in which somebody does;
+    None without attention or such steps.
+    """
+    if "attention" not in scene:
+        return None
+    mixed, paid, even = _shares(scene, *_given(scene))
+    return float(np.nanmean(paid["seeing"] - even["seeing"])) if len(mixed) else None
+
+
+def _given(scene: Scene) -> tuple[Weights, npt.NDArray[np.bool_]]:
+    weights, seen = np.asarray(scene["attention"], dtype=float), np.asarray(scene["seen"], dtype=bool)
+    if weights.shape != (*seen.shape, seen.shape[1]):
+        shapes = f"attention {weights.shape} and seen {seen.shape} do not fit"
+        raise UserError(f"results/scene.json: {shapes}; write it anew with `dvc repro -f evaluate`")
+    return weights, seen
+
+
+def _shares(
+    scene: Scene, weights: Weights, seen: npt.NDArray[np.bool_]
+) -> tuple[npt.NDArray[np.intp], dict[str, Weights], dict[str, Weights]]:
+    """The steps in which some are blind and others see; by kind what is paid there, and what an even share would be."""
+    alive = playing(scene)
+    mixed = np.flatnonzero((alive & ~seen).any(axis=1) & (alive & seen).any(axis=1))
+    pairs = looked_at(seen, alive, mixed)
+    even = np.full_like(weights, 1 / seen.shape[1])
+    paid, level = ({kind: _paid(given, who) for kind, who in pairs.items()} for given in (weights, even))
+    return mixed, paid, level
 
 
 def looked_at(seen: Any, alive: Any, mixed: Any) -> dict[str, npt.NDArray[np.bool_]]:

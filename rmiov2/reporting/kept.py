@@ -56,7 +56,8 @@ class Method:
 
     ablation, changes: the part that it goes without, and the settings that this changes. scale: its preset, or the list
     of experiments that it is of. settings: those of the whole method that it is or is a variant of, by section.name.
-    commits: that its seeds were made at; code: digests of what of them was run. Empty where it was not recorded.
+    commits: that its seeds were made at; code: digests of what of them was run; processors: that trained them. Where it
+    was not recorded they are empty, or have "".
     """
 
     agent: str
@@ -67,6 +68,7 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     commits: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
+    processors: tuple[str, ...] = ()
 
 
 def read_methods(kept: Path) -> Iterator[Method]:
@@ -100,9 +102,10 @@ def _one_of(records: Sequence[Mapping[str, Any]], study: Path) -> dict[str, Any]
             raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
         settings |= own
     commits = {str(record["commit"]) for record in records if record["commit"]}
-    code = {str(record.get("code", "")) for record in records}
+    code, processors = ({record[key] for record in records} for key in ("code", "processor"))
     return said | {
-        "settings": settings, "commits": tuple(sorted(commits)), "code": tuple(sorted(code))
+        "settings": settings, "commits": tuple(sorted(commits)), "code": tuple(sorted(code)),
+        "processors": tuple(sorted(processors)),
     }  # fmt: skip
 
 
@@ -122,13 +125,15 @@ def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
         if set("+@") & set(name):
             raise UserError(f"no variant.json in {folder}, so what it is of is not known; remove it and run it again")
         scale = seed.pretrain["preset"]
-        return {"ablation": WHOLE, "scale": scale, "changes": {}, "instead": {}, "settings": {}, "commit": ""}
+        unknown = {"changes": {}, "instead": {}, "settings": {}, "commit": "", "code": "", "processor": ""}
+        return {"ablation": WHOLE, "scale": scale, **unknown}
     found = read_json(path, "", VARIANT_KEYS)
     rest, _, scale = name.partition("@")
     part = rest.partition("+")[2] or WHOLE
     if part != found["ablation"] or scale not in ("", found["scale"]):
         raise UserError(f"{path} is of {found['ablation']} at {found['scale']}, which is not kept as {name}; move it")
-    return {key: found[key] for key in VARIANT_KEYS} | {"code": found.get("code", "")}
+    newer = {"code": found.get("code", ""), "processor": found.get("machine", {}).get("processor", "")}
+    return {key: found[key] for key in VARIANT_KEYS} | newer
 
 
 def read_times(kept: Path) -> Times:

@@ -12,10 +12,11 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
+from rmiov2.reporting.attention_figure import above_even
 from rmiov2.reporting.files import write_bytes
 from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.kept import Method, Times, read_kept, read_times, task_of
-from rmiov2.reporting.methods import Estimate, area, decided, own_answer, performance
+from rmiov2.reporting.methods import Estimate, area, decided, estimate_said, over_seeds, own_answer, performance
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
 from rmiov2.reporting.page import STRESS_NOTE, episode_pictures, family_chapters
@@ -26,7 +27,7 @@ from rmiov2.reporting.style import styled
 from rmiov2.reporting.sweeps import read_sweeps, sweeps_said
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, words_cell
 from rmiov2.reporting.terms import terms
-from rmiov2.reporting.variants import Family, Verdict, claims, family, judged
+from rmiov2.reporting.variants import Family, Verdict, claims, family, judged, of_bounds
 from rmiov2.reporting.variants_table import SIMULATORS, whole_and_variants
 from rmiov2.reporting.words import WHOLE, count
 from rmiov2.types import UserError
@@ -173,6 +174,15 @@ def _drawn(name: str) -> Callable[[Kept], Cell]:
     return cell
 
 
+def _attention(task: Kept) -> Cell:
+    """Whether attention moves to who sees, over one episode of each seed."""
+    paid = [above_even(read_scene(path, COMPLETION_KEYS)) for path in task.scenes]
+    if not (known := [value for value in paid if value is not None]):
+        return ABSENT
+    found = over_seeds(known, [0.0] * len(known))
+    return words_cell(f"{VERDICTS[of_bounds(found, more=True)]}: by {estimate_said(found, 2)}")
+
+
 def drawable(task: Kept) -> set[str]:
     """Which of the figures without a finding that could be judged have something to be drawn of."""
     errors = sum(any(seed.l_rec is not None for seed in method.seeds) for method in task.methods)
@@ -196,7 +206,8 @@ EXPERIMENTS: tuple[tuple[str, str, Callable[[Kept], Cell]], ...] = (
     ("figure 12, table 1", "whole > no observation fusion > no action fusion > no fusion", _judged("table 1")),
     ("figure 13", "without a fusion what is reconstructed is further off", _drawn("moments")),
     ("figure 14, table 2", "AUC rises with p_mask up to 0.5", _judged("table 2")),
-    ("appendices E.1, E.2", "attention moves to who sees; the reward window at work", _drawn("scene")),
+    ("appendix E.1", "the blind look at those that see, more than an even share", _attention),
+    ("appendix E.2", "the reward window at work", _drawn("scene")),
     ("beyond the paper", "bursts, one agent gone, the team in the dark, other memories", _drawn("stress")),
 )
 

@@ -193,7 +193,8 @@ def what_differs(found: Family) -> tuple[str, ...]:
         " it was run. L_rec is in the scale of each simulator’s observations, and of games of each team’s own policy."
     )
     inert = (INERT,) if inert_trend(found) else ()
-    return (f"{simulator}. So numbers do not compare; directions may.", size, paper, own, *inert, *made_by(found))
+    made = (*made_by(found), *made_on(found))
+    return (f"{simulator}. So numbers do not compare; directions may.", size, paper, own, *inert, *made)
 
 
 INERT = (
@@ -215,6 +216,20 @@ def made_by(found: Family) -> tuple[str, ...]:
     if len(code) > 1:
         return (f"{named}, {len(code)} versions of what was run: differences may be theirs, too.",)
     return (f"{named}, which are one version of what was run.",) if len(commits) > 1 else (f"{named}.",)
+
+
+def made_on(found: Family) -> tuple[str, ...]:
+    """Which processors trained them, and which variants are no pairs with the whole; nothing where all were alike."""
+    whole = set(found.whole.processors)
+    known = sorted(whole.union(*(variant.processors for variant in found.variants)), reverse=True)
+    if len(known) < 2:
+        return ()
+    apart = [part_name(variant.ablation) for variant in found.variants if len(whole.union(variant.processors)) > 1]
+    return (
+        f"Trained on processors of more than one kind, {' and '.join(name or 'one not recorded' for name in known)},"
+        " which round otherwise, so that at one seed each trains another team: beside the whole method these are"
+        f" no pairs: {', '.join(apart)}.",
+    )
 
 
 def took(found: Family) -> str:
