@@ -251,6 +251,7 @@ FAST = (
 SURE = (*FAST, "policy.entropy=0.06", "policy.lr_actor=1e-3", "pretrain.e_pi=0.04", "pretrain.env_steps=5000")
 
 
+@pytest.mark.long
 def test_mamba_finds_the_optimum_of_the_toy_game() -> None:
     agent = trained(toy("mamba", "lights", *FAST, "seed=0", "pretrain.env_steps=3200"))
     assert greedy(agent)["won"].mean() > 0.95

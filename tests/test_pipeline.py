@@ -285,6 +285,7 @@ class TestWholePipeline:
         suites.write_text(before)
         assert project.repro() == []
 
+    @pytest.mark.long
     def test_equal_runs_give_equal_bytes(self, project):
         made = ["models/pretrain/checkpoint.safetensors", "models/finetune/checkpoint.safetensors"]
         made += ["plots/learning.csv", "plots/pretrain.csv", "plots/finetune.csv", "metrics/evaluate.json"]

@@ -136,7 +136,7 @@ def test_value_norm_and_return_scale_follow_the_moments() -> None:
     assert torch.allclose(weighted[0, :2], torch.tensor([-1.0, 1.0]))
 
 
-@pytest.mark.parametrize("env", ["toy/lights", "toy/dials"])
+@pytest.mark.parametrize("env", ["toy/lights", pytest.param("toy/dials", marks=pytest.mark.long)])
 def test_learns_the_toy_game(env: str) -> None:
     """From random play alone, so all that the policy knows of the game it learned from the model."""
     config = settings(
