@@ -142,9 +142,8 @@ def _rows(name: str, config: Config, spec: EnvSpec, theirs: _Theirs, effort: Eff
         (f"{name}'s world-model update", "updates"): (model, theirs.update_model),
         (f"{name}'s policy round", "team steps learned from"): (play, theirs.policy_round),
     }
-    where = "cpu" if config.device == "cpu" else f"{config.device}, {config.precision}"
     return [
-        _row(*what, pair, aim, config.device, where, effort)
+        _row(*what, pair, aim, config, effort)
         for (what, pair), aim in zip(pairs.items(), AIMS[config.device], strict=True)
     ]
 
@@ -154,13 +153,15 @@ def learned_from(config: Config, round_: Work) -> Work:
     return lambda: round_() * config.policy.starts * config.policy.horizon
 
 
-def _row(what: str, unit: str, works: tuple[Work, Work], aim: float, device: str, where: str, effort: Effort) -> Row:
+def _row(what: str, unit: str, works: tuple[Work, Work], aim: float, config: Config, effort: Effort) -> Row:
+    device = config.device
     for work in works:
         for _ in range(WARM + 2 if device == "cuda" else 1):
             work()
     measured = rates(what, [_waited_for(work, device) for work in works], effort)
     ours, public = (float(x) for x in np.median(measured, axis=1))
     times = float(np.median(measured[0] / measured[1]))
+    where = "cpu" if device == "cpu" else f"{device}, {config.precision}"
     beside = f"{times:.2f} times the {public:.4g} of MAMBA's public code"
     return Row(
         f"{what}, {ENV}, paper, {where}", f"{ours:.4g} {unit}/s", beside, f"at least {aim:g} times", times >= aim,

@@ -30,6 +30,15 @@ def expanded(declared, agent):
 STAGES = stages("rmiov2")
 
 
+def copy_code(target):
+    """This checkout as it is, what git ignores left out."""
+    files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
+    for name in filter(None, files.split("\0")):
+        if (ROOT / name).is_file():
+            (target / name).parent.mkdir(parents=True, exist_ok=True)
+            shutil.copy(ROOT / name, target / name)
+
+
 def surroundings(folder):
     """The environment in which commands see the clone in the folder and nothing of this machine's own settings."""
     return os.environ | {
@@ -47,11 +56,7 @@ class Project:
 
     def __init__(self, folder, traced=False):
         self.root, self.traces = folder / "clone", folder / "traces"
-        files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
-        for name in filter(None, files.split("\0")):
-            if (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, self.root / name)
+        copy_code(self.root)
         for name in ("dvc.lock", "metrics", "plots"):
             path = self.root / name
             shutil.rmtree(path) if path.is_dir() else path.unlink(missing_ok=True)

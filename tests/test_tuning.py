@@ -3,7 +3,6 @@
 import csv
 import json
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -15,6 +14,7 @@ import postgres
 import psutil
 import pytest
 import yaml
+from project import ROOT, copy_code
 from toy_players import StillAgent
 
 from pipelines import params, paths
@@ -31,7 +31,6 @@ from rmiov2.seeding import derive
 from rmiov2.training import finetune as finetuning
 from rmiov2.types import UserError
 
-ROOT = Path(__file__).resolve().parent.parent
 # A default that is easily beaten: next to no masking, next to no updates.
 TOY = ("preset=toy", "env=toy_dials", "finetune.p_mask=0.05", "finetune.updates=20", "evaluate.episodes=24")
 TOY += ("execution.history=2",)  # a third of the time of a round
@@ -43,11 +42,7 @@ class Project:
 
     def __init__(self, folder):
         self.root = folder / "project"
-        files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
-        for name in filter(None, files.split("\0")):
-            if (ROOT / name).is_file():
-                (self.root / name).parent.mkdir(parents=True, exist_ok=True)
-                shutil.copy(ROOT / name, self.root / name)
+        copy_code(self.root)
         self.env = os.environ | {"PYTHONPATH": str(self.root)}
         for name in ("MLFLOW_TRACKING_URI", "RMIOV2_TUNING_STORAGE"):
             self.env.pop(name, None)
