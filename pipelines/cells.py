@@ -1,7 +1,7 @@
 """The cells of a list of experiments: a method or an ablation, a task and a seed each; what is kept, begun and open.
 
 The lists are the files of conf/experiments. A cell's label, ENV[-AGENT][+ABLATION][@SCALE]/seed-S, is its folder under
-docs/seeds, and its workspace lies under state/seeds.
+docs/seeds, and its workspace lies under state/seeds. seed-S-PROCESSOR is the team that another processor trained.
 """
 
 from __future__ import annotations
@@ -55,13 +55,15 @@ class Experiments(BaseModel):
 class Cell:
     """One study: its settings but for the seed, the seed, and what it is kept under beside its names ("": its preset).
 
-    machine: settings of where it runs, which change no name.
+    machine: settings of where it runs, which change no name. beside: the processor that it runs on, where it is to be
+    kept beside the team of another one; "" where it has its seed's place.
     """
 
     overrides: tuple[str, ...]
     seed: int
     scale: str = ""
     machine: tuple[str, ...] = ()
+    beside: str = ""
 
     @property
     def ablation(self) -> str:
@@ -78,7 +80,7 @@ class Cell:
     def label(self) -> str:
         """Where it is kept, from docs/seeds; raises UserError for settings that do not compose."""
         name = folder_name(_composed(self.whole), self.ablation, self.scale)
-        return f"{name}/seed-{self.seed}"
+        return f"{name}/seed-{self.seed}{self.beside and f'-{self.beside}'}"
 
     @property
     def folder(self) -> Path:

@@ -6,6 +6,7 @@
     python -m pipelines.paper --table         what each part is worth, docs/ablations.md, of all that is kept
     python -m pipelines.paper --page          docs/paper.html, figures and tables of all that is kept
     python -m pipelines.paper --only 'smax-3m/*' 'smax-3m+no_*fusion/*'       cells whose names look so
+    python -m pipelines.paper --only 'smax-3m/*' --here    anew where another processor trained what is kept, beside it
 
 A cell that is kept in docs/seeds is not repeated; one that was begun goes on. Cells share DVC's cache: what an ablation
 has in common with the whole method, its pre-training for instance, is made once. `make report` draws the page, too;
@@ -38,7 +39,7 @@ from pipelines.cells import (
     state_of,
 )
 from pipelines.fan_out import MACHINE, fan_out, idle_cores
-from pipelines.records import record_in
+from pipelines.records import processor, record_in
 from pipelines.seeds import SEEDS, keep, overlay
 from pipelines.sweep_record import recorded
 from pipelines.workspace import VARIANT
@@ -133,6 +134,13 @@ def chosen(name: str, patterns: list[str]) -> list[Cell]:
     return [cell for cell in cells if not patterns or any(fnmatchcase(cell.label, p) for p in patterns)]
 
 
+def of_this_processor(cell: Cell) -> Cell:
+    """The cell; beside its kept team, if another processor trained that, or one that was not recorded."""
+    folder = SEEDS / cell.label
+    trained = record_in(folder / Path(VARIANT).name).get("machine", {}).get("processor")
+    return replace(cell, beside=processor()) if folder.is_dir() and trained != processor() else cell
+
+
 def summary(states: Mapping[Cell, str], jobs: int) -> str:
     """How many cells are in which state, and about how long the rest takes."""
     times, always = Counter(states.values()), (KEPT, BEGUN, OPEN)
@@ -168,6 +176,12 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("name", nargs="?", default="small", metavar="LIST", help="a file of conf/experiments: small")
     parser.add_argument("--list", action="store_true", help="print every cell and its state, run nothing")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cells whose names match one of these")
+    parser.add_argument(
+        "--here",
+        action="store_true",
+        help="train anew, beside it, what is kept of another processor: these round otherwise, and only teams of one"
+        " are compared",
+    )
     parser.add_argument("--table", action="store_true", help="print what each part is worth, run nothing")
     parser.add_argument("--page", action="store_true", help="draw docs/paper.html of what is kept, run nothing")
     parser.add_argument("--jobs", type=int, help="cells side by side; as many as cores idle, 4 on a GPU")
@@ -192,7 +206,9 @@ def done(options: argparse.Namespace) -> None:
 
 def reproduce(options: argparse.Namespace) -> None:
     """Say which cells there are and how they stand, and run what is left of them."""
-    states = {cell: state_of(cell, SEEDS) for cell in chosen(options.name, options.only)}
+    cells = chosen(options.name, options.only)
+    cells = [of_this_processor(cell) for cell in cells] if options.here else cells
+    states = {cell: state_of(cell, SEEDS) for cell in cells}
     jobs = options.jobs or at_once(options.threads)
     if options.list:
         for cell, state in states.items():

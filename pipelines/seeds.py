@@ -14,6 +14,7 @@ import argparse
 import json
 import sys
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -23,6 +24,7 @@ from pipelines.cells import Cell, default_agent, folder_name, refuse_kept_otherw
 from pipelines.fan_out import STAGES, fan_out, settings_read
 from pipelines.params import flat
 from pipelines.records import record_in, refuse_unnamed
+from rmiov2.files import write_json
 from rmiov2.program import exit_code
 from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.kept import differing
@@ -45,9 +47,18 @@ def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
 
 
 def keep(cell: Cell) -> Path:
-    """What is small of a study that has ended, kept in its folder."""
-    target = SEEDS / cell.label
-    workspaces.keep(workspaces.small(cell.folder), target)
+    """What is small of a study that has ended, kept in its folder.
+
+    One that was to stand beside another team and is that team tells whose processor was not recorded, and is not kept.
+    """
+    target, texts = SEEDS / cell.label, workspaces.small(cell.folder)
+    place = SEEDS / replace(cell, beside="").label
+    if cell.beside and workspaces.same_results(place, texts):
+        path = place / Path(workspaces.VARIANT).name
+        record = record_in(path)
+        write_json(path, record | {"machine": record.get("machine", {}) | {"processor": cell.beside}})
+        return place
+    workspaces.keep(texts, target)
     return target
 
 

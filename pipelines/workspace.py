@@ -36,6 +36,7 @@ TUNING_CURVE, COSTS, MOMENT = "plots/finetune.csv", "costs.json", "moment.json"
 # Of what variants are compared to alone: an episode whole, and loss that it was not trained on.
 SCENE, STRESS = "results/scene.json", "metrics/stress.json"
 TEAM = "models/finetune"
+REACHED = KEPT[2:]  # by its team; the others say how long that took
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
 CODE_OF = ("collect", "pretrain", "finetune", "evaluate")  # the stages whose code a kept result is of
 VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
@@ -137,7 +138,7 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
     one takes away what a kill has left. Results that are the same to the byte keep the record of what made them first.
     """
     record = target / Path(VARIANT).name
-    if record.is_file() and VARIANT in texts and all(_is(target / Path(name).name, texts.get(name)) for name in KEPT):
+    if record.is_file() and VARIANT in texts and same_results(target, texts, KEPT):
         texts = texts | {VARIANT: record.read_bytes()}
     new, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
     with writing(target):
@@ -152,6 +153,11 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
         new.rename(target)
         sync_folder(target.parent)
         shutil.rmtree(old, ignore_errors=True)
+
+
+def same_results(kept: Path, texts: Mapping[str, bytes], names: Sequence[str] = REACHED) -> bool:
+    """Whether files of what is kept in the folder are those of another study, to the byte."""
+    return all(_is(kept / Path(name).name, texts.get(name)) for name in names)
 
 
 def _is(path: Path, text: bytes | None) -> bool:

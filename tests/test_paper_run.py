@@ -24,6 +24,7 @@ from pipelines import cells, fan_out, paper, seeds
 from pipelines import workspace as workspaces
 from pipelines.cells import Cell
 from pipelines.paths import ROOT
+from pipelines.records import processor
 from pipelines.sweep_record import recorded
 from rmiov2.files import write_json
 from rmiov2.reporting.kept import read_kept
@@ -43,7 +44,7 @@ def kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     return tmp_path / "docs/seeds"
 
 
-def run(monkeypatch: pytest.MonkeyPatch, stages: Stages, *only: str) -> None:
+def run(monkeypatch: pytest.MonkeyPatch, stages: Stages, *only: str, here: bool = False) -> None:
     """The command, one cell after the other, with these in place of the stages: they give the exit status."""
 
     def to_its_end(cell: Cell, made: set[str], stopped: threading.Event) -> int:
@@ -53,7 +54,15 @@ def run(monkeypatch: pytest.MonkeyPatch, stages: Stages, *only: str) -> None:
         return status
 
     monkeypatch.setattr(fan_out, "_to_its_end", to_its_end)
-    arguments = {"name": "small", "only": list(only), "list": False, "jobs": 1, "threads": 1, "device": "cpu"}
+    arguments = {
+        "name": "small",
+        "only": list(only),
+        "list": False,
+        "here": here,
+        "jobs": 1,
+        "threads": 1,
+        "device": "cpu",
+    }
     paper.reproduce(argparse.Namespace(**arguments))
 
 
@@ -222,3 +231,31 @@ def test_a_record_says_which_code_was_run(kept: Path, monkeypatch: pytest.Monkey
         lock["stages"]["evaluate"]["deps"][place]["md5"] = "other"
         (folder / "dvc.lock").write_text(yaml.safe_dump(lock))
         assert (workspaces.code_of(folder) == digest) == same
+
+
+def test_what_another_processor_trained_is_trained_anew_beside_it(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    ran: list[str] = []
+
+    def note(cell: Cell) -> int:
+        ran.append(cell.folder.name)
+        return finish(cell)
+
+    for name, expected in (("AVX512", ["smax-3m-0"]), ("AVX512", []), ("AVX2", ["smax-3m-0-AVX2"]), ("AVX2", [])):
+        monkeypatch.setattr(cells, "processor", lambda name=name: name)
+        monkeypatch.setattr(paper, "processor", lambda name=name: name)
+        run(monkeypatch, note, "smax-3m/seed-0", here=True)
+        assert ran == expected
+        ran.clear()
+    run(monkeypatch, note, "smax-3m/seed-0")
+    assert ran == []
+
+
+def test_the_same_team_again_says_whose_processor_was_not_recorded(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    run(monkeypatch, finish, "smax-3m/seed-0")
+    path = kept / "smax-3m/seed-0/variant.json"
+    record = json.loads(path.read_text())
+    del record["machine"]["processor"]
+    write_json(path, record)
+    run(monkeypatch, finish, "smax-3m/seed-0", here=True)
+    assert [folder.name for folder in kept.glob("smax-3m/seed-*")] == ["seed-0"]
+    assert json.loads(path.read_text())["machine"]["processor"] == processor()

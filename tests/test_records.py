@@ -15,7 +15,7 @@ from typing import Any
 import pytest
 import yaml
 from synthetic_run import CELLS, write_run
-from test_variants import kept_family, of_kept, record
+from test_variants import keep_variant, kept_family, of_kept, record
 
 from pipelines import cells, seeds
 from pipelines import workspace as workspaces
@@ -27,7 +27,7 @@ from rmiov2.reporting.kept import read_kept
 from rmiov2.reporting.methods import own_method
 from rmiov2.reporting.page import variants_chapters
 from rmiov2.reporting.results import read_results
-from rmiov2.reporting.variants import of_run
+from rmiov2.reporting.variants import of_run, paired
 from rmiov2.reporting.variants_table import what_differs
 from rmiov2.types import UserError
 
@@ -93,26 +93,32 @@ def test_a_seed_kept_before_records_stands_beside_one_with_a_record(tmp_path: Pa
     )
 
 
-def test_teams_of_processors_that_round_otherwise_are_told(tmp_path: Path) -> None:
-    kept_family(tmp_path, {"none": [0.5, 0.5], "no_fusion": [0.1, 0.2], "no_masking": [0.1]})
+def test_only_teams_of_one_seed_and_one_processor_are_pairs(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5, 0.5], "no_fusion": [0.1, 0.2], "no_masking": [0.3]})
+    assert what_differs(of_kept(tmp_path))[-1].startswith("Made at commit")
 
-    def trained(on: dict[str, list[str]]) -> str:
-        for name, processors in on.items():
-            for seed, processor in enumerate(processors):
-                path = tmp_path / name / f"seed-{seed}/variant.json"
-                made = record(name.partition("+")[2] or "none")
-                write_json(path, made | ({"machine": {"processor": processor}} if processor else {}))
-        return what_differs(of_kept(tmp_path))[-1]
+    def put(study: str, folder: str, processor: str) -> None:
+        made = record(study.partition("+")[2] or "none")
+        write_json(tmp_path / study / folder / "variant.json", made | {"machine": {"processor": processor}})
 
-    other, third = "smax-3m+no_fusion", "smax-3m+no_masking"
-    assert trained({"smax-3m": ["", ""]}).startswith("Made at commit")
-    assert trained({"smax-3m": ["AVX2", "AVX2"], other: ["AVX2", "AVX2"], third: ["AVX2"]}).startswith("Made at commit")
-    told = "Trained on processors of more than one kind, {}, which round otherwise, so that"
-    mixed = trained({other: ["AVX2", "AVX512"]})
-    assert mixed.startswith(told.format("AVX512 and AVX2")) and mixed.endswith("these are no pairs: no fusion.")
-    mixed = trained({"smax-3m": ["AVX2", ""], other: ["AVX2", "AVX2"]})
-    assert mixed.startswith(told.format("AVX2 and one not recorded"))
-    assert mixed.endswith("these are no pairs: no fusion, no masking.")
+    put("smax-3m+no_fusion", "seed-1", "AVX2")
+    put("smax-3m+no_masking", "seed-0", "AVX2")
+    found = of_kept(tmp_path)
+    pair = paired(found.named["no_fusion"], found.whole, "AUC")
+    assert pair and pair.seeds == (0,) and pair.values == pytest.approx([-0.4])
+    assert paired(found.named["no_masking"], found.whole, "AUC") is None
+    told = what_differs(found)[-1]
+    assert told.startswith("Trained on AVX2 and a processor that was not recorded, which round otherwise")
+    assert told.endswith("No seed of these shares one with the whole method: no masking.")
+
+    keep_variant(tmp_path, "none", 2, 0.6)
+    (tmp_path / "smax-3m/seed-2").rename(tmp_path / "smax-3m/seed-0-AVX2")
+    put("smax-3m", "seed-0-AVX2", "AVX2")
+    found = of_kept(tmp_path)
+    assert [seed.name for seed in found.whole.seeds] == ["0", "0 on AVX2", "1"]
+    pair = paired(found.named["no_masking"], found.whole, "AUC")
+    assert pair and pair.seeds == (0,) and pair.values == pytest.approx([-0.3])
+    assert what_differs(found)[-1].endswith("differences are between teams of one seed and one processor.")
 
 
 @pytest.mark.parametrize("told", ["params", "record"])

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -34,7 +34,8 @@ class Seed:
     was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept. losses: (env_steps, loss_model)
     of pre-training, None without a world model or where they were not kept. moment: one of an episode, as
     rmiov2.reporting.moment gives it; None where nothing was reconstructed, or where it was not kept. scene: the file of
-    a whole episode, None where none was kept. stress: metrics/stress.json, None where it was not kept.
+    a whole episode, None where none was kept. stress: metrics/stress.json, None where it was not kept. processor: what
+    trained it, "" where that was not recorded.
     """
 
     seed: int
@@ -48,6 +49,17 @@ class Seed:
     moment: Mapping[str, Any] | None = None
     scene: Path | None = None
     stress: Mapping[str, Any] | None = None
+    processor: str = ""
+
+    @property
+    def pair(self) -> tuple[int, str]:
+        """What two teams share that began alike: a processor that rounds otherwise trains another team of a seed."""
+        return self.seed, self.processor
+
+    @property
+    def name(self) -> str:
+        """Its number, and on what it was trained where that is known."""
+        return f"{self.seed} on {self.processor}" if self.processor else str(self.seed)
 
 
 @dataclass(frozen=True)
@@ -56,8 +68,7 @@ class Method:
 
     ablation, changes: the part that it goes without, and the settings that this changes. scale: its preset, or the list
     of experiments that it is of. settings: those of the whole method that it is or is a variant of, by section.name.
-    commits: that its seeds were made at; code: digests of what of them was run; processors: that trained them. Where it
-    was not recorded they are empty, or have "".
+    commits: that its seeds were made at; code: digests of what of them was run. Empty where it was not recorded.
     """
 
     agent: str
@@ -68,7 +79,6 @@ class Method:
     settings: Mapping[str, Any] = field(default_factory=dict)
     commits: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
-    processors: tuple[str, ...] = ()
 
 
 def read_methods(kept: Path) -> Iterator[Method]:
@@ -86,7 +96,8 @@ def read_kept(kept: Path) -> Iterator[Method]:
         if not seeds:
             continue
         records = [read_record(folder, seed) for folder, seed in seeds.items()]
-        method = Method(next(iter(seeds.values())).evaluate["agent"], tuple(seeds.values()), **_one_of(records, study))
+        teams = (replace(s, processor=record["processor"]) for s, record in zip(seeds.values(), records, strict=True))
+        method = Method(next(iter(seeds.values())).evaluate["agent"], tuple(teams), **_one_of(records, study))
         if not alike(method, method.seeds[0].evaluate):
             raise UserError(f"{study}: its seeds differ in environment, agent or grid of p_loss; keep them anew")
         yield method
@@ -102,10 +113,9 @@ def _one_of(records: Sequence[Mapping[str, Any]], study: Path) -> dict[str, Any]
             raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
         settings |= own
     commits = {str(record["commit"]) for record in records if record["commit"]}
-    code, processors = ({record[key] for record in records} for key in ("code", "processor"))
+    code = {str(record["code"]) for record in records}
     return said | {
-        "settings": settings, "commits": tuple(sorted(commits)), "code": tuple(sorted(code)),
-        "processors": tuple(sorted(processors)),
+        "settings": settings, "commits": tuple(sorted(commits)), "code": tuple(sorted(code))
     }  # fmt: skip
 
 
@@ -159,7 +169,10 @@ def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:
 
 
 def read_seed(folder: Path) -> Seed:
-    """A kept seed; what older ones lack is None, see Seed. Raises UserError for costs over another grid."""
+    """A kept seed, in seed-S or, beside one of another processor, in seed-S-PROCESSOR; what older ones lack is None.
+
+    Raises UserError for costs over another grid.
+    """
     l_rec, cost, losses = folder / "finetune.csv", folder / "costs.json", folder / "pretrain.csv"
     moment, scene, stress = folder / "moment.json", folder / SCENE, folder / "stress.json"
     evaluate = read_json(folder / "evaluate.json", "evaluate", EVALUATE_KEYS)
@@ -167,7 +180,7 @@ def read_seed(folder: Path) -> Seed:
     if costly is not None and costly["p_loss"] != evaluate["p_loss"]:
         raise UserError(f"{cost} is of p_loss {costly['p_loss']}, expected {evaluate['p_loss']}; keep the seed anew")
     return Seed(
-        seed=int(folder.name.removeprefix("seed-")),
+        seed=int(folder.name.split("-")[1]),
         evaluate=evaluate,
         pretrain=read_json(folder / "pretrain.json", "pretrain", RUN_KEYS),
         finetune=read_json(folder / "finetune.json", "finetune", RUN_KEYS),

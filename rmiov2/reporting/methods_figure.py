@@ -52,7 +52,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
     )
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
     rows = [
-        (method.agent, mode, seed.seed, *point)
+        (method.agent, mode, seed.name, *point)
         for method in methods
         for mode in (own_answer(method), untuned(method))
         for seed in method.seeds
@@ -225,7 +225,7 @@ def _rows(methods: Sequence[Method], drawn: Mapping[str, Sequence[Curve]], heade
     return csv_bytes(
         header,
         [
-            (method.agent, seed.seed, x, y)
+            (method.agent, seed.name, x, y)
             for method in methods
             for seed, curve in zip(method.seeds, drawn[method.agent], strict=True)
             for x, y in zip(*curve, strict=True)

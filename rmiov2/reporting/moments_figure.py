@@ -53,14 +53,15 @@ def of_one_seed(found: Family) -> tuple[dict[str, Scene], int]:
     """The moments of FUSIONS by name, and the seed they are of: of the whole method's that of which most others were
     kept, the first of such. Of robots those whose agent is the whole method's."""
     methods = [found.named[name] for name in FUSIONS if name in found.named]
-    kept = {m.ablation: {s.seed: s.moment for s in m.seeds if s.moment is not None} for m in methods}
+    kept = {m.ablation: {s.pair: s.moment for s in m.seeds if s.moment is not None} for m in methods}
     seeds = kept.get(WHOLE, {})
     if not seeds:
         return {}, 0
-    seed = max(seeds, key=lambda seed: (sum(seed in moments for moments in kept.values()), -seed))
+    most = max(sum(seed in moments for moments in kept.values()) for seed in seeds)
+    seed = min(seed for seed in seeds if sum(seed in moments for moments in kept.values()) == most)
     shown = {name: moments[seed] for name, moments in kept.items() if seed in moments}
     whole = shown[WHOLE]
-    return {n: m for n, m in shown.items() if "map" in whole or m["agent"] == whole["agent"]}, seed
+    return {n: m for n, m in shown.items() if "map" in whole or m["agent"] == whole["agent"]}, seed[0]
 
 
 def _battles(shown: Mapping[str, Scene]) -> _Drawn:

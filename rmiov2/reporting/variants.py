@@ -182,16 +182,16 @@ def estimate(method: Method, measure: str) -> Estimate | None:
 
 
 def paired(left: Method, right: Method, measure: str) -> Paired | None:
-    """left less right, seed by seed; None where no seed of both has the measure.
+    """left less right, seed by seed of one processor; None where no such seed of both has the measure.
 
     Student's t over the differences, never narrower than the episodes of both allow: see over_seeds. Raises UserError
     for a value that is not finite, as no difference to it means anything.
     """
-    others = {seed.seed: MEASURES[measure](seed) for seed in right.seeds}
+    others = {seed.pair: MEASURES[measure](seed) for seed in right.seeds}
     pairs = [
         (seed.seed, mine, theirs)
         for seed in left.seeds
-        if (mine := MEASURES[measure](seed)) is not None and (theirs := others.get(seed.seed)) is not None
+        if (mine := MEASURES[measure](seed)) is not None and (theirs := others.get(seed.pair)) is not None
     ]
     if not pairs:
         return None

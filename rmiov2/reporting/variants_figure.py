@@ -103,7 +103,7 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
     )
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
     rows = [
-        (method.ablation, seed.seed, *point)
+        (method.ablation, seed.name, *point)
         for method in methods
         for seed in method.seeds
         for point in points(seed.evaluate, own_answer(method))

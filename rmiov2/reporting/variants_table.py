@@ -178,7 +178,7 @@ def what_differs(found: Family) -> tuple[str, ...]:
     whole, first = found.whole, found.whole.seeds[0]
     suite = first.evaluate["env"].partition("/")[0]
     simulator = SIMULATORS.get(suite, f"The paper does not play {suite}")
-    seeds = ", ".join(str(seed.seed) for seed in whole.seeds)
+    seeds = ", ".join(seed.name for seed in whole.seeds)
     size = (
         f"Here: preset {first.pretrain['preset']}{_of_list(whole)}, seeds {seeds} of the whole method,"
         f" {count(first.pretrain['env_steps'])} environment steps, {count(first.finetune['updates'])} masked updates,"
@@ -219,16 +219,17 @@ def made_by(found: Family) -> tuple[str, ...]:
 
 
 def made_on(found: Family) -> tuple[str, ...]:
-    """Which processors trained them, and which variants are no pairs with the whole; nothing where all were alike."""
-    whole = set(found.whole.processors)
-    known = sorted(whole.union(*(variant.processors for variant in found.variants)), reverse=True)
+    """That processors differ, and which variants have no pair for it; nothing where all of them were alike."""
+    known = {seed.processor for method in found.named.values() for seed in method.seeds}
     if len(known) < 2:
         return ()
-    apart = [part_name(variant.ablation) for variant in found.variants if len(whole.union(variant.processors)) > 1]
+    pairs = {seed.pair for seed in found.whole.seeds}
+    alone = [part_name(m.ablation) for m in found.variants if pairs.isdisjoint(seed.pair for seed in m.seeds)]
+    names = " and ".join(name or "a processor that was not recorded" for name in sorted(known, reverse=True))
+    told = f" No seed of these shares one with the whole method: {', '.join(alone)}." if alone else ""
     return (
-        f"Trained on processors of more than one kind, {' and '.join(name or 'one not recorded' for name in known)},"
-        " which round otherwise, so that at one seed each trains another team: beside the whole method these are"
-        f" no pairs: {', '.join(apart)}.",
+        f"Trained on {names}, which round otherwise, so that a seed is another team on each: differences are between"
+        f" teams of one seed and one processor.{told}",
     )
 
 
