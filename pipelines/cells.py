@@ -117,7 +117,7 @@ class Cell:
             "scale": self.scale or self.values["preset"],
             "changes": self.changes,
             "instead": {key: whole.get(key) for key in self.changes},
-            "machine": {name: self.values[name] for name in MACHINE} | {"processor": processor()},
+            "machine": {name: self.values[name] for name in MACHINE} | {"processor": processor(self.values["device"])},
             "settings": settings_read(self.values),
         }
 

@@ -134,11 +134,12 @@ def chosen(name: str, patterns: list[str]) -> list[Cell]:
     return [cell for cell in cells if not patterns or any(fnmatchcase(cell.label, p) for p in patterns)]
 
 
-def of_this_processor(cell: Cell) -> Cell:
+def of_this_processor(cell: Cell, device: str) -> Cell:
     """The cell; beside its kept team, if another processor trained that, or one that was not recorded."""
     folder = SEEDS / cell.label
     trained = record_in(folder / Path(VARIANT).name).get("machine", {}).get("processor")
-    return replace(cell, beside=processor()) if folder.is_dir() and trained != processor() else cell
+    here = processor(_best_device(cell) if device == "auto" else device)
+    return replace(cell, beside=here) if folder.is_dir() and trained != here else cell
 
 
 def summary(states: Mapping[Cell, str], jobs: int) -> str:
@@ -207,7 +208,7 @@ def done(options: argparse.Namespace) -> None:
 def reproduce(options: argparse.Namespace) -> None:
     """Say which cells there are and how they stand, and run what is left of them."""
     cells = chosen(options.name, options.only)
-    cells = [of_this_processor(cell) for cell in cells] if options.here else cells
+    cells = [of_this_processor(cell, options.device) for cell in cells] if options.here else cells
     states = {cell: state_of(cell, SEEDS) for cell in cells}
     jobs = options.jobs or at_once(options.threads)
     if options.list:

@@ -22,11 +22,13 @@ def record_in(path: Path) -> dict[str, Any]:
 
 
 @cache
-def processor() -> str:
-    """What torch calculates with on this machine: AVX2, AVX512 and others round otherwise, so train other teams."""
+def processor(device: str) -> str:
+    """What torch calculates with on this machine: AVX2, AVX512 and each GPU round otherwise, so train other teams."""
     import torch
 
-    return str(torch.backends.cpu.get_cpu_capability())
+    if device == "cpu":
+        return str(torch.backends.cpu.get_cpu_capability())
+    return torch.cuda.get_device_name(device).replace(" ", "-")
 
 
 def refuse_unnamed(values: Mapping[str, Any]) -> None:

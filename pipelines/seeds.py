@@ -55,7 +55,7 @@ def keep(cell: Cell) -> Path:
     place = SEEDS / replace(cell, beside="").label
     if cell.beside and workspaces.same_results(place, texts):
         path = place / Path(workspaces.VARIANT).name
-        record = record_in(path)
+        record = record_in(path) or json.loads(texts[workspaces.VARIANT])
         write_json(path, record | {"machine": record.get("machine", {}) | {"processor": cell.beside}})
         return place
     workspaces.keep(texts, target)

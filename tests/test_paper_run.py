@@ -241,8 +241,8 @@ def test_what_another_processor_trained_is_trained_anew_beside_it(kept: Path, mo
         return finish(cell)
 
     for name, expected in (("AVX512", ["smax-3m-0"]), ("AVX512", []), ("AVX2", ["smax-3m-0-AVX2"]), ("AVX2", [])):
-        monkeypatch.setattr(cells, "processor", lambda name=name: name)
-        monkeypatch.setattr(paper, "processor", lambda name=name: name)
+        for module in (cells, paper):
+            monkeypatch.setattr(module, "processor", lambda device, name=name: name)
         run(monkeypatch, note, "smax-3m/seed-0", here=True)
         assert ran == expected
         ran.clear()
@@ -250,12 +250,19 @@ def test_what_another_processor_trained_is_trained_anew_beside_it(kept: Path, mo
     assert ran == []
 
 
-def test_the_same_team_again_says_whose_processor_was_not_recorded(kept: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("has_record", [True, False])
+def test_the_same_team_again_says_whose_processor_was_not_recorded(
+    kept: Path, monkeypatch: pytest.MonkeyPatch, has_record: bool
+) -> None:
     run(monkeypatch, finish, "smax-3m/seed-0")
     path = kept / "smax-3m/seed-0/variant.json"
     record = json.loads(path.read_text())
     del record["machine"]["processor"]
-    write_json(path, record)
+    path.unlink()
+    if has_record:
+        write_json(path, record)
     run(monkeypatch, finish, "smax-3m/seed-0", here=True)
     assert [folder.name for folder in kept.glob("smax-3m/seed-*")] == ["seed-0"]
-    assert json.loads(path.read_text())["machine"]["processor"] == processor()
+    assert json.loads(path.read_text())["machine"]["processor"] == processor("cpu")
+    (method,) = read_kept(kept)
+    assert [seed.name for seed in method.seeds] == [f"0 on {processor('cpu')}"]
