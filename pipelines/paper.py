@@ -66,10 +66,10 @@ def run(cells: list[Cell], about: Mapping[str, Any], jobs: int, on_gpu: int, dev
         with recorded(SEEDS, {**about, "jobs": jobs, "device": ", ".join(devices)}) as sweep:
 
             def ended(cell: Cell) -> None:
-                keep(cell)
+                label = keep(cell).relative_to(SEEDS).as_posix()
                 kept.append(cell)
-                sweep.note("kept", cell.label)
-                print(f"{cell.label} is kept", flush=True)
+                sweep.note("kept", label)
+                print(f"{label} is kept", flush=True)
 
             failed = fan_out(placed, jobs, ended, lambda cell: sweep.note("failed", cell.label))
     finally:
@@ -103,13 +103,16 @@ def machine_of(cell: Cell, device: str, threads: int) -> tuple[str, ...]:
             )
         found = config.BEFORE | begun
     else:
-        chosen = _best_device(cell) if device == "auto" else device
+        chosen = _device(cell, device)
         precision = cell.values["precision"] if chosen == "cuda" else "float32"
         found = {"device": chosen, "precision": precision, "threads": threads}
     return tuple(f"{name}={found[name]}" for name in MACHINE)
 
 
-def _best_device(cell: Cell) -> str:
+def _device(cell: Cell, asked: str) -> str:
+    """What was asked for; of auto the best for its method that is here."""
+    if asked != "auto":
+        return asked
     import torch
 
     from rmiov2.agents.registry import agent_class
@@ -138,7 +141,7 @@ def of_this_processor(cell: Cell, device: str) -> Cell:
     """The cell; beside its kept team, if another processor trained that, or one that was not recorded."""
     folder = SEEDS / cell.label
     trained = record_in(folder / Path(VARIANT).name).get("machine", {}).get("processor")
-    here = processor(_best_device(cell) if device == "auto" else device)
+    here = processor(_device(cell, device))
     return replace(cell, beside=here) if folder.is_dir() and trained != here else cell
 
 

@@ -266,3 +266,4 @@ def test_the_same_team_again_says_whose_processor_was_not_recorded(
     assert json.loads(path.read_text())["machine"]["processor"] == processor("cpu")
     (method,) = read_kept(kept)
     assert [seed.name for seed in method.seeds] == [f"0 on {processor('cpu')}"]
+    assert [entry["kept"] for entry in read_sweeps(kept)] == [["smax-3m/seed-0"], ["smax-3m/seed-0"]]

@@ -57,8 +57,7 @@ def of_one_seed(found: Family) -> tuple[dict[str, Scene], int]:
     seeds = kept.get(WHOLE, {})
     if not seeds:
         return {}, 0
-    most = max(sum(seed in moments for moments in kept.values()) for seed in seeds)
-    seed = min(seed for seed in seeds if sum(seed in moments for moments in kept.values()) == most)
+    seed = min(seeds, key=lambda seed: (-sum(seed in moments for moments in kept.values()), seed))
     shown = {name: moments[seed] for name, moments in kept.items() if seed in moments}
     whole = shown[WHOLE]
     return {n: m for n, m in shown.items() if "map" in whole or m["agent"] == whole["agent"]}, seed[0]
