@@ -25,6 +25,7 @@ SHARE = 0.7  # of the bare environment's speed
 EPISODES, MINUTES = 1000, 5  # per value of p_loss, and what all of them may take
 ROUNDS = 3  # episodes of each row of the wide batch
 DECISIONS = 300
+LONG = 10**6  # steps of an episode that does not end
 
 
 def collection(params: Config, effort: Effort) -> list[Row]:
@@ -116,30 +117,40 @@ def _episodes(config: Config, env: Env) -> Work:
 def latency(presets: Sequence[str]) -> list[Row]:
     """Milliseconds until one team has decided."""
     spec = spec_of(SMAX)
-    return [_latency(settings(preset, SMAX), spec, blind) for preset in presets for blind in (0, 1)]
+    return [row for preset in presets for row in _latencies(settings(preset, SMAX), spec)]
 
 
-def _latency(config: Config, spec: EnvSpec, blind: int) -> Row:
-    seen = np.arange(spec.num_agents)[None] >= blind
-    label = f"one decision, {spec.name}, {config.preset}, {'with' if blind else 'without'} completion"
-    times = 1e3 * decision_seconds(config, spec, seen, label)
+def _latencies(config: Config, spec: EnvSpec) -> list[Row]:
+    nobody = np.ones((1, spec.num_agents), bool)
+    one, steps = np.arange(spec.num_agents)[None] > 0, config.execution.history
+    return [
+        _latency(config, spec, "without completion", "nobody blind", nobody, LONG),
+        _latency(config, spec, f"completion, first {steps} steps", "one agent blind", one, steps),
+        _latency(config, spec, f"completion, later, over {steps} steps", "one agent blind", one, LONG),
+    ]
+
+
+def _latency(config: Config, spec: EnvSpec, how: str, beside: str, seen: Bools, episode: int) -> Row:
+    label = f"one decision, {spec.name}, {config.preset}, {how}"
+    times = 1e3 * decision_seconds(config, spec, seen, label, episode)
     median, slow = float(np.median(times)), float(np.quantile(times, 0.95))
-    beside = f"one agent blind, {config.execution.history} steps of history" if blind else "nobody blind"
     return Row(
         label, f"median {median:.2f} ms, 95th percentile {slow:.2f} ms", beside,
         numbers={"median_ms": median, "p95_ms": slow},
     )  # fmt: skip
 
 
-def decision_seconds(config: Config, spec: EnvSpec, seen: Bools, label: str) -> Floats:
-    """The time of each of DECISIONS decisions of one team, seen (1, N), once its history is full."""
+def decision_seconds(config: Config, spec: EnvSpec, seen: Bools, label: str, episode: int) -> Floats:
+    """The time of each of DECISIONS decisions of one team, seen (1, N), in episodes of so many steps, once its history
+    has been full or, where they are shorter, one is over.
+    """
     team, rng = untrained(config, spec).team(1, config.seed), np.random.default_rng(config.seed)
     avail = np.ones((1, spec.num_agents, spec.act_dim), bool) if spec.discrete else None
     warm_up, show, times = config.execution.history + 5, bar(label, "decision"), []
     for k in range(warm_up + DECISIONS):
         obs = rng.normal(size=(1, spec.num_agents, spec.obs_dim)).astype(np.float32)
         began = time.perf_counter()
-        team.act(obs, seen, avail)
+        team.act(obs, seen, avail, np.array([k % episode == 0]))
         times.append(time.perf_counter() - began)
         show(k + 1, warm_up + DECISIONS)
     return np.asarray(times[warm_up:])

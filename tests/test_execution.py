@@ -1,15 +1,17 @@
 """A team under observation loss (Algorithm 2, lines 28-39)."""
 
+import copy
+
 import numpy as np
 import pytest
 import torch
-from learning_cases import agent_and_replay, settings
+from learning_cases import agent_and_replay, of_agent, settings
 
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.envs.base import legalise
 from rmiov2.envs.registry import make_env
 from rmiov2.execution.communication import exchange
-from rmiov2.execution.completion import History
+from rmiov2.execution.completion import History, Reached, Unrolled, complete
 from rmiov2.execution.team import MODES, Team
 from rmiov2.seeding import Generators
 from rmiov2.types import Actions, Bools, UserError
@@ -72,7 +74,7 @@ def test_a_blind_agent_acts_on_what_the_model_makes_of_the_window(agent: RMIOv2)
         acts.append(act)
         obs, masks, done = (torch.from_numpy(np.stack(x, 1)) for x in (rows, arrived, acts))
         with torch.no_grad():
-            latent = observe(agent.model, obs, masks.float(), done, torch.ones(2), None)
+            latent = observe(agent.model, obs, masks.float(), done, agent.model.initial(torch.ones(2)), None)
             said = agent.model.predict.obs(latent.features[:, -1]).numpy()
         assert np.allclose(team.completed[~seen], said[~seen], atol=1e-5)
         assert np.array_equal(team.completed[seen], step.obs[seen])
@@ -89,6 +91,47 @@ def test_the_window_keeps_the_last_l_steps_and_forgets_at_an_episodes_beginning(
     assert history.rows.tolist() == [4, 2] and history.start.tolist() == [False, True]
     assert history.obs[0, :, 0, 0].tolist() == [2, 3, 4, 5] and history.obs[1, :2, 0, 0].tolist() == [4, 5]
     assert history.act[0, :, 0].tolist() == [2, 3, 4, 5]
+
+
+def seen_at_random(agent: RMIOv2, history: History, rng: np.random.Generator, first: Bools) -> None:
+    shape = (len(first), agent.spec.num_agents)
+    seen = rng.random(shape) < 0.5
+    history.saw(rng.random((*shape, agent.spec.obs_dim)).astype(np.float32) * seen[..., None], seen, first)
+
+
+@pytest.mark.parametrize("name", ["rmiov2", "rmio"])
+def test_a_window_that_is_gone_on_with_says_what_one_unrolled_anew_says(name: str) -> None:
+    """Three teams that begin and are asked at different steps, some past the window's length."""
+    agent, replay = agent_and_replay(settings("toy/lights", **of_agent(name)))
+    agent.update(replay, Generators(0), 20, 0)
+    agent.update(replay, Generators(0), 20, 0, lambda b, t: np.random.default_rng(0).random((b, t, 3)) < 0.5)
+    history, rng, went_on = History(agent.spec, 3, 4), np.random.default_rng(1), np.zeros(2, int)
+    for step in range(40):
+        seen_at_random(agent, history, rng, (rng.random(3) < 0.15) | (step == 0))
+        asked, anew = rng.random(3) < 0.5, copy.copy(history)
+        anew.reached = Reached(3)
+        if asked.any():
+            went_on += [(asked & history.start & (history.reached.rows > 0)).sum(), (asked & ~history.start).sum()]
+            answers = [complete(agent.model, agent.unroll, kept, asked, 0.1) for kept in (history, anew, history)]
+            for said in answers[1:]:
+                np.testing.assert_allclose(said[0], answers[0][0], atol=1e-5)
+                np.testing.assert_array_equal(said[1], answers[0][1])
+        history.did(rng.integers(agent.spec.act_dim, size=(3, 3)))
+    assert (went_on > 5).all()
+
+
+def test_a_step_costs_one_row_until_the_window_moves_on(agent: RMIOv2) -> None:
+    history, rng, rows = History(agent.spec, 2, 5), np.random.default_rng(0), []
+
+    def unroll(obs: torch.Tensor, *rest: torch.Tensor) -> Unrolled:
+        rows.append(obs.shape[1])
+        return agent.unroll(obs, *rest)
+
+    for step in range(8):
+        seen_at_random(agent, history, rng, np.full(2, step == 0))
+        if step != 3:
+            complete(agent.model, unroll, history, np.array([True, False]), 0.1)
+    assert rows == [1, 1, 1, 2, 1, 6, 6]
 
 
 def test_messages_and_bytes_by_hand(agent: RMIOv2) -> None:

@@ -141,19 +141,19 @@ def test_a_padded_minibatch_has_the_losses_of_the_bare_one() -> None:
 def test_a_whole_window_of_every_team_says_what_that_of_the_blind_says(name: str) -> None:
     """Three teams, one of whom sees, at different steps of their games and past the window's length."""
     agent, replay = team(name, "cpu", "toy/lights")
-    history, rng = History(replay.spec, 3, 4), np.random.default_rng(0)
+    histories, rng = [History(replay.spec, 3, 4) for _ in range(2)], np.random.default_rng(0)
     for step in range(7):
         first = np.array([step == 0, step in (0, 2), step in (0, 5)])
         seen = rng.random((3, 3)) < 0.5
         obs = rng.random((3, 3, replay.spec.obs_dim)).astype(np.float32) * seen[..., None]
-        history.saw(obs, seen, first)
-        blind = np.array([True, False, True])
-        bare, filled = (
-            complete(agent.model, agent.unroll, history, blind, 0.1, fixed=fixed) for fixed in (False, True)
-        )
-        for some, others in zip(bare, filled, strict=True):
+        blind, act = np.array([True, False, True]), rng.integers(replay.spec.act_dim, size=(3, 3))
+        said = []
+        for history, fixed in zip(histories, (False, True), strict=True):
+            history.saw(obs, seen, first)
+            said.append(complete(agent.model, agent.unroll, history, blind, 0.1, fixed=fixed))
+            history.did(act)
+        for some, others in zip(*said, strict=True):
             np.testing.assert_allclose(some, others, atol=1e-5)
-        history.did(rng.integers(replay.spec.act_dim, size=(3, 3)))
 
 
 @gpu

@@ -36,7 +36,11 @@ def gradients(agent, batch, way):
     seen, rng = torch.ones(batch["obs"].shape[:3]), torch.Generator().manual_seed(0)
     before = torch.rand(*seen[:, 0].shape, agent.spec.act_dim) if agent.model.layout.joint_inputs else None
     with way():
-        latent = observe(agent.model, batch["obs"], seen, batch["act"], batch["start"], rng, before)
+        h = agent.model.initial(batch["start"])
+        if before is not None:
+            empty = torch.zeros(*h.shape[:2], agent.config.world_model.categoricals * agent.config.world_model.classes)
+            h = agent.model.advance(h, empty, agent.model.embed_action(before))
+        latent = observe(agent.model, batch["obs"], seen, batch["act"], h, rng)
     loss = total_loss(model_losses(agent.model, latent, batch)[0], 1.0)
     loss.backward(inputs=list(agent.model.parameters()))
     return loss.item(), {name: p.grad for name, p in agent.model.named_parameters()}

@@ -51,14 +51,15 @@ def case() -> tuple[RMIO, Batch, torch.Tensor]:
 
 
 def unrolled(agent: RMIO, obs: torch.Tensor, seen: torch.Tensor, batch: Batch) -> tuple[torch.Tensor, ...]:
-    said = unroll(agent.model, agent.correction, obs, seen, batch["act"], batch["start"])
+    said = unroll(agent.model, agent.correction, obs, seen, batch["act"], agent.model.initial(batch["start"]))
     return said.features, said.given, said.obs
 
 
 def test_where_nobody_is_blind_it_is_the_world_model_and_the_truth(case: tuple[RMIO, Batch, torch.Tensor]) -> None:
     agent, batch, seen = case
     features, given, obs = unrolled(agent, batch["obs"], torch.ones_like(seen), batch)
-    plain = observe(agent.model, batch["obs"], torch.ones_like(seen), batch["act"], batch["start"], None)
+    h = agent.model.initial(batch["start"])
+    plain = observe(agent.model, batch["obs"], torch.ones_like(seen), batch["act"], h, None)
     assert torch.allclose(features, plain.features, atol=1e-5)
     assert torch.equal(obs, batch["obs"]) and torch.equal(given, batch["obs"])
 

@@ -25,7 +25,9 @@ def test_reward_and_end_are_read_off_the_row_that_the_step_led_to() -> None:
     agent.update(replay, Generators(0), 300, 0)
     batch = batch_of(agent, replay, 64)
     seen = torch.ones(batch["obs"].shape[:3])
-    features = observe(agent.model, batch["obs"], seen, batch["act"], batch["start"], None).features
+    features = observe(
+        agent.model, batch["obs"], seen, batch["act"], agent.model.initial(batch["start"]), None
+    ).features
     with torch.no_grad():
         said, arrived = agent.model.predict.reward(features), batch["step"].bool()
     right = (said[:, 1:] - batch["rew"][:, :-1])[arrived[:, :-1]].abs().mean()
@@ -42,12 +44,12 @@ def test_what_a_blind_agent_would_have_seen_cannot_reach_the_latents() -> None:
     batch = batch_of(agent, replay)
     seen = (torch.rand(batch["obs"].shape[:3], generator=torch.Generator().manual_seed(0)) < 0.5).float()
     obs = batch["obs"].clone().requires_grad_()
-    latent = observe(agent.model, obs, seen, batch["act"], batch["start"], None)
+    latent = observe(agent.model, obs, seen, batch["act"], agent.model.initial(batch["start"]), None)
     (latent.probs.square().sum() + latent.h.square().sum()).backward()
     assert obs.grad is not None
     assert (obs.grad[seen == 0] == 0).all() and (obs.grad[seen == 1].abs().sum(-1) > 0).any()
     other = torch.where(seen[..., None] == 1, batch["obs"], torch.full_like(batch["obs"], 7.0))
-    again = observe(agent.model, other, seen, batch["act"], batch["start"], None)
+    again = observe(agent.model, other, seen, batch["act"], agent.model.initial(batch["start"]), None)
     assert torch.equal(again.probs, latent.probs) and torch.equal(again.h, latent.h)
 
 
@@ -56,9 +58,14 @@ def test_without_ids_agents_in_another_order_give_the_same_in_that_order() -> No
     batch, order = batch_of(agent, replay), torch.tensor([2, 0, 1])
     seen = torch.ones(batch["obs"].shape[:3])
     seen[:, ::2, 1] = 0
-    straight = observe(agent.model, batch["obs"], seen, batch["act"], batch["start"], None)
+    straight = observe(agent.model, batch["obs"], seen, batch["act"], agent.model.initial(batch["start"]), None)
     turned = observe(
-        agent.model, batch["obs"][:, :, order], seen[:, :, order], batch["act"][:, :, order], batch["start"], None
+        agent.model,
+        batch["obs"][:, :, order],
+        seen[:, :, order],
+        batch["act"][:, :, order],
+        agent.model.initial(batch["start"]),
+        None,
     )
     assert torch.allclose(turned.probs, straight.probs[:, :, order], atol=1e-5)
     predict = agent.model.predict
@@ -74,7 +81,9 @@ def test_agents_hear_of_each_other_only_through_the_fusions(fusion: str) -> None
         agent, replay = agent_and_replay(config)
         batch = batch_of(agent, replay)
         obs = batch["obs"].clone().requires_grad_()
-        latent = observe(agent.model, obs, torch.ones(obs.shape[:3]), batch["act"], batch["start"], None)
+        latent = observe(
+            agent.model, obs, torch.ones(obs.shape[:3]), batch["act"], agent.model.initial(batch["start"]), None
+        )
         (latent.probs[:, :, 1:].square().sum() + latent.h[:, :, 1:].square().sum()).backward()
         assert obs.grad is not None
         return float(obs.grad[:, 0, 0].abs().sum())
@@ -118,7 +127,12 @@ def test_padding_costs_nothing() -> None:
 
     def loss(batch: dict[str, torch.Tensor]) -> torch.Tensor:
         latent = observe(
-            agent.model, batch["obs"], torch.ones(batch["obs"].shape[:3]), batch["act"], batch["start"], None
+            agent.model,
+            batch["obs"],
+            torch.ones(batch["obs"].shape[:3]),
+            batch["act"],
+            agent.model.initial(batch["start"]),
+            None,
         )
         return total_loss(model_losses(agent.model, latent, batch)[0], 1.0)
 
@@ -147,7 +161,9 @@ def test_imagination_is_finite_also_from_total_blindness_and_always_leaves_an_ac
     agent, _ = agent_and_replay(settings("toy/lights"), sweeps=1)
     n, latent_h = agent.spec.num_agents, torch.zeros(5, agent.spec.num_agents, 32)
     obs, seen = torch.zeros(5, 50, n, agent.spec.obs_dim), torch.zeros(5, 50, n)
-    latent = observe(agent.model, obs, seen, torch.zeros(5, 50, n, dtype=torch.int64), torch.ones(5), None)
+    latent = observe(
+        agent.model, obs, seen, torch.zeros(5, 50, n, dtype=torch.int64), agent.model.initial(torch.ones(5)), None
+    )
     kl = kl_divergence(latent.probs, agent.model.prior_probs(latent.h), "sum")
     assert torch.isfinite(kl).all()
 

@@ -164,11 +164,12 @@ class LatentPolicy(Agent):
         return batch | {"obs": self.model.normalise(batch["obs"]), "shown": self.model.normalise(shown)}
 
     def observe(self, batch: dict[str, Tensor], generator: torch.Generator) -> Latent:
-        """Posterior latents of a batch of _sequences."""
-        seen = torch.ones(batch["shown"].shape[:3], device=self.device)
-        return observe(
-            self.model, batch["shown"], seen, batch["act"], batch["start"], generator, batch["before"]
-        )  # fmt: skip
+        """Posterior latents of a batch of _sequences; h of row 0 comes of the action that led to it and an empty z."""
+        s, seen = self.config.world_model, torch.ones(batch["shown"].shape[:3], device=self.device)
+        h = self.model.initial(batch["start"])
+        empty = h.new_zeros(*h.shape[:2], s.categoricals * s.classes)
+        h = self.model.advance(h, empty, self.model.embed_action(batch["before"]))
+        return observe(self.model, batch["shown"], seen, batch["act"], h, generator)
 
     def _update_model(
         self, batch: dict[str, Tensor], rngs: Generators, mask: Mask | None, scale: float

@@ -25,7 +25,7 @@ class Modelled(Protocol):
     config: Config
     spec: EnvSpec
 
-    def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
+    def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Unrolled:
         """See rmiov2.execution.completion.Unroll."""
 
 
@@ -78,7 +78,7 @@ class Insight:
         obs, seen, act, start = (
             torch.from_numpy(part).to(device) for part in (kept.obs, kept.seen, kept.act, kept.start)
         )
-        return self.model.normalise(obs), seen.float(), act, start.float()
+        return self.model.normalise(obs), seen.float(), act, self.model.initial(start.float())
 
     def _present(self, along: Tensor) -> Tensor:
         """(L, ...) at each window's present, of along (L, rows, ...)."""

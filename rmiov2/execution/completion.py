@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Protocol
+from typing import Any, Protocol
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from rmiov2.types import Actions, Bools, EnvSpec, Floats
+from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints
 from rmiov2.world_model.rollout import observe
 from rmiov2.world_model.rssm import WorldModel
 
@@ -28,10 +28,11 @@ class History:
         )
         self.rows = np.zeros(num_envs, np.int64)
         self.start = np.ones(num_envs, bool)  # the window still reaches back to the episode's first row
+        self.reached = Reached(num_envs)
 
     def saw(self, obs: Floats, seen: Bools, first: Bools) -> None:
         """Append the present row: obs (B, N, O) already blanked, seen (B, N); first (B,) empties the window before."""
-        self.rows[first], self.start[first], self.seen[first] = 0, True, False
+        self.rows[first], self.start[first], self.seen[first], self.reached.rows[first] = 0, True, False, 0
         full = self.rows == self.obs.shape[1]
         if full.any():
             for kept in (self.obs, self.seen, self.act):
@@ -59,14 +60,43 @@ class Unrolled:
         """Every agent's observation, (..., N, O), normalised."""
         return model.predict.obs(self.features) if self.obs is None else self.obs
 
+    def __getitem__(self, index: Any) -> Unrolled:
+        """Of some of the windows, or some of their rows."""
+        return Unrolled(self.features[index], None if self.obs is None else self.obs[index])
 
-class Unroll(Protocol):
-    """obs (B, T, N, O) normalised, seen (B, T, N) 0 or 1, act (B, T, ...), start (B,) to what M makes of them.
 
-    Nothing of an observation that was not seen may reach it, and no row may know of a later one.
+class Reached:
+    """How far each of B windows has been unrolled: over so many rows (B,), and what M made of the last of them.
+
+    So the weights of M must stay as they are while a team plays.
     """
 
-    def __call__(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled: ...
+    def __init__(self, num_envs: int) -> None:
+        self.rows = np.zeros(num_envs, np.int64)
+        self.last: Unrolled | None = None
+
+    def keep(self, teams: Bools, rows: Ints, present: Unrolled) -> None:
+        """The chosen teams' present (M, N, .), which is row rows (M,) less one."""
+        if self.last is None:
+            features, obs = present.features, present.obs
+            room = features.new_zeros(len(teams), *features.shape[1:])
+            self.last = Unrolled(room, None if obs is None else obs.new_zeros(len(teams), *obs.shape[1:]))
+        chosen = torch.from_numpy(teams).to(present.features.device)
+        self.last.features[chosen] = present.features
+        if self.last.obs is not None:
+            assert present.obs is not None
+            self.last.obs[chosen] = present.obs
+        self.rows[teams] = rows
+
+
+class Unroll(Protocol):
+    """obs (B, T, N, O) normalised, seen (B, T, N) 0 or 1, act (B, T, ...), h (B, N, D) of row 0 to what M makes of it.
+
+    Nothing of an observation that was not seen may reach it, and no row may know of a later one. What a row hands on to
+    the next is in its features alone, so that an unroll can be left and resumed.
+    """
+
+    def __call__(self, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Unrolled: ...
 
 
 @torch.no_grad()
@@ -75,16 +105,21 @@ def complete(
 ) -> tuple[Floats, Bools | None]:
     """The present observations and availability as M has them, (M, N, O) and (M, N, A), of the chosen teams (B,).
 
-    An action counts as available if M gives it more than `threshold`. fixed: unroll every team's whole window, so that
-    its shapes are the same whoever is blind; what is said is too, since no row knows of a later one.
+    An action counts as available if M gives it more than `threshold`. Windows that begin with the episode are resumed
+    where they were left, those of the other teams too, which keeps all in step; one that has moved on since is unrolled
+    anew. fixed: unroll every team's whole window, so that its shapes are the same whoever is blind; what is said is
+    too, since no row knows of a later one.
     """
-    unrolled = np.ones_like(teams) if fixed else teams
-    whole = _unrolled(model, unroll, history, unrolled, history.obs.shape[1] if fixed else None)
-    device = whole.features.device
-    last = torch.from_numpy(history.rows[teams] - 1).to(device)
-    present = torch.from_numpy(np.flatnonzero(teams[unrolled])).to(device), last
-    at_present = Unrolled(whole.features[present], None if whole.obs is None else whole.obs[present])
-    return _said(model, at_present, threshold)
+    reached, anew = history.reached, np.zeros_like(history.rows)
+    if fixed:
+        _reach(model, unroll, history, np.ones_like(teams), anew, history.obs.shape[1])
+    else:
+        for group, begin in ((history.start, reached.rows), (teams & ~history.start, anew)):
+            ahead = history.rows - begin
+            if (group & teams & (ahead > 0)).any():  # else nobody asks, or asks again
+                _reach(model, unroll, history, group & (ahead > 0), begin, int(ahead[group].max()))
+    assert reached.last is not None
+    return _said(model, reached.last[torch.from_numpy(teams)], threshold)
 
 
 @torch.no_grad()
@@ -93,26 +128,44 @@ def reconstruct(model: WorldModel, unroll: Unroll, history: History, threshold: 
 
     No row knows of a later one, so each is what `complete` said when it was the present, if the window begins there.
     """
-    return _said(model, _unrolled(model, unroll, history, np.ones_like(history.start)), threshold)
+    every, anew = np.ones_like(history.start), np.zeros_like(history.rows)
+    return _said(model, _unrolled(model, unroll, history, every, anew, int(history.rows.max())), threshold)
 
 
-def semi_posterior(model: WorldModel, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
+def semi_posterior(model: WorldModel, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Unrolled:
     """M's posterior fed with what arrived and zeros elsewhere, z its mode: line 34; see Unroll.
 
     What M said is never fed back as if it had been observed.
     """
-    return Unrolled(observe(model, obs, seen, act, start, None).features)
+    return Unrolled(observe(model, obs, seen, act, h, None).features)
 
 
-def _unrolled(model: WorldModel, unroll: Unroll, history: History, teams: Bools, rows: int | None = None) -> Unrolled:
-    """(M, T, N, .): M over the window from h_0, up to the longest's present or over so many rows."""
-    device = model.obs_mean.device
-    longest = int(history.rows[teams].max()) if rows is None else rows
-    obs, seen, act, start = (
-        torch.from_numpy(x[teams]).to(device)
-        for x in (history.obs[:, :longest], history.seen[:, :longest], history.act[:, :longest], history.start)
-    )
-    return unroll(model.normalise(obs), seen.float(), act, start.float())
+def _reach(model: WorldModel, unroll: Unroll, history: History, teams: Bools, begin: Ints, steps: int) -> None:
+    """Unroll the windows of the chosen teams (B,) over `steps` rows from begin (B,) on, and keep their present."""
+    rows = history.rows[teams]
+    present = torch.arange(len(rows)), torch.from_numpy(rows - begin[teams] - 1)
+    history.reached.keep(teams, rows, _unrolled(model, unroll, history, teams, begin, steps)[present])
+
+
+def _unrolled(model: WorldModel, unroll: Unroll, history: History, teams: Bools, begin: Ints, steps: int) -> Unrolled:
+    """(M, steps, N, .): M over the chosen teams' windows from row begin (B,) on; rows behind the present are void."""
+    chosen, device = np.flatnonzero(teams)[:, None], model.obs_mean.device
+    rows = np.minimum(begin[teams][:, None] + np.arange(steps), history.obs.shape[1] - 1)
+    obs, seen, act = (torch.from_numpy(x[chosen, rows]).to(device) for x in (history.obs, history.seen, history.act))
+    return unroll(model.normalise(obs), seen.float(), act, _before(model, history, teams, begin))
+
+
+def _before(model: WorldModel, history: History, teams: Bools, begin: Ints) -> Tensor:
+    """h (M, N, D) of row begin (B,): a new one, or that which the row before leads to, if it is not the first."""
+    device, left = model.obs_mean.device, begin[teams]
+    h = model.initial(torch.from_numpy(history.start[teams]).float().to(device))
+    last = history.reached.last
+    if last is None or not left.any():
+        return h
+    act = torch.from_numpy(history.act[np.flatnonzero(teams), left - 1]).to(device)
+    h_left, z_left = last.features[torch.from_numpy(teams)].tensor_split((model.settings.deter,), -1)
+    resumed = model.advance(h_left, z_left, model.embed_action(act))
+    return torch.where(torch.from_numpy(left > 0).to(device)[:, None, None], resumed, h)
 
 
 def _said(model: WorldModel, unrolled: Unrolled, threshold: float) -> tuple[Floats, Bools | None]:

@@ -24,22 +24,16 @@ def observe(
     obs: Tensor,
     seen: Tensor,
     act: Tensor,
-    start: Tensor,
+    h: Tensor,
     generator: torch.Generator | None,
-    before: Tensor | None = None,
 ) -> Latent:
-    """Posterior latents (B, T, N, .) of obs (B, T, N, O) normalised, seen (B, T, N), act (B, T, ...), start (B,).
-
-    Without a generator z is the mode. With before (B, N, A), the action that led to row 0 or zeros where none did, h of
-    row 0 comes of it and of an empty z.
+    """Posterior latents (B, T, N, .) of obs (B, T, N, O) normalised, seen (B, T, N), act (B, T, ...), from h (B, N, D)
+    of row 0 on; without a generator z is the mode.
     """
     b, t_len, n = seen.shape
     tokens, act_tokens = model.encode(obs, seen).unbind(1), model.embed_action(act).unbind(1)
     s = model.settings
     noise = None if generator is None else gumbel_noise((t_len, b, n, s.categoricals, s.classes), generator, obs.device)
-    h = model.initial(start)
-    if before is not None:
-        h = model.advance(h, h.new_zeros(b, n, s.categoricals * s.classes), model.embed_action(before))
     hs, zs, ps = [], [], []
     with at_once(model) if obs.is_cuda and torch.is_grad_enabled() else nullcontext():
         for t in range(t_len):

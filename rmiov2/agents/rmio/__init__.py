@@ -33,9 +33,9 @@ class RMIO(RMIOv2):
             self.correction = Correction(config.world_model, spec).to(self.device)
         self.correction_optimiser = Adam(self.correction.parameters(), config.finetune.lr, self.device)
 
-    def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
+    def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Unrolled:
         """Predicted, corrected, and taken for an observation; see rmiov2.execution.completion.Unroll."""
-        said = unroll(self.model, self.correction, obs, seen, act, start)
+        said = unroll(self.model, self.correction, obs, seen, act, h)
         return Unrolled(said.features, said.obs)
 
     def _update_model(
@@ -52,7 +52,8 @@ class RMIO(RMIOv2):
 
     def _learn_correction(self, batch: Inputs, lr: float | Tensor) -> dict[str, Tensor]:
         obs, seen = batch["obs"], batch["seen"]
-        given = unroll(self.model, self.correction, obs, seen, batch["act"], batch["start"]).given
+        h = self.model.initial(batch["start"])
+        given = unroll(self.model, self.correction, obs, seen, batch["act"], h).given
         loss = correction_loss(self.correction, given, obs, (1 - seen) * batch["row"][..., None])
         norm = gradient_step(self.correction_optimiser, self.correction, loss, self.config.world_model.grad_clip, lr)
         return {"loss_correction": loss, "grad_norm_correction": norm}

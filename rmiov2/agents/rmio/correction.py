@@ -54,14 +54,14 @@ class Corrected:
 
 
 @torch.no_grad()
-def unroll(model: WorldModel, block: Correction, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Corrected:
-    """Along obs (B, T, N, O) normalised, seen (B, T, N), act (B, T, ...), start (B,); z is the mode.
+def unroll(model: WorldModel, block: Correction, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Corrected:
+    """Along obs (B, T, N, O) normalised, seen (B, T, N), act (B, T, ...), h (B, N, D) of row 0.
 
-    Of a lost observation M's prior says what it would have been, the block corrects that by what the others saw, and
-    the posterior takes the result for an observation. Where nobody is blind this is rollout.observe.
+    z is the mode. Of a lost observation M's prior says what it would have been, the block corrects that by what the
+    others saw, and the posterior takes the result for an observation. Where nobody is blind this is rollout.observe.
     """
     act_tokens, everyone = model.embed_action(act).unbind(1), torch.ones_like(seen[:, 0])
-    h, features, given, corrected = model.initial(start), [], [], []
+    features, given, corrected = [], [], []
     for t, arrived in enumerate(seen.unbind(1)):
         real, visible = obs[:, t], arrived[..., None] == 1
         prior = torch.cat([h, model.sample(model.prior_probs(h), None)], -1)

@@ -88,7 +88,8 @@ class RMIOv2(Agent):
     def reconstruction_error(self, batch: Batch, seen: Bools) -> float:
         tensors = to_torch(batch, self.device)
         obs, arrived = self.model.normalise(tensors["obs"]), torch.from_numpy(seen).to(self.device)
-        said = self.unroll(obs, arrived.float(), tensors["act"], tensors["start"]).said(self.model)
+        h = self.model.initial(tensors["start"])
+        said = self.unroll(obs, arrived.float(), tensors["act"], h).said(self.model)
         error = reconstruction_error(said, obs, self.model.width_mask)
         return float(masked_mean(error, (~arrived) * tensors["row"][..., None]))
 
@@ -99,12 +100,12 @@ class RMIOv2(Agent):
     def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
         return reconstruct(self.model, self.unroll, history, self.config.execution.availability)
 
-    def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
+    def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Unrolled:
         """What M makes of windows in which observations are missing; see rmiov2.execution.completion.Unroll."""
-        return semi_posterior(self.model, obs, seen, act, start)
+        return semi_posterior(self.model, obs, seen, act, h)
 
-    def _unroll_captured(self, obs: Tensor, seen: Tensor, act: Tensor, start: Tensor) -> Unrolled:
-        windows = {"obs": obs, "seen": seen, "act": act, "start": start}
+    def _unroll_captured(self, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Unrolled:
+        windows = {"obs": obs, "seen": seen, "act": act, "h": h}
         return self.regions.run("unroll", lambda parts: self.unroll(**parts), None, windows)
 
     # Learning.
@@ -146,7 +147,8 @@ class RMIOv2(Agent):
 
     def _learn_model(self, generator: torch.Generator, batch: Inputs, lr: float | Tensor) -> dict[str, Tensor]:
         w = self.config.world_model
-        latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], batch["start"], generator)
+        h = self.model.initial(batch["start"])
+        latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], h, generator)
         losses, kl = model_losses(self.model, latent, batch)
         loss = total_loss(losses, w.kl_scale)
         norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, lr)
@@ -179,7 +181,8 @@ class RMIOv2(Agent):
 
     def _states(self, generator: torch.Generator, batch: Inputs) -> tuple[Tensor, Tensor, Tensor]:
         """h, z and the actor's memory before every row, (B, T, N, .)."""
-        latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], batch["start"], generator)
+        h = self.model.initial(batch["start"])
+        latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], h, generator)
         _, after = self.actor.unroll(batch["obs"], self.actor.initial(len(batch["obs"])))
         return latent.h, latent.z, torch.cat([torch.zeros_like(after[:, :1]), after[:, :-1]], 1)
 
