@@ -1,12 +1,15 @@
 """Every environment keeps the contract, the check finds what breaks it, and each adapter tells the truth."""
 
 import importlib
+import subprocess
+import sys
 from dataclasses import replace
 
 import numpy as np
 import pytest
 
 from rmiov2.envs import list_envs, make_env
+from rmiov2.envs.bare_packages import bare
 from rmiov2.envs.base import legalise
 from rmiov2.envs.check import check_env
 from rmiov2.envs.registry import SUITES
@@ -129,6 +132,31 @@ def test_a_missing_package_is_named_with_its_extra(monkeypatch):
     monkeypatch.setattr(importlib, "import_module", missing)
     with pytest.raises(UserError, match=r"smax/3m needs jaxmarl.*pip install 'rmiov2\[smax\]'"):
         make_env("smax/3m", 1)
+
+
+ALONE = """
+import sys
+from rmiov2.envs.registry import make_env
+make_env("smax/3m", 1).close()
+loaded = [name for name in sys.modules if name.startswith("jaxmarl")]
+assert loaded and not {"jaxmarl", "jaxmarl.environments", "jaxmarl.environments.storm"} & set(loaded), loaded
+import jaxmarl
+from jaxmarl.environments.smax import map_name_to_scenario
+assert jaxmarl.make("MPE_simple_v3") and map_name_to_scenario("corridor").num_allies == 6
+"""
+
+
+def test_smax_does_without_jaxmarls_other_games_and_leaves_them_whole():
+    done = subprocess.run([sys.executable, "-c", ALONE], capture_output=True, text=True, check=False)
+    assert done.returncode == 0, done.stderr
+
+
+def test_a_package_that_is_not_there_cannot_be_bare():
+    before = dict(sys.modules)
+    for names in (("no_such_package",), ("json", "json.no_such_package"), ("json", "json.tool")):
+        with pytest.raises(ModuleNotFoundError, match=f"No module named '{names[-1]}'"), bare(*names):
+            pass
+    assert sys.modules == before
 
 
 def test_the_table_has_no_ghosts():

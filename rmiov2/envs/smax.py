@@ -8,10 +8,8 @@ folder, one per machine, unless JAX_COMPILATION_CACHE_DIR says otherwise.
 
 from __future__ import annotations
 
-import contextlib
 import os
 import platform
-import sys
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
@@ -27,10 +25,11 @@ import jax
 import jax.numpy as jnp
 import numpy as np
 
+from rmiov2.envs.bare_packages import bare
 from rmiov2.envs.base import Adapter, refuse_unknown
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Step
 
-with contextlib.redirect_stdout(sys.stderr):  # it announces what it did not find
+with bare("jaxmarl", "jaxmarl.environments"):
     from jaxmarl.environments.smax import smax_env
     from jaxmarl.environments.smax.heuristic_enemy_smax_env import HeuristicEnemySMAX
 
