@@ -11,6 +11,8 @@ EXTRAS := smax,mamujoco,pettingzoo,pipeline,tracking,cluster,s3,postgres,dev
 
 export PATH := $(CURDIR)/$(VENV)/bin:$(PATH)
 export DVC_NO_ANALYTICS := 1
+# Containers often forbid Python to keep what it compiles; then each of the many processes here compiles torch anew.
+unexport PYTHONDONTWRITEBYTECODE
 # Threads that outnumber idle cores, or spin while they wait, slow small products down a hundredfold.
 export OMP_NUM_THREADS ?= 1
 export OMP_WAIT_POLICY ?= PASSIVE
@@ -36,8 +38,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@$(PY) -m pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@touch $@
 
-run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped
-	@$(PY) -m pipelines.run
+run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped; JOBS=1: one stage at a time
+	@$(PY) -m pipelines.run $(if $(JOBS),--jobs $(JOBS))
 	@test -f reports/index.html || $(PY) -m pipelines.stages.report
 	@for gate in $(GATES); do test -f reports/data_docs/$$gate/index.html || $(PY) -m pipelines.stages.gate_$$gate || exit; done
 	@echo "report: $(CURDIR)/reports/index.html"

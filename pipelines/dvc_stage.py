@@ -8,7 +8,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from graphlib import TopologicalSorter
 from pathlib import Path
@@ -28,6 +28,8 @@ OUTCOMES: dict[str, Literal["ran", "cached", "up-to-date"]] = {
 }
 LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by|JSON structure is corrupted|format error")
 STATUS = re.compile(r"failed to run: .*, exited with (-?\d+)")
+
+LOCK_DELAYS = [1.0, 2.0, 4.0, 8.0, 16.0]  # seconds before a stage that met a lock, or may fail again, is tried again
 
 # Ctrl-C first: DVC then waits for the stage and gives its locks back. SIGTERM ends DVC at once, and SIGKILL everything.
 STOPS = ((signal.SIGINT, 10.0), (signal.SIGTERM, 5.0), (signal.SIGKILL, 5.0))  # seconds to wait after each
@@ -57,7 +59,10 @@ class Outcome:
 
 
 def dag(root: Path) -> list[tuple[str, list[str]]]:
-    """Every stage of dvc.yaml in an order that works, each with those that it waits for; a matrix is written out."""
+    """Every stage of dvc.yaml in an order that works, each with those that it waits for; a matrix is written out.
+
+    They come level by level, and on each level first those that most others wait for.
+    """
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
@@ -65,7 +70,17 @@ def dag(root: Path) -> list[tuple[str, list[str]]]:
         # not their `addressing`, which is relative to the folder that this process is in
         names = {stage: str(stage.name or stage.path_in_repo) for stage in graph}
         needs = {names[stage]: sorted(names[other] for other in graph.successors(stage)) for stage in graph}
-    return [(stage, needs[stage]) for stage in TopologicalSorter(dict(sorted(needs.items()))).static_order()]
+    first = {stage: needs[stage] for stage in by_those_behind(needs)}
+    return [(stage, needs[stage]) for stage in TopologicalSorter(first).static_order()]
+
+
+def by_those_behind(needs: Mapping[str, Sequence[str]]) -> list[str]:
+    """Stages, given with those that each waits for, by how many wait for them, and for what waits for them."""
+    behind: dict[str, set[str]] = {stage: set() for stage in needs}
+    for stage in reversed([*TopologicalSorter(needs).static_order()]):
+        for earlier in needs[stage]:
+            behind[earlier] |= {stage} | behind[stage]
+    return sorted(needs, key=lambda stage: (-len(behind[stage]), stage))
 
 
 def run_stage(
@@ -81,7 +96,8 @@ def run_stage(
     Raises DvcLocked if another DVC holds the folder, StageFailed with the stage's own sentence if it fails, or if it
     takes longer than timeout_s.
     """
-    command = ["repro", "--single-item", stage, *["--force"] * force]
+    # DVC takes its lock again when the stage has ended, and would throw its work away if another one held it then.
+    command = ["--wait-for-lock", "repro", "--single-item", stage, *["--force"] * force]
     began = time.perf_counter()
     try:
         status, lines = run_dvc(command, root, log_of(root, stage), log, env, timeout_s)

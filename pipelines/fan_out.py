@@ -32,6 +32,7 @@ from rmiov2.types import UserError
 STAGES = ("collect", "pretrain", "finetune", "evaluate")  # in order; each brings the gates before it along
 MACHINE = ("device", "precision", "threads")  # settings of where it runs
 LOOK = 1.0  # seconds between two looks at what has been made
+ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without MPS they only take turns, docs/gpu.md
 
 
 class Study(Protocol):
@@ -75,7 +76,7 @@ def fan_out(
                         failing(study)
         except BaseException:
             stopped.set()
-            _end(list(running))
+            end(list(running))
             raise
     return failed
 
@@ -97,7 +98,7 @@ def went_well(study: S, future: Future[int], ended: Callable[[S], None]) -> bool
     return False
 
 
-def _end(running: Sequence[Future[int]]) -> None:
+def end(running: Sequence[Future[Any]]) -> None:
     """Kill what runs until nothing does; an impatient second Ctrl-C leaves nothing behind either."""
     before = signal.signal(signal.SIGINT, signal.SIG_IGN), signal.signal(signal.SIGTERM, signal.SIG_IGN)
     try:
@@ -176,6 +177,11 @@ def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
                 return status
             made.add(study.stages[stage])
     return 0
+
+
+def at_once(threads: int) -> int:
+    """How many jobs of so many threads the idle cores have room for, one at least."""
+    return max(1, idle_cores() // threads)
 
 
 def idle_cores() -> int:

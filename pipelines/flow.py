@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import os
-import re
 import socket
 import subprocess
 import sys
-import time
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,16 +30,23 @@ from prefect.states import Completed, Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipelines import environment, paths, workspace
-from pipelines.dvc_stage import DvcLocked, Outcome, StageFailed, dag, kill_all, run_stage, surroundings
+from pipelines.dvc_stage import (
+    LOCK_DELAYS,
+    DvcLocked,
+    Outcome,
+    StageFailed,
+    dag,
+    kill_all,
+    run_stage,
+    surroundings,
+)
 from pipelines.lifeline import WATCHED
+from pipelines.screen import throttled
 from rmiov2.types import UserError
 
 NAME = "rmiov2"
 WORKERS = 2  # stages side by side; each has as many threads as params.yaml says
-LOCK_DELAYS = [1.0, 2.0, 4.0, 8.0, 16.0]  # seconds before a stage that met a lock, or may fail again, is tried again
 STATES = {"ran": "Ran", "cached": "Cached", "up-to-date": "UpToDate"}
-PROGRESS = re.compile(r"\d+%")
-PROGRESS_SECONDS = 10.0
 REFUSED = 2  # a stage's exit status for what the user must mend
 CLOCK_SLACK = 60.0  # seconds by which the moment that a process began may seem to move
 _stops = 0
@@ -111,22 +115,6 @@ def prepared(stage: str, root: Path, before: int) -> Any:
         return len(failures) <= patience.retries
 
     return stage_task.with_options(retries=len(LOCK_DELAYS) + patience.retries, retry_condition_fn=may_pass)
-
-
-def throttled(say: Callable[[str], None]) -> Callable[[str], None]:
-    """Let every line through but those of a moving progress line, of which one is enough in PROGRESS_SECONDS."""
-    last = float("-inf")
-
-    def maybe_say(line: str) -> None:
-        nonlocal last
-        if PROGRESS.search(line):
-            now = time.monotonic()
-            if now - last < PROGRESS_SECONDS:
-                return
-            last = now
-        say(line.rstrip())
-
-    return maybe_say
 
 
 def run_stages(root: Path) -> dict[str, str]:

@@ -50,6 +50,19 @@ def _process(number: int) -> psutil.Process | None:
         return None
 
 
+def orphaned(process: psutil.Process) -> bool:
+    """Whether a DVC works for somebody who has gone, so that it ends by itself; also of one that has ended."""
+    try:
+        watched = process.environ().get(WATCHED, "")
+    except psutil.AccessDenied:  # somebody else's
+        return False
+    except psutil.NoSuchProcess:
+        return True
+    if watched.isdecimal():
+        return not _lives(_process(int(watched)))
+    return not _lives(process)  # one that is ending has no environment any more
+
+
 def _dvc() -> psutil.Process | None:
     """The DVC that started this stage: its parent, or the one of the shell between them."""
     parent = psutil.Process().parent()
@@ -75,23 +88,23 @@ def _watch(starters: list[psutil.Process | None]) -> None:
 
 
 @contextmanager
-def alone(label: str) -> Iterator[None]:
-    """Hold the stage for this process; the kernel gives it back, however the process ends.
+def alone(label: str, patience: float = PATIENCE) -> Iterator[None]:
+    """Hold the stage, or another label, for this process; the kernel gives it back, however the process ends.
 
     Another process of the stage, left over from a DVC that was killed, is about to stop and is waited for.
-    Raises UserError with its number if it still works after PATIENCE, or if state/ cannot be written.
+    Raises UserError with its number if it still works after `patience` seconds, or if state/ cannot be written.
     """
     path = paths.STATE / "running" / label
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("ab+", buffering=0)
     with handle:
-        until = time.monotonic() + PATIENCE
+        until = time.monotonic() + patience
         while not _hold(handle):
             if time.monotonic() > until:
                 handle.seek(0)
                 number = handle.read().decode()
-                raise UserError(f"process {number} is at this stage already; end it, or wait, then run again")
+                raise UserError(f"process {number} is at {label} already; end it, or wait, then run again")
             time.sleep(0.2)
         with writing(path):
             handle.truncate(0)

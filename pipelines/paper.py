@@ -38,7 +38,7 @@ from pipelines.cells import (
     seconds,
     state_of,
 )
-from pipelines.fan_out import MACHINE, fan_out, idle_cores
+from pipelines.fan_out import MACHINE, ON_GPU, at_once, fan_out
 from pipelines.records import processor, record_in
 from pipelines.seeds import SEEDS, keep, overlay
 from pipelines.sweep_record import recorded
@@ -50,7 +50,6 @@ from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
 PAGE = paths.ROOT / "docs" / "paper.html"
-ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without MPS they only take turns, docs/gpu.md
 
 
 def run(cells: list[Cell], about: Mapping[str, Any], jobs: int, on_gpu: int, device: str, threads: int) -> None:
@@ -119,11 +118,6 @@ def _device(cell: Cell, asked: str) -> str:
 
     fits = agent_class(cell.values["agent"]["name"]).capabilities.gpu
     return "cuda" if fits and torch.cuda.is_available() else "cpu"
-
-
-def at_once(threads: int) -> int:
-    """How many cells of so many threads the idle cores have room for."""
-    return max(1, idle_cores() // threads)
 
 
 def chosen(name: str, patterns: list[str]) -> list[Cell]:

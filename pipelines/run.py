@@ -1,43 +1,161 @@
-"""The main job: what a killed run left behind is taken away, then `dvc repro` goes on where it was stopped.
+"""The main job: what a killed run left behind is taken away, then every stage is brought up to date, in DVC's order.
 
-python -m pipelines.run [what `dvc repro` takes]
+Stages that do not wait for one another run side by side, as many as there are idle cores for.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import signal
 import sys
-from collections.abc import Sequence
-from typing import NoReturn
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from graphlib import TopologicalSorter
+from pathlib import Path
 
-from pipelines import paths
-from pipelines.dvc_stage import surroundings
+from pipelines import environment, paths
+from pipelines.dvc_stage import LOCK_DELAYS, DvcLocked, Outcome, Say, by_those_behind, dag, run_stage
+from pipelines.fan_out import ON_GPU, at_once, end
 from pipelines.heal import heal, living
-from pipelines.lifeline import WATCHED
+from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
+from pipelines.screen import Screen
+from rmiov2.config import Config, load
 from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
-
-def run(arguments: Sequence[str]) -> NoReturn:
-    """Become `dvc repro`; raises UserError if a DVC is at work here already."""
-    for sentence in heal(paths.ROOT):
-        print(sentence, flush=True)
-    if others := living(paths.ROOT):
-        raise UserError(f"process {others[0].pid} runs DVC here already; wait for it or end it, then run again")
-    signal.signal(signal.SIGINT, signal.default_int_handler)  # Ctrl-C stops what was started in the background too
-    os.chdir(paths.ROOT)
-    watched = {WATCHED: str(os.getpid())}  # which will be DVC's own
-    os.execve(sys.executable, [sys.executable, "-m", "dvc", "repro", *arguments], surroundings() | watched)
+GAMES = "smac/"  # environments of which every game is a process that takes a core
 
 
-def main() -> int:
+def run(targets: Sequence[str], jobs: int | None) -> None:
+    """Bring the stages up to date, or the targets and what they wait for; raises UserError for those that failed.
+
+    A stage that fails stops none but those that wait for it.
+    """
+    for name in (signal.SIGINT, signal.SIGTERM):  # also where it was started in the background, which ignores Ctrl-C
+        signal.signal(name, signal.default_int_handler)
+    environment.prepare()
+    with alone("run", patience=0):
+        wait_for_orphans(paths.ROOT)
+        for sentence in heal(paths.ROOT):
+            print(sentence, flush=True)
+        stages = needed(dag(paths.ROOT), targets)
+        began, jobs = time.monotonic(), jobs or enough_for(load(paths.PARAMS))
+        wrong = bring_up_to_date(stages, jobs)
+    if wrong:
+        raise UserError("\n".join(str(error) for error in wrong))
+    print(f"run: {len(stages)} stages up to date, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def bring_up_to_date(stages: Sequence[tuple[str, list[str]]], jobs: int) -> list[UserError]:
+    """What failed."""
+    stopped = threading.Event()
+    with Screen() as screen:
+        variables = screen.variables | {WATCHED: str(os.getpid())}
+
+        def work(stage: str) -> None:
+            try:
+                patiently(stage, screen.of(stage), variables, stopped)
+            except UserError as error:
+                screen.say(str(error))  # at once: what does not wait for it may run for hours
+                raise
+            finally:
+                screen.ended(stage)
+
+        return side_by_side(stages, jobs, work, stopped)
+
+
+def needed(stages: Sequence[tuple[str, list[str]]], targets: Sequence[str]) -> list[tuple[str, list[str]]]:
+    """Those that are named, by their cell or for all cells of a matrix, and all that they wait for; all if none is."""
+    chosen = {stage for stage, _ in stages if not targets or stage in targets or stage.partition("@")[0] in targets}
+    known = {name for stage, _ in stages for name in (stage, stage.partition("@")[0])}
+    if unknown := set(targets) - known:
+        raise UserError(f"no stage {', '.join(sorted(unknown))}; expected of {', '.join(stage for stage, _ in stages)}")
+    for stage, earlier in reversed(stages):
+        if stage in chosen:
+            chosen |= set(earlier)
+    return [(stage, earlier) for stage, earlier in stages if stage in chosen]
+
+
+def enough_for(config: Config) -> int:
+    """How many stages the idle cores, or the GPU, are enough for; each game of GAMES takes a core."""
+    jobs = at_once(max(config.threads, config.evaluate.num_envs if config.env.name.startswith(GAMES) else 1))
+    return jobs if config.device == "cpu" else min(jobs, ON_GPU)
+
+
+def side_by_side(
+    stages: Sequence[tuple[str, list[str]]], jobs: int, work: Callable[[str], object], stopped: threading.Event
+) -> list[UserError]:
+    """work(stage) of each when those that it waits for are done, `jobs` at a time; what failed.
+
+    First comes the one that most others wait for. Stopped by Ctrl-C or SIGTERM, stopped is set and none works on.
+    """
+    order, sorter = by_those_behind(dict(stages)), TopologicalSorter(dict(stages))
+    sorter.prepare()
+    ready, running, wrong = list[str](), dict[Future[object], str](), list[UserError]()
+    with ThreadPoolExecutor(jobs) as pool:
+        try:
+            while True:
+                ready = sorted([*ready, *sorter.get_ready()], key=order.index)
+                while ready and len(running) < jobs:
+                    stage = ready.pop(0)
+                    running[pool.submit(work, stage)] = stage
+                if not running:
+                    return wrong
+                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                    try:
+                        future.result()
+                        sorter.done(running[future])
+                    except UserError as error:
+                        wrong.append(error)
+                    del running[future]
+        except BaseException:
+            stopped.set()
+            end(list(running))
+            raise
+
+
+def patiently(stage: str, say: Say, variables: dict[str, str], stopped: threading.Event) -> Outcome:
+    """run_stage, again where it met a lock of DVC's; raises UserError if that does not go away."""
+    for delay in LOCK_DELAYS:
+        try:
+            return run_stage(stage, paths.ROOT, say, env=variables)
+        except DvcLocked:
+            if stopped.wait(delay):
+                raise
+    return run_stage(stage, paths.ROOT, say, env=variables)
+
+
+def wait_for_orphans(root: Path) -> None:
+    """Until every DVC whose starter was killed has ended, as each does by itself; raises UserError for any other."""
+    until, told = time.monotonic() + PATIENCE, False
+    while others := living(root):
+        if time.monotonic() > until or not all(map(orphaned, others)):
+            raise UserError(f"process {others[0].pid} runs DVC here already; wait for it or end it, then run again")
+        if not told:
+            told = True
+            print(f"waits for process {others[0].pid}, left behind by a kill, to end", flush=True)
+        time.sleep(0.2)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
     """The command, see the top of this file."""
-    arguments = sys.argv[1:]
-    if arguments[:1] in (["-h"], ["--help"]):
-        print(__doc__)
-        return 0
-    return exit_code("run", lambda: run(arguments), "what was mended stays so")
+    made = argparse.ArgumentParser(prog="python -m pipelines.run", description=__doc__)
+    made.add_argument(
+        "targets", nargs="*", metavar="STAGE", help="of dvc.yaml, with all that it waits for (default: all)"
+    )
+    made.add_argument("--jobs", type=_positive, metavar="N", help="stages side by side (default: by the idle cores)")
+    options = made.parse_args(arguments)
+    stays = "the same command goes on from what is saved in state/resume"
+    return exit_code("run", lambda: run(options.targets, options.jobs), stays)
+
+
+def _positive(text: str) -> int:
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number of 1 or more")
+    return int(text)
 
 
 if __name__ == "__main__":

@@ -126,9 +126,12 @@ def checkout(overrides: Sequence[str]) -> Iterator[Path]:
 
 
 def variables(root: Path) -> dict[str, str]:
-    """What a stage needs beside DVC's surroundings: its code, threads that wait passively, this checkout's MLflow."""
+    """What a stage needs beside DVC's surroundings: its code before the user's, threads that wait passively, this
+    checkout's MLflow.
+    """
     passive = {name: os.environ.get(name, value) for name, value in PASSIVE.items()}
-    return {**passive, "PYTHONPATH": str(root), "MLFLOW_TRACKING_URI": tracking.uri()}
+    code = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
+    return {**passive, "PYTHONPATH": code, "MLFLOW_TRACKING_URI": tracking.uri()}
 
 
 def keep(texts: dict[str, bytes], target: Path) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Callable
 from typing import Any
@@ -9,7 +10,9 @@ from typing import Any
 from tqdm import tqdm
 
 Say = Callable[[str, float], None]  # what is going on, and the share that is done
-SECONDS = 0.5 if sys.stderr.isatty() else 10.0  # between two drawings; a log keeps each of them
+VARIABLE = "RMIOV2_PROGRESS_SECONDS"
+# Between two drawings. A log keeps each of them, so there are few, unless whoever shows the log asks for more.
+SECONDS = float(os.environ.get(VARIABLE, 0.5 if sys.stderr.isatty() else 10.0))
 
 
 def bar(label: str, unit: str = "episode") -> Callable[[int, int], None]:

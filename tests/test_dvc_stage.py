@@ -46,8 +46,13 @@ def tiny(tmp_path_factory):
 
 def test_the_graph_is_dvc_yaml_s_with_its_matrix_written_out(tiny):
     graph = dict(dvc_stage.dag(tiny))
-    assert list(graph)[0] == "first"
+    assert list(graph)[:2] == ["first", "bad"]
     assert graph == {"first": [], "bad": ["first"], "cells@1": ["first"], "cells@2": ["first"], "long": ["first"]}
+
+
+def test_what_most_wait_for_comes_first():
+    needs = {"a": [], "light": ["a"], "z": ["a"], "heavy": ["z"], "end": ["heavy", "light"], "b": []}
+    assert dvc_stage.by_those_behind(needs) == ["a", "z", "heavy", "light", "b", "end"]
 
 
 def test_a_stage_runs_once_is_skipped_and_restored(tiny):
@@ -116,9 +121,8 @@ def test_a_stop_reaches_the_stage_and_gives_the_lock_back(tiny, monkeypatch, cap
         dvc_stage.run_stage("long", tiny, print)
     assert living(tiny) and heal(tiny) == []  # what a living DVC holds is not taken away
     monkeypatch.setattr(run.paths, "ROOT", tiny)
-    monkeypatch.setattr(sys, "argv", ["run"])
-    monkeypatch.setattr(os, "execve", None)
-    assert run.main() == 2 and "runs DVC here already; wait for it or end it" in capsys.readouterr().err
+    monkeypatch.setattr(run.paths, "STATE", tiny / "state")
+    assert run.main([]) == 2 and "runs DVC here already; wait for it or end it" in capsys.readouterr().err
     began = time.monotonic()
     dvc_stage.kill_all()
     thread.join(30)

@@ -7,11 +7,13 @@ import re
 import signal
 import subprocess
 import time
+from contextlib import suppress
 
+import psutil
 import pytest
 from project import Project
 
-from pipelines.heal import damaged
+from pipelines.heal import damaged, is_dvc
 
 LONG = ("pretrain.env_steps=1500", "finetune.updates=100")  # seconds of training, saved after every round
 TIMES = {"wall_s"}
@@ -61,17 +63,27 @@ def content(path):
     return {key: value for key, value in json.loads(path.read_text()).items() if key not in TIMES}
 
 
-def group_killed(process):
-    os.killpg(process.pid, signal.SIGKILL)
-
-
-def dvc_killed(process):
-    """The stage is orphaned, and the next run begins while it still works."""
+def run_killed(process):
+    """Its DVC is orphaned, and the next run begins while the stage still works."""
     process.kill()
 
 
-def dvc_ended(process):
-    process.terminate()
+def all_killed(process):
+    """Nothing of it gets a word in, as in a power cut."""
+    for one in [*psutil.Process(process.pid).children(recursive=True), psutil.Process(process.pid)]:
+        with suppress(psutil.NoSuchProcess):
+            one.kill()
+
+
+def dvc_killed(process):
+    """The stage is orphaned; the run ends by itself, or was at its end."""
+    while process.poll() is None:
+        for child in psutil.Process(process.pid).children():
+            with suppress(psutil.NoSuchProcess):
+                if is_dvc(child):
+                    child.kill()
+                    return
+        time.sleep(0.05)
 
 
 def group_ended(process):
@@ -82,7 +94,7 @@ def interrupted(process):
     os.killpg(process.pid, signal.SIGINT)
 
 
-ENDS = (group_killed, dvc_killed, dvc_ended, group_ended, interrupted)
+ENDS = (run_killed, dvc_killed, all_killed, group_ended, interrupted)
 
 
 def until(what, seconds=120):

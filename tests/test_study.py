@@ -16,7 +16,7 @@ import pytest
 from project import ROOT, Project
 from study_cases import Server, Throwaway, free_port, until
 
-from pipelines.flow import throttled
+from pipelines.screen import throttled
 
 STAGES = ("first", "train", "evaluate")
 SECONDS = re.compile(rb'"wall_s": [0-9.]+|<td>[0-9]+ s</td>')
@@ -201,9 +201,9 @@ def test_without_a_server_a_schedule_is_refused_in_one_sentence(tmp_path):
 def test_of_a_moving_line_few_are_kept_and_all_others():
     said = []
     say = throttled(said.append)
-    for line in ("begins", " 1% 00:01", " 2% 00:02", "done, result in x", " 3% 00:03"):
+    for line in ("begins", " 1% 00:01<", " 2% 00:02<", "95% are right, result in x", "x: 3%|# "):
         say(line)
-    assert said == ["begins", " 1% 00:01", "done, result in x"]
+    assert said == ["begins", " 1% 00:01<", "95% are right, result in x"]
 
 
 @pytest.mark.long
