@@ -185,8 +185,8 @@ def at_once(threads: int) -> int:
 
 
 def idle_cores() -> int:
-    """Cores that nobody uses, looked at for a second; one at least."""
+    """Cores that nobody uses, looked at for a second."""
     whole = os.cpu_count() or 1
     ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else whole
     idle = round((1 - float(psutil.cpu_percent(1.0)) / 100) * whole)
-    return max(1, min(ours, idle))
+    return min(ours, idle)

@@ -18,7 +18,7 @@ from pathlib import Path
 
 from pipelines import environment, paths
 from pipelines.dvc_stage import LOCK_DELAYS, DvcLocked, Outcome, Say, by_those_behind, dag, run_stage
-from pipelines.fan_out import ON_GPU, at_once, end
+from pipelines.fan_out import ON_GPU, end, idle_cores
 from pipelines.heal import heal, living
 from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
 from pipelines.screen import Screen
@@ -26,6 +26,9 @@ from rmiov2.config import Config, load
 from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
+Room = Callable[[int], bool]  # whether a stage may begin beside so many that run
+
+LOOK = 3.0  # seconds between two looks at whether there is room
 GAMES = "smac/"  # environments of which every game is a process that takes a core
 
 
@@ -42,14 +45,14 @@ def run(targets: Sequence[str], jobs: int | None) -> None:
         for sentence in heal(paths.ROOT):
             print(sentence, flush=True)
         stages = needed(dag(paths.ROOT), targets)
-        began, jobs = time.monotonic(), jobs or enough_for(load(paths.PARAMS))
-        wrong = bring_up_to_date(stages, jobs)
+        began = time.monotonic()
+        wrong = bring_up_to_date(stages, room_of(jobs, load(paths.PARAMS)))
     if wrong:
         raise UserError("\n".join(str(error) for error in wrong))
     print(f"run: {len(stages)} stages up to date, {time.monotonic() - began:.0f} s", flush=True)
 
 
-def bring_up_to_date(stages: Sequence[tuple[str, list[str]]], jobs: int) -> list[UserError]:
+def bring_up_to_date(stages: Sequence[tuple[str, list[str]]], room: Room) -> list[UserError]:
     """What failed."""
     stopped = threading.Event()
     with Screen() as screen:
@@ -64,7 +67,7 @@ def bring_up_to_date(stages: Sequence[tuple[str, list[str]]], jobs: int) -> list
             finally:
                 screen.ended(stage)
 
-        return side_by_side(stages, jobs, work, stopped)
+        return side_by_side(stages, room, work, stopped)
 
 
 def needed(stages: Sequence[tuple[str, list[str]]], targets: Sequence[str]) -> list[tuple[str, list[str]]]:
@@ -79,32 +82,39 @@ def needed(stages: Sequence[tuple[str, list[str]]], targets: Sequence[str]) -> l
     return [(stage, earlier) for stage, earlier in stages if stage in chosen]
 
 
-def enough_for(config: Config) -> int:
-    """How many stages the idle cores, or the GPU, are enough for; each game of GAMES takes a core."""
-    jobs = at_once(max(config.threads, config.evaluate.num_envs if config.env.name.startswith(GAMES) else 1))
-    return jobs if config.device == "cpu" else min(jobs, ON_GPU)
+def room_of(jobs: int | None, config: Config) -> Room:
+    """Room for `jobs` stages; by default for one, and another while cores are idle for it, or the GPU has not enough.
+
+    Each game of GAMES takes a core.
+    """
+    if jobs is not None:
+        return lambda running: running < jobs
+    cores = max(config.threads, config.evaluate.num_envs if config.env.name.startswith(GAMES) else 1)
+    most = sys.maxsize if config.device == "cpu" else ON_GPU
+    return lambda running: running < most and idle_cores() >= cores
 
 
 def side_by_side(
-    stages: Sequence[tuple[str, list[str]]], jobs: int, work: Callable[[str], object], stopped: threading.Event
+    stages: Sequence[tuple[str, list[str]]], room: Room, work: Callable[[str], object], stopped: threading.Event
 ) -> list[UserError]:
-    """work(stage) of each when those that it waits for are done, `jobs` at a time; what failed.
+    """work(stage) of each when those that it waits for are done, and there is room beside what runs; what failed.
 
     First comes the one that most others wait for. Stopped by Ctrl-C or SIGTERM, stopped is set and none works on.
     """
     order, sorter = by_those_behind(dict(stages)), TopologicalSorter(dict(stages))
     sorter.prepare()
     ready, running, wrong = list[str](), dict[Future[object], str](), list[UserError]()
-    with ThreadPoolExecutor(jobs) as pool:
+    with ThreadPoolExecutor(len(stages)) as pool:
         try:
             while True:
                 ready = sorted([*ready, *sorter.get_ready()], key=order.index)
-                while ready and len(running) < jobs:
+                if ready and (not running or room(len(running))):
                     stage = ready.pop(0)
                     running[pool.submit(work, stage)] = stage
                 if not running:
                     return wrong
-                for future in wait(running, return_when=FIRST_COMPLETED).done:
+                # One begins at a time, and is at work before the next look at what is idle.
+                for future in wait(running, LOOK if ready else None, FIRST_COMPLETED).done:
                     try:
                         future.result()
                         sorter.done(running[future])
@@ -146,7 +156,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument(
         "targets", nargs="*", metavar="STAGE", help="of dvc.yaml, with all that it waits for (default: all)"
     )
-    made.add_argument("--jobs", type=_positive, metavar="N", help="stages side by side (default: by the idle cores)")
+    made.add_argument("--jobs", type=_positive, metavar="N", help="stages side by side (default: as cores are idle)")
     options = made.parse_args(arguments)
     stays = "the same command goes on from what is saved in state/resume"
     return exit_code("run", lambda: run(options.targets, options.jobs), stays)

@@ -13,7 +13,7 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cases import composed
-from pipelines import dvc_stage, fan_out, run
+from pipelines import dvc_stage, run
 from pipelines.lifeline import WATCHED, alone, orphaned
 from pipelines.screen import Screen
 from rmiov2.types import UserError
@@ -29,7 +29,7 @@ def worked(graph, jobs, work=lambda stage: None):
         begun.append(stage)
         work(stage)
 
-    return begun, run.side_by_side(graph, jobs, noted, threading.Event())
+    return begun, run.side_by_side(graph, lambda running: running < jobs, noted, threading.Event())
 
 
 def test_one_at_a_time_that_comes_first_for_which_most_wait():
@@ -72,7 +72,7 @@ def test_stopped_it_raises_when_nothing_works_on():
             ended.append(stopped.wait(30))
 
     with pytest.raises(KeyboardInterrupt):
-        run.side_by_side(GRAPH, 2, work, stopped)
+        run.side_by_side(GRAPH, lambda running: running < 2, work, stopped)
     assert ended == [True]
 
 
@@ -129,14 +129,39 @@ def test_only_one_runs_at_a_time(tiny, capsys):
     assert f"process {os.getpid()} is at run already" in capsys.readouterr().err
 
 
-def test_jobs_are_as_many_as_there_is_room_for(monkeypatch):
-    monkeypatch.setattr(fan_out, "idle_cores", lambda: 16)
+def test_there_is_room_for_as_many_as_was_said_or_while_cores_are_idle(monkeypatch):
+    idle = [1]
+    monkeypatch.setattr(run, "idle_cores", lambda: idle[0])
 
-    def jobs(*settings):
-        return run.enough_for(composed(*settings))
+    def room(jobs, *settings):
+        given = run.room_of(jobs, composed(*settings))
+        return [given(running) for running in (1, 3, 4)]
 
-    assert (jobs(), jobs("threads=8"), jobs("threads=32")) == (16, 2, 1)
-    assert jobs("env=smac_2s3z", "evaluate.num_envs=6") == 2 and jobs("device=cuda") == fan_out.ON_GPU
+    assert room(4) == [True, True, False] and room(1) == [False] * 3
+    assert room(None) == [True] * 3 and room(None, "threads=2") == [False] * 3
+    assert room(None, "device=cuda") == [True, True, False]
+    idle[0] = 11
+    assert room(None, "env=smac_2s3z") == [False] * 3
+    idle[0] = 12
+    assert room(None, "env=smac_2s3z") == [True] * 3
+    idle[0] = 0
+    assert room(None) == [False] * 3
+
+
+def test_one_that_had_no_room_begins_when_there_is():
+    room, begun = threading.Event(), []
+
+    def work(stage):
+        begun.append(stage)
+        if stage == "x":
+            room.set()
+            until = time.monotonic() + 60
+            while "y" not in begun:
+                assert time.monotonic() < until
+                time.sleep(0.05)
+
+    assert run.side_by_side([("x", []), ("y", [])], lambda running: room.is_set(), work, threading.Event()) == []
+    assert begun == ["x", "y"]
 
 
 SLEEP = "import time; print('here', flush=True); time.sleep(600)"
