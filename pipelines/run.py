@@ -69,7 +69,7 @@ def is_up_to_date(targets: Sequence[str]) -> bool:
 
 
 def bring_up_to_date(stages: Sequence[tuple[str, list[str]]], room: Room) -> list[UserError]:
-    """What failed."""
+    """Run those that are not, and show what they say; what failed."""
     stopped = threading.Event()
     with Screen() as screen:
         variables = screen.variables | {WATCHED: str(os.getpid())}
@@ -99,7 +99,7 @@ def needed(stages: Sequence[tuple[str, list[str]]], targets: Sequence[str]) -> l
 
 
 def room_of(jobs: int | None, config: Config) -> Room:
-    """Room for `jobs` stages; by default for one, and another while cores are idle for it, or the GPU has not enough.
+    """Room for `jobs` stages; by default for one, and for another while cores are idle for it, to ON_GPU on a GPU.
 
     Each game of GAMES takes a core.
     """
