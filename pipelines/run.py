@@ -33,7 +33,7 @@ from pipelines.heal import heal, living
 from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
 from pipelines.screen import Screen
 from rmiov2.config import Config, load
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, positive
 from rmiov2.types import UserError
 
 Room = Callable[[int], bool]  # whether a stage may begin beside so many that run
@@ -172,16 +172,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
     made.add_argument(
         "targets", nargs="*", metavar="STAGE", help="of dvc.yaml, with all that it waits for (default: all)"
     )
-    made.add_argument("--jobs", type=_positive, metavar="N", help="stages side by side (default: as cores are idle)")
+    made.add_argument("--jobs", type=positive, metavar="N", help="stages side by side (default: as cores are idle)")
     options = made.parse_args(arguments)
     stays = "the same command goes on from what is saved in state/resume"
     return exit_code("run", lambda: run(options.targets, options.jobs), stays)
-
-
-def _positive(text: str) -> int:
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number of 1 or more")
-    return int(text)
 
 
 if __name__ == "__main__":

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, positive
 
 if TYPE_CHECKING:
     from rmiov2.config import Config
@@ -42,10 +42,10 @@ def parser() -> argparse.ArgumentParser:
     evaluate.add_argument(
         "--p-loss", type=_probability, nargs="+", default=GRID, metavar="P", help="default: 0 to 1 by 0.2"
     )
-    evaluate.add_argument("--episodes", type=_positive, default=100, help="per value of p-loss (default: %(default)s)")
+    evaluate.add_argument("--episodes", type=positive, default=100, help="per value of p-loss (default: %(default)s)")
     evaluate.add_argument(
         "--games",
-        type=_positive,
+        type=positive,
         default=32,
         help="side by side per value of p-loss, fewer on smac (default: %(default)s)",
     )
@@ -77,13 +77,6 @@ def _probability(text: str) -> float:
     value = float(text)
     if not 0 <= value <= 1:
         raise argparse.ArgumentTypeError(f"got {text}, expected a probability from 0 to 1")
-    return value
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected 1 or more")
     return value
 
 

@@ -1,7 +1,8 @@
-"""How programs end."""
+"""How programs are told a number, and how they end."""
 
 from __future__ import annotations
 
+import argparse
 import sys
 from collections.abc import Callable
 
@@ -21,3 +22,10 @@ def exit_code(name: str, work: Callable[[], int | None], stopped: str) -> int:
     except KeyboardInterrupt:
         print(f"\n{name}: stopped; {stopped}", file=sys.stderr)
         return 130
+
+
+def positive(text: str) -> int:
+    """The `type` of an option that counts; raises argparse.ArgumentTypeError for what does not."""
+    if not text.isdecimal() or int(text) < 1:
+        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number of 1 or more")
+    return int(text)

@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 
 from pipelines import environment, paths
 from pipelines.stage import PASSIVE
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, positive
 
 if TYPE_CHECKING:
     from pipelines.tuning.study import Plan, Study
@@ -48,8 +48,8 @@ def parser() -> argparse.ArgumentParser:
     run.set_defaults(run=run_study)
     run.add_argument("space", choices=("masking", "smoothing"), help="what is varied")
     run.add_argument("--study", type=_name, metavar="NAME", help="default: the name of the space")
-    run.add_argument("--trials", type=_positive, default=20, help="finished ones in all (default: %(default)s)")
-    run.add_argument("--workers", type=_positive, default=2, help="processes (default: %(default)s)")
+    run.add_argument("--trials", type=positive, default=20, help="finished ones in all (default: %(default)s)")
+    run.add_argument("--workers", type=positive, default=2, help="processes (default: %(default)s)")
     run.add_argument(
         "--objectives", nargs="+", choices=("auc", "cost"), default=["auc"],
         help="auc, or auc cost (masked updates); two objectives are not pruned (default: auc)",
@@ -67,13 +67,6 @@ def parser() -> argparse.ArgumentParser:
             help=f"a journal file, or postgresql://user:password@host/database (default: ${STORAGE} or state/tuning)",
         )  # fmt: skip
     return top
-
-
-def _positive(text: str) -> int:
-    value = int(text)
-    if value < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected 1 or more")
-    return value
 
 
 def _name(text: str) -> str:
