@@ -1,4 +1,4 @@
-"""Small functions that a GPU runs as few kernels, compiled by torch, where each operation would be one."""
+"""What a GPU runs as few kernels where each operation would be one: compiled by torch, or written in Triton."""
 
 from __future__ import annotations
 
@@ -12,31 +12,57 @@ from pathlib import Path
 from typing import Any, ParamSpec, TypeVar, cast
 
 import torch
+from torch import Tensor, nn
 
 VARIANTS = 64  # of one function that are compiled: shapes, with gradients or without, precisions
+TOGETHER = 16  # agents whose attention one kernel holds in its registers
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
 
 def fused(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
-    """The function; where its first tensor is on a GPU and a compiler is there, compiled when it is first called so."""
+    """The function, compiled when it is first called on a GPU, where its first argument is, if a compiler is there."""
+    return _compiled(function, lambda: True, dynamic=False)
+
+
+def fused_to_learn(function: Callable[Arguments, Result]) -> Callable[Arguments, Result]:
+    """The same where gradients are asked for alone: larger functions take seconds to compile, for each shape."""
+    return _compiled(function, torch.is_grad_enabled, dynamic=None)
+
+
+def _compiled(
+    function: Callable[Arguments, Result], where: Callable[[], bool], dynamic: bool | None
+) -> Callable[Arguments, Result]:
+    """dynamic: whether one kernel serves all shapes; where it is None, all but the first, as torch has it."""
 
     @cache
     def compiled() -> Callable[..., Any]:
         import torch._dynamo.config as settings
 
         settings.recompile_limit = max(settings.recompile_limit, VARIANTS)  # beyond it torch compiles no more
-        return torch.compile(function)
+        return torch.compile(function, dynamic=dynamic)
 
     @wraps(function)
     def call(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
-        if cast(torch.Tensor, args[0]).is_cuda and compiles():
+        inside = torch.compiler.is_compiling()  # another one's compilation takes this one along
+        if not inside and _on_gpu(args[0]) and where() and compiles():
             return cast(Result, compiled()(*args, **options))
         return function(*args, **options)
 
     return call
 
 
+def _on_gpu(first: object) -> bool:
+    return (next(first.parameters()) if isinstance(first, nn.Module) else cast(Tensor, first)).is_cuda
+
+
+def attends(x: Tensor, heads: int) -> bool:
+    """Whether attention among the agents of x (M, N, width) is one kernel: Triton is there, and its tiles suit."""
+    agents, key = x.shape[1], x.shape[2] // heads
+    return x.is_cuda and agents <= TOGETHER and key & (key - 1) == 0 and compiles()
+
+
+@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 @cache
 def compiles() -> bool:
     """Whether what torch compiles for a GPU with is there: Triton, and the C compiler and Python.h that it needs."""

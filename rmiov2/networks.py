@@ -1,4 +1,4 @@
-"""The building blocks that world model and policy share: a perceptron, attention over agents, agents' positions."""
+"""The building blocks that world model and policy share: a perceptron, attention over agents, agents' positions, a draw's noise."""
 
 from __future__ import annotations
 
@@ -8,10 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rmiov2.fused import compiles, fused
+from rmiov2.fused import attends, fused
 from rmiov2.recurring import LayerNorm, Linear
-
-FEW, TOGETHER = 1024, 16  # rows, and agents among them; of more, batched matrix products are the faster way
 
 Activation = type[nn.SiLU] | type[nn.ReLU] | type[nn.ELU]
 
@@ -25,6 +23,12 @@ def mlp(
         parts += [Linear(inputs if layer == 0 else hidden, hidden)]
         parts += [LayerNorm(hidden), activation()] if norm else [activation()]
     return nn.Sequential(*parts, Linear(hidden, outputs))
+
+
+@fused
+def as_gumbel(uniform: Tensor) -> Tensor:
+    """Standard Gumbel noise of numbers uniform between 0 and 1."""
+    return -torch.log(-torch.log(uniform.clamp(1e-7, 1 - 1e-7)))
 
 
 def sinusoids(agents: int, width: int) -> Tensor:
@@ -82,10 +86,11 @@ class FusionLayer(nn.Module):
 
     def mixed(self, x: Tensor) -> Tensor:
         """What every agent takes from all, (M, N, width), before the output's matrix."""
-        few = x.shape[0] * x.shape[1] <= FEW and x.shape[1] <= TOGETHER
         drops = self.training and isinstance(self.dropout, nn.Dropout)
-        if x.is_cuda and few and compiles() and not drops:
-            return attend_few(self.qkv(x), self.heads)
+        if attends(x, self.heads) and not drops:
+            from rmiov2.kernels import attend  # Triton, which a machine without a GPU need not have
+
+            return attend(self.qkv(x), self.heads)  # type: ignore[no-any-return]
         weights, v = self.attention(x)
         return (self.dropout(weights) @ v).transpose(1, 2).reshape(x.shape)  # type: ignore[no-any-return]
 
@@ -95,12 +100,3 @@ class FusionLayer(nn.Module):
             return x
         inner = self.dropout(self.mlp[1](self.mlp[0](x)))
         return self.mlp[3](x + self.dropout(self.mlp[2](inner)))  # type: ignore[no-any-return]
-
-
-@fused
-def attend_few(qkv: Tensor, heads: int) -> Tensor:
-    """Attention (M, N, width) over so few that no matrix product is worth a kernel of its own."""
-    m, n, width = qkv.shape
-    q, k, v = qkv.view(m, n, 3, heads, width // 3 // heads).unbind(2)  # d_k stays innermost: memory is read in order
-    scores = (q[:, :, None] * k[:, None]).sum(-1) / math.sqrt(q.shape[-1])
-    return (torch.softmax(scores, 2)[..., None] * v[:, None]).sum(2).flatten(2)

@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rmiov2.fused import fused
+from rmiov2.fused import compiles, fused
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -185,12 +185,72 @@ class GRU(nn.GRU):
     def by_steps(self, x: Tensor, h: Tensor) -> tuple[Tensor, Tensor]:
         """The memory after every step (B, T, D) and after the last (1, B, D), of x (B, T, I) and h (1, B, D)."""
         weight_ih, weight_hh, bias_ih, bias_hh = self.all_weights[0]
-        of_inputs = F.linear(x, weight_ih, bias_ih).unbind(1)
-        of_memory = Steps(_LinearWeights, weight_hh, bias_hh)
-        out = [h[0]]
-        for of_input in of_inputs:
-            out.append(gated(of_input, _linear(of_memory, out[-1]), out[-1]))
-        return torch.stack(out[1:], 1), out[-1][None]
+        of_inputs = F.linear(x.transpose(0, 1), weight_ih, bias_ih)
+        out = _Sequence.apply(of_inputs, h[0], weight_hh, bias_hh)  # type: ignore[no-untyped-call]
+        return out.transpose(0, 1), out[-1:]
+
+
+class _Sequence(Function):
+    """The memory after every step (T, B, D), of of_inputs (T, B, 3D) and h (B, D): a product and a kernel a step."""
+
+    @staticmethod
+    def forward(ctx: Any, of_inputs: Tensor, h: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        length = len(of_inputs)
+        of_memories, out = torch.empty_like(of_inputs), h.new_empty(length + 1, *h.shape)
+        out[0] = h
+        for t in range(length):
+            torch.addmm(bias, out[t], weight.T, out=of_memories[t])
+            step(of_inputs[t], of_memories[t], out[t], out[t + 1])
+        ctx.save_for_backward(of_inputs, of_memories, out, weight)
+        return out[1:]
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, gradient: Tensor) -> Gradients:
+        of_inputs, of_memories, out, weight = ctx.saved_tensors
+        for_inputs, for_memories = torch.empty_like(of_inputs), torch.empty_like(of_memories)
+        kept, through = torch.zeros_like(out[0]), torch.zeros_like(out[0])
+        for t in reversed(range(len(of_inputs))):
+            step_back(
+                gradient[t], kept, through, of_inputs[t], of_memories[t], out[t], for_inputs[t], for_memories[t]
+            )  # fmt: skip
+            through = for_memories[t] @ weight
+        rows = for_memories.flatten(0, 1)
+        return for_inputs, kept + through, rows.T @ out[:-1].flatten(0, 1), rows.sum(0)
+
+
+def step(of_input: Tensor, of_memory: Tensor, h: Tensor, out: Tensor) -> None:
+    """The next h into out (M, D), of both products (M, 3D) and h (M, D)."""
+    if h.is_cuda and compiles():
+        from rmiov2 import kernels
+
+        kernels.gated(of_input, of_memory, h, out)
+    else:
+        out.copy_(gated(of_input, of_memory, h))
+
+
+def step_back(
+    gradient: Tensor, kept: Tensor, through: Tensor, of_input: Tensor, of_memory: Tensor, h: Tensor, for_input: Tensor,
+    for_memory: Tensor,
+) -> None:  # fmt: skip
+    """Gradients of both products into for_input and for_memory (M, 3D), and into kept (M, D) that of h beside its own.
+
+    The gradient of the next h is the sum of three: of others, of kept and of through.
+    """
+    if h.is_cuda and compiles():
+        from rmiov2 import kernels
+
+        kernels.gated_back(gradient, kept, through, of_input, of_memory, h, for_input, for_memory)
+        return
+    (reset, update, new), (reset_h, update_h, new_h) = of_input.chunk(3, -1), of_memory.chunk(3, -1)
+    reset, update = torch.sigmoid(reset + reset_h), torch.sigmoid(update + update_h)
+    fresh, whole = torch.tanh(new + reset * new_h), gradient + kept + through
+    of_new = whole * (1 - update) * (1 - fresh**2)
+    of_update = whole * (h - fresh) * update * (1 - update)
+    of_reset = of_new * new_h * reset * (1 - reset)
+    torch.cat([of_reset, of_update, of_new], -1, out=for_input)
+    torch.cat([of_reset, of_update, of_new * reset], -1, out=for_memory)
+    torch.mul(whole, update, out=kept)
 
 
 def _linear(steps: Steps, x: Tensor) -> Tensor:

@@ -13,12 +13,14 @@ from learning_cases import random_games
 
 from benchmarks.gpu import launch_one_by_one
 from pipelines.params import compose_values
-from rmiov2.agents.captured import Adam, Regions
+from rmiov2.agents.captured import Adam, Regions, device_of
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import parse
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import play
 from rmiov2.execution.completion import History, complete
+from rmiov2.fused import attends
+from rmiov2.networks import FusionLayer
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
@@ -170,6 +172,30 @@ def test_a_team_plays_on_a_gpu_as_on_the_cpu(name: str, env: str) -> None:
         played.append([play(games, who, "independent", rates, 4, 0)["return"] for who in teams])
     for some, others in zip(*played, strict=True):
         np.testing.assert_allclose(some, others, atol=1e-3)
+
+
+@gpu
+@pytest.mark.parametrize("agents, width, heads", [(1, 32, 4), (3, 48, 3), (5, 256, 8), (9, 64, 2), (16, 128, 2)])
+def test_attention_among_few_is_attention(agents: int, width: int, heads: int) -> None:
+    """One kernel there and one back say what batched products say, and autograd, in float32."""
+    torch.manual_seed(0)
+    device_of("cuda")
+    layer = FusionLayer(width, heads, 0).cuda()
+    x, pull = (torch.randn(7, agents, width, device="cuda", requires_grad=True) for _ in range(2))
+    assert attends(x, heads)
+    weights, values = layer.attention(x)
+    said = layer.mixed(x), (weights @ values).transpose(1, 2).reshape(x.shape)
+    asked = [x, layer.qkv.weight, layer.qkv.bias]
+    mine, torchs = (torch.autograd.grad((out * pull.detach()).sum(), asked, retain_graph=True) for out in said)
+    for some, others in zip([said[0], *mine], [said[1], *torchs], strict=True):
+        torch.testing.assert_close(some, others, rtol=1e-4, atol=1e-5)
+
+
+@gpu
+@pytest.mark.parametrize("agents, width, heads", [(17, 32, 2), (5, 60, 5)])
+def test_attention_of_tiles_that_do_not_suit_is_left_to_torch(agents: int, width: int, heads: int) -> None:
+    assert not attends(torch.zeros(2, agents, width, device="cuda"), heads)
+    assert FusionLayer(width, heads, 0).cuda().mixed(torch.zeros(2, agents, width, device="cuda")).isfinite().all()
 
 
 def test_rows_are_filled_where_shapes_must_recur() -> None:

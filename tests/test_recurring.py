@@ -14,8 +14,6 @@ from benchmarks.cases import composed, spec_of, synthetic_replay
 from rmiov2.agents.captured import Regions, _Captured
 from rmiov2.agents.registry import make_agent
 from rmiov2.agents.tensors import to_torch
-from rmiov2.networks import FusionLayer, attend_few
-from rmiov2.policy.ppo import weighted_huber
 from rmiov2.recurring import GRU, GRUCell, LayerNorm, Linear, Rows, at_once, gated
 from rmiov2.world_model.losses import model_losses, total_loss
 from rmiov2.world_model.rollout import observe
@@ -36,10 +34,8 @@ def gradients(agent, batch, way):
     seen, rng = torch.ones(batch["obs"].shape[:3]), torch.Generator().manual_seed(0)
     before = torch.rand(*seen[:, 0].shape, agent.spec.act_dim) if agent.model.layout.joint_inputs else None
     with way():
-        h = agent.model.initial(batch["start"])
-        if before is not None:
-            empty = torch.zeros(*h.shape[:2], agent.config.world_model.categoricals * agent.config.world_model.classes)
-            h = agent.model.advance(h, empty, agent.model.embed_action(before))
+        start = batch["start"]
+        h = agent.model.initial(start) if before is None else agent.model.led_to(start, before)
         latent = observe(agent.model, batch["obs"], seen, batch["act"], h, rng)
     loss = total_loss(model_losses(agent.model, latent, batch)[0], 1.0)
     loss.backward(inputs=list(agent.model.parameters()))
@@ -118,21 +114,13 @@ def test_a_gru_step_by_step_is_torchs():
         torch.testing.assert_close(mine, torchs, rtol=1e-4, atol=1e-4)
 
 
-@pytest.mark.parametrize("agents", [1, 2, 5])
-def test_attention_among_few_is_attention(agents):
-    torch.manual_seed(0)
-    layer, x = FusionLayer(12, 3, 0), torch.randn(4, agents, 12)
-    weights, values = layer.attention(x)
-    torch.testing.assert_close(attend_few(layer.qkv(x), 3), (weights @ values).transpose(1, 2).reshape(x.shape))
-
-
 @pytest.mark.long
 @pytest.mark.parametrize(
     "function, shapes, numbers",
     [
-        (gated, [(12,), (12,), (4,)], ()), (attend_few, [(5, 36)], (3,)), (categoricals, [(5, 3, 4)], (0.01,)),
+        (gated, [(12,), (12,), (4,)], ()), (categoricals, [(5, 3, 4)], (0.01,)),
         (categoricals, [(5, 3, 4)], (0,)), (straight_through, [(5, 3, 4), (5, 3, 4)], ()),
-        (straight_through, [(5, 3, 4)], (None,)), (weighted_huber, [(3,), (3,), (3,)], (0.5,)),
+        (straight_through, [(5, 3, 4)], (None,)),
     ],
 )  # fmt: skip
 def test_what_torch_compiles_is_the_function(function, shapes, numbers):

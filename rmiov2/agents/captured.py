@@ -70,9 +70,11 @@ class Regions:
         self.fixed = device.type == "cuda"  # shapes must recur
         self._calls: dict[Any, int] = {}
         self._captured: dict[Any, _Captured] = {}
-        made = [torch.cuda.Stream(device) if self.fixed else None for _ in range(2)]  # type: ignore[no-untyped-call]
-        self._stream: Any = made[0]
-        self._beside: Any = made[1]
+        self._stream, self._beside = self._stream_of(-1), self._stream_of(0)
+
+    def _stream_of(self, priority: int) -> Any:
+        """The lower, the sooner served: what runs beside the rest is wide and soon over, and must not hold that up."""
+        return torch.cuda.Stream(self.device, priority) if self.fixed else None  # type: ignore[no-untyped-call]
 
     def forget(self) -> None:
         """Capture anew: the tensors that the graphs wrote to are no longer those in use."""

@@ -165,10 +165,8 @@ class LatentPolicy(Agent):
 
     def observe(self, batch: dict[str, Tensor], generator: torch.Generator) -> Latent:
         """Posterior latents of a batch of _sequences; h of row 0 comes of the action that led to it and an empty z."""
-        s, seen = self.config.world_model, torch.ones(batch["shown"].shape[:3], device=self.device)
-        h = self.model.initial(batch["start"])
-        empty = h.new_zeros(*h.shape[:2], s.categoricals * s.classes)
-        h = self.model.advance(h, empty, self.model.embed_action(batch["before"]))
+        seen = torch.ones(batch["shown"].shape[:3], device=self.device)
+        h = self.model.led_to(batch["start"], batch["before"])
         return observe(self.model, batch["shown"], seen, batch["act"], h, generator)
 
     def _update_model(

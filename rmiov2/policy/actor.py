@@ -10,6 +10,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmiov2 import config
+from rmiov2.fused import fused, fused_to_learn
 from rmiov2.networks import mlp
 from rmiov2.policy.exploration import gumbel
 from rmiov2.recurring import GRU
@@ -75,7 +76,12 @@ class Choices(nn.Module):
 
     def choose(self, out: Tensor, avail: Tensor | None, generator: torch.Generator) -> tuple[Tensor, Tensor]:
         """A drawn action per agent and its log-probability (..., N)."""
-        act = self.draw(out, avail, self.noise(out.shape, generator).to(out.device))
+        return self.drawn(out, avail, self.noise(out.shape, generator).to(out.device))
+
+    @fused
+    def drawn(self, out: Tensor, avail: Tensor | None, noise: Tensor) -> tuple[Tensor, Tensor]:
+        """The action per agent that the noise draws, and its log-probability (..., N)."""
+        act = self.draw(out, avail, noise)
         return act, self.log_prob(out, act, avail)
 
     def std(self) -> Tensor:
@@ -122,10 +128,20 @@ class Actor(Choices):
     def unroll(self, obs: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Logits or means (M, T, N, A) and the memory after every step (M, T, N, hidden), of obs (M, T, N, O)."""
         m, t, n, _ = obs.shape
-        x = self.body(self.named(obs)).transpose(1, 2).reshape(m * n, t, -1)
-        out, _ = self.memory(x, memory.reshape(1, m * n, -1))
+        out, _ = self.memory(self.embed(obs), memory.reshape(1, m * n, -1))
         out = out.view(m, n, t, -1).transpose(1, 2)
-        return self.head(self.norm(out)), out
+        return self.read(out), out
+
+    @fused_to_learn
+    def embed(self, obs: Tensor) -> Tensor:
+        """What enters the memory, (M*N, T, hidden), of obs (M, T, N, O)."""
+        steps = self.body(self.named(obs)).transpose(0, 1).flatten(1, 2)  # as a memory reads them, one after the other
+        return steps.transpose(0, 1)  # type: ignore[no-any-return]
+
+    @fused_to_learn
+    def read(self, memory: Tensor) -> Tensor:
+        """Logits or means (M, T, N, A) of the memory after each step (M, T, N, hidden)."""
+        return self.head(self.norm(memory))  # type: ignore[no-any-return]
 
 
 class FeatureActor(Choices):
@@ -136,6 +152,7 @@ class FeatureActor(Choices):
         self.body = mlp(features, settings.hidden, layers, spec.act_dim, nn.ReLU, norm=False)
         self.log_std = initial_log_std(spec)
 
+    @fused_to_learn
     def unroll(self, features: Tensor, memory: Tensor) -> tuple[Tensor, Tensor]:
         """Logits or means (M, T, N, A) of features (M, T, N, F), and the memory as it was."""
         return self.body(features), memory

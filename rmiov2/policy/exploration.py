@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmiov2.networks import as_gumbel
 from rmiov2.types import Bools, Ints
 
 
@@ -34,7 +35,7 @@ def or_uniform(chosen: Ints, avail: Bools, share: float, rng: np.random.Generato
 
 def gumbel(shape: torch.Size, generator: torch.Generator) -> Tensor:
     """Standard Gumbel noise: added to log-probabilities, its largest is a draw; Jang et al. 2017, eq. (1)."""
-    return -torch.log(-torch.log(torch.rand(shape, generator=generator, device=generator.device).clamp(1e-7, 1 - 1e-7)))
+    return as_gumbel(torch.rand(shape, generator=generator, device=generator.device))
 
 
 def straight_through(logits: Tensor, noise: Tensor) -> Tensor:

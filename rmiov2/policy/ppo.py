@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmiov2.fused import fused
+from rmiov2.fused import fused_to_learn
 from rmiov2.policy.actor import Actor, FeatureActor
 from rmiov2.policy.critic import AttentionCritic, Critic, ValueNorm
 
@@ -70,7 +70,7 @@ def actor_loss(
     return clipped_surrogate(out, actor, p, clip, entropy_scale)
 
 
-@fused
+@fused_to_learn
 def clipped_surrogate(
     out: Tensor, actor: Actor | FeatureActor, p: Pseudo, clip: float, entropy_scale: float | Tensor
 ) -> tuple[Tensor, dict[str, Tensor]]:
@@ -92,14 +92,9 @@ def _of_each(values: Tensor, ratio: Tensor) -> Tensor:
     return values if values.dim() == ratio.dim() else values[..., None].expand_as(ratio)
 
 
+@fused_to_learn
 def critic_loss(critic: Critic | AttentionCritic, norm: ValueNorm, p: Pseudo, huber: float) -> Tensor:
     """Huber loss of the normalised return, eq. (14)."""
     value = critic(p.features.flatten(0, 1)).view(p.returns.shape)
-    return weighted_huber(value, norm.normalise(p.returns), p.weight, huber)
-
-
-@fused
-def weighted_huber(value: Tensor, target: Tensor, weight: Tensor, delta: float) -> Tensor:
-    """The mean under the weights."""
-    error = F.huber_loss(value, target, reduction="none", delta=delta)
-    return (error * weight).sum() / weight.sum()
+    error = F.huber_loss(value, norm.normalise(p.returns), reduction="none", delta=huber)
+    return (error * p.weight).sum() / p.weight.sum()

@@ -6,6 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from rmiov2.fused import fused_to_learn
 from rmiov2.world_model.rssm import Latent, WorldModel
 
 
@@ -47,6 +48,7 @@ def model_losses(model: WorldModel, latent: Latent, batch: dict[str, Tensor]) ->
     return losses, masked_mean(kl, _like(row, kl))
 
 
+@fused_to_learn
 def model_errors(model: WorldModel, latent: Latent, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
     """The terms of L_M before they are averaged, by name, and the prior (B, T, N, C, K).
 

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from contextlib import nullcontext
 from dataclasses import dataclass
+from functools import partial
 from typing import Protocol
 
 import torch
 from torch import Tensor
 
+from rmiov2.fused import fused
 from rmiov2.recurring import at_once
 from rmiov2.world_model.rssm import Latent, WorldModel, gumbel_noise
 
@@ -83,14 +85,11 @@ class Forward(Protocol):
     def __call__(self, h: Tensor, z: Tensor, played: Tensor) -> tuple[Tensor, Tensor]: ...
 
 
-def decoded(model: WorldModel) -> Show:
+@fused
+def decoded(model: WorldModel, features: Tensor) -> tuple[Tensor, Tensor | None]:
     """The observations and masks that M predicts."""
-
-    def show(features: Tensor) -> tuple[Tensor, Tensor | None]:
-        obs = model.predict.obs(features) * model.width_mask  # padding is zero, as the environment has it
-        return obs, model.predict.available(features)
-
-    return show
+    obs = model.predict.obs(features) * model.width_mask  # padding is zero, as the environment has it
+    return obs, model.predict.available(features)
 
 
 def by_the_prior(model: WorldModel, rollouts: int, horizon: int, generator: torch.Generator) -> Forward:
@@ -100,10 +99,16 @@ def by_the_prior(model: WorldModel, rollouts: int, horizon: int, generator: torc
     noise = iter(gumbel_noise(shape, generator, device))
 
     def forward(h: Tensor, z: Tensor, played: Tensor) -> tuple[Tensor, Tensor]:
-        h = model.advance(h, z, model.embed_action(played))
-        return h, model.sample(model.prior_probs(h), next(noise))
+        return onward(model, h, z, played, next(noise))
 
     return forward
+
+
+@fused
+def onward(model: WorldModel, h: Tensor, z: Tensor, played: Tensor, noise: Tensor) -> tuple[Tensor, Tensor]:
+    """The next h, and z drawn from the prior with the noise."""
+    h = model.advance(h, z, model.embed_action(played))
+    return h, model.sample(model.prior_probs(h), noise)
 
 
 @torch.no_grad()
@@ -115,7 +120,7 @@ def imagine(
 
     show says what the policy is shown, by default what M decodes; forward goes a step, by default the prior's.
     """
-    show = show or decoded(model)
+    show = show or partial(decoded, model)
     forward = forward or by_the_prior(model, len(h), horizon, generator)
     hs, zs = [h], [z]
     seen, masks, acts, logps = [], [], [], []

@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from rmiov2 import config
 from rmiov2.fused import fused
-from rmiov2.networks import sinusoids
+from rmiov2.networks import as_gumbel, sinusoids
 from rmiov2.recurring import GRUCell, Linear
 from rmiov2.types import EnvSpec
 from rmiov2.world_model.fusion import fusion
@@ -100,6 +100,12 @@ class WorldModel(nn.Module):
         h = torch.zeros(start.shape[0], self.spec.num_agents, self.settings.deter, device=start.device)
         return h if self.h_start is None else h + start[:, None, None] * self.h_start
 
+    def led_to(self, start: Tensor, before: Tensor) -> Tensor:
+        """h (B, N, D) of a row from the action before it (B, N, A) and an empty z, as MAMBA has it."""
+        h = self.initial(start)
+        empty = h.new_zeros(*h.shape[:2], self.settings.categoricals * self.settings.classes)
+        return self.advance(h, empty, self.embed_action(before))
+
     def encode(self, obs: Tensor, seen: Tensor) -> Tensor:
         """The part of the observation token that needs no h: obs (..., N, O) normalised, seen (..., N); eq. (4)."""
         token = self.token_in(self.encoder(obs * seen[..., None]))
@@ -161,5 +167,4 @@ def straight_through(probs: Tensor, gumbel: Tensor | None) -> Tensor:
 
 def gumbel_noise(shape: tuple[int, ...], generator: torch.Generator, device: torch.device) -> Tensor:
     """Standard Gumbel noise, drawn at once for a whole rollout so that the time loop draws nothing."""
-    uniform = torch.rand(shape, generator=generator, device=generator.device).to(device)
-    return -torch.log(-torch.log(uniform.clamp(1e-7, 1 - 1e-7)))
+    return as_gumbel(torch.rand(shape, generator=generator, device=generator.device).to(device))
