@@ -1,4 +1,4 @@
-"""The building blocks that world model and policy share: a perceptron, attention over agents, agents' positions, a draw's noise."""
+"""What world model and policy share: a perceptron, attention over agents, agents' positions, the noise of a draw."""
 
 from __future__ import annotations
 

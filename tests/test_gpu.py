@@ -22,6 +22,7 @@ from rmiov2.execution.completion import History, complete
 from rmiov2.fused import attends
 from rmiov2.networks import FusionLayer
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
+from rmiov2.recurring import GRU
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
 from rmiov2.training.pretrain import Pretraining
@@ -189,6 +190,28 @@ def test_attention_among_few_is_attention(agents: int, width: int, heads: int) -
     mine, torchs = (torch.autograd.grad((out * pull.detach()).sum(), asked, retain_graph=True) for out in said)
     for some, others in zip([said[0], *mine], [said[1], *torchs], strict=True):
         torch.testing.assert_close(some, others, rtol=1e-4, atol=1e-5)
+
+
+@gpu
+@pytest.mark.parametrize("pull", ["of each", "one for all"])
+def test_a_gru_learns_step_by_step_what_it_learns_on_the_cpu(pull: str) -> None:
+    """One for all: a gradient that stands once in memory, however often it counts."""
+    device_of("cuda")
+    said = []
+    for device in ("cpu", "cuda"):
+        torch.manual_seed(0)
+        gru, x, h = (
+            part.to(device) for part in (GRU(4, 5, batch_first=True), torch.randn(3, 7, 4), torch.randn(1, 3, 5))
+        )
+        x.requires_grad_(), h.requires_grad_()
+        out, last = gru(x, h)
+        (
+            out.sum() if pull == "one for all" else (out * torch.arange(105.0, device=device).view_as(out)).sum()
+        ).backward()
+        told = out, last, x.grad, h.grad, *(weight.grad for weight in gru.parameters())
+        said.append([part.detach().cpu() for part in told])
+    for cpus, gpus in zip(*said, strict=True):
+        torch.testing.assert_close(gpus, cpus, rtol=1e-4, atol=1e-5)
 
 
 @gpu
