@@ -205,9 +205,9 @@ def test_a_gru_learns_step_by_step_what_it_learns_on_the_cpu(pull: str) -> None:
         )
         x.requires_grad_(), h.requires_grad_()
         out, last = gru(x, h)
-        (
-            out.sum() if pull == "one for all" else (out * torch.arange(105.0, device=device).view_as(out)).sum()
-        ).backward()
+        apart = torch.arange(105.0, device=device).view_as(out)
+        loss = out.sum() if pull == "one for all" else (out * apart).sum()
+        loss.backward()
         told = out, last, x.grad, h.grad, *(weight.grad for weight in gru.parameters())
         said.append([part.detach().cpu() for part in told])
     for cpus, gpus in zip(*said, strict=True):
