@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 VARIANTS = 64  # of one function that are compiled: shapes, with gradients or without, precisions
-TOGETHER = 16  # agents whose attention one kernel holds in its registers
+TOGETHER, TILE = 16, 1024  # agents, and rows by columns of their keys, whose attention a warp holds in its registers
 Arguments = ParamSpec("Arguments")
 Result = TypeVar("Result")
 
@@ -33,7 +33,7 @@ def fused_to_learn(function: Callable[Arguments, Result]) -> Callable[Arguments,
 def _compiled(
     function: Callable[Arguments, Result], where: Callable[[], bool], dynamic: bool | None
 ) -> Callable[Arguments, Result]:
-    """dynamic: whether one kernel serves all shapes; where it is None, all but the first, as torch has it."""
+    """where: compiled at all · dynamic: one kernel for all shapes; None: one for the first, one for all after it."""
 
     @cache
     def compiled() -> Callable[..., Any]:
@@ -59,13 +59,19 @@ def _on_gpu(first: object) -> bool:
 def attends(x: Tensor, heads: int) -> bool:
     """Whether attention among the agents of x (M, N, width) is one kernel: Triton is there, and its tiles suit."""
     agents, key = x.shape[1], x.shape[2] // heads
-    return x.is_cuda and agents <= TOGETHER and key & (key - 1) == 0 and compiles()
+    rows = 1 << (agents - 1).bit_length()
+    suits = agents <= TOGETHER and key & (key - 1) == 0 and rows * key <= TILE and x.dtype == torch.float32
+    return x.is_cuda and suits and compiles()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
-@cache
 def compiles() -> bool:
     """Whether what torch compiles for a GPU with is there: Triton, and the C compiler and Python.h that it needs."""
+    return _finds_compiler()  # apart: what is compiled looks through a cache, and cannot follow what this asks
+
+
+@cache
+def _finds_compiler() -> bool:
     compilers = os.environ.get("CC"), "gcc", "clang"
     header = Path(sysconfig.get_paths()["include"], "Python.h")
     has_compiler = any(name is not None and shutil.which(name) for name in compilers)

@@ -143,17 +143,17 @@ def _gates(of_input, of_memory, row, width, COLUMNS: tl.constexpr):
 
 
 @triton.jit
-def _gated_kernel(of_input, of_memory, h, out, width, COLUMNS: tl.constexpr):
-    row = tl.program_id(0)
+def _step_kernel(of_input, of_memory, h, out, width, COLUMNS: tl.constexpr):
+    row = tl.program_id(0).to(tl.int64)
     _, update, fresh, _, place, real = _gates(of_input, of_memory, row, width, COLUMNS)
     tl.store(out + place, fresh + update * (tl.load(h + place, real, 0.0) - fresh), real)
 
 
 @triton.jit
-def _gated_back_kernel(
+def _step_back_kernel(
     gradient, apart, kept, through, of_input, of_memory, h, for_input, for_memory, width, COLUMNS: tl.constexpr
 ):
-    row = tl.program_id(0)
+    row = tl.program_id(0).to(tl.int64)
     reset, update, fresh, new_h, place, real = _gates(of_input, of_memory, row, width, COLUMNS)
     whole = tl.load(gradient + row * apart + tl.arange(0, COLUMNS), real, 0.0)
     whole += tl.load(kept + place, real, 0.0) + tl.load(through + place, real, 0.0)
@@ -170,23 +170,20 @@ def _gated_back_kernel(
     tl.store(for_memory + place + 2 * width, of_new * reset, real)
 
 
-def gated(of_input: Tensor, of_memory: Tensor, h: Tensor, out: Tensor) -> None:
+def step(of_input: Tensor, of_memory: Tensor, h: Tensor, out: Tensor) -> None:
     """The next h into out (M, D), of both products (M, 3D) and h (M, D), all contiguous."""
     rows, width = h.shape
-    _gated_kernel[(rows,)](of_input, of_memory, h, out, width, COLUMNS=triton.next_power_of_2(width))
+    _step_kernel[(rows,)](of_input, of_memory, h, out, width, COLUMNS=triton.next_power_of_2(width))
 
 
-def gated_back(
+def step_back(
     gradient: Tensor, kept: Tensor, through: Tensor, of_input: Tensor, of_memory: Tensor, h: Tensor, for_input: Tensor,
     for_memory: Tensor,
 ) -> None:  # fmt: skip
-    """Gradients of both products into for_input and for_memory (M, 3D), and into kept (M, D) that of h beside its own.
-
-    The gradient of the next h is the sum of three: of others, which may stand apart, of kept and of through.
-    """
+    """What rmiov2.recurring.step_back says; all are contiguous but gradient, whose rows may lie anywhere."""
     rows, width = h.shape
     gradient = gradient if gradient.stride(1) == 1 else gradient.contiguous()
-    _gated_back_kernel[(rows,)](
+    _step_back_kernel[(rows,)](
         gradient, gradient.stride(0), kept, through, of_input, of_memory, h, for_input, for_memory, width,
         COLUMNS=triton.next_power_of_2(width),
     )  # fmt: skip

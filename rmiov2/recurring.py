@@ -5,7 +5,7 @@ leaves what went in and what came back, and one product over the rows of all ste
 
     dW = sum_t g_t' x_t = [g_1; ...; g_T]' [x_1; ...; x_T]
 
-Outside of it these are torch's own layers, and the names of their weights are torch's always.
+Outside of it these are torch's own layers, but for GRU where a GPU learns; their weights have torch's names always.
 """
 
 from __future__ import annotations
@@ -133,7 +133,7 @@ class Linear(nn.Linear):
         self.steps = Steps(_LinearWeights, self.weight, self.bias)
 
     def end(self) -> None:
-        self.steps = None
+        del self.steps  # not None in its place: what is compiled would be compiled anew
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if self.steps is None else _linear(self.steps, x)
@@ -148,7 +148,7 @@ class LayerNorm(nn.LayerNorm):
         self.steps = Steps(_NormWeights, self.weight, self.bias)
 
     def end(self) -> None:
-        self.steps = None
+        del self.steps
 
     def forward(self, x: Tensor) -> Tensor:
         if self.steps is None:
@@ -167,7 +167,7 @@ class GRUCell(nn.GRUCell):
         self.steps = of_input, Steps(_LinearWeights, self.weight_hh, self.bias_hh)
 
     def end(self) -> None:
-        self.steps = None
+        del self.steps
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:  # type: ignore[override]
         if self.steps is None:
@@ -224,7 +224,7 @@ def step(of_input: Tensor, of_memory: Tensor, h: Tensor, out: Tensor) -> None:
     if h.is_cuda and compiles():
         from rmiov2 import kernels
 
-        kernels.gated(of_input, of_memory, h, out)
+        kernels.step(of_input, of_memory, h, out)
     else:
         out.copy_(gated(of_input, of_memory, h))
 
@@ -240,7 +240,7 @@ def step_back(
     if h.is_cuda and compiles():
         from rmiov2 import kernels
 
-        kernels.gated_back(gradient, kept, through, of_input, of_memory, h, for_input, for_memory)
+        kernels.step_back(gradient, kept, through, of_input, of_memory, h, for_input, for_memory)
         return
     (reset, update, new), (reset_h, update_h, new_h) = of_input.chunk(3, -1), of_memory.chunk(3, -1)
     reset, update = torch.sigmoid(reset + reset_h), torch.sigmoid(update + update_h)

@@ -215,7 +215,7 @@ def test_a_gru_learns_step_by_step_what_it_learns_on_the_cpu(pull: str) -> None:
 
 
 @gpu
-@pytest.mark.parametrize("agents, width, heads", [(17, 32, 2), (5, 60, 5)])
+@pytest.mark.parametrize("agents, width, heads", [(17, 32, 2), (5, 60, 5), (9, 256, 2)])
 def test_attention_of_tiles_that_do_not_suit_is_left_to_torch(agents: int, width: int, heads: int) -> None:
     assert not attends(torch.zeros(2, agents, width, device="cuda"), heads)
     assert FusionLayer(width, heads, 0).cuda().mixed(torch.zeros(2, agents, width, device="cuda")).isfinite().all()

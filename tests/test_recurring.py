@@ -9,12 +9,18 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch._dynamo.testing import CompileCounter
+from torch._dynamo.utils import counters
 
 from benchmarks.cases import composed, spec_of, synthetic_replay
+from rmiov2 import fused as fusing
 from rmiov2.agents.captured import Regions, _Captured
 from rmiov2.agents.registry import make_agent
 from rmiov2.agents.tensors import to_torch
+from rmiov2.fused import compiles
+from rmiov2.policy.actor import Actor
 from rmiov2.recurring import GRU, GRUCell, LayerNorm, Linear, Rows, at_once, gated
+from rmiov2.seeding import Generators
 from rmiov2.world_model.losses import model_losses, total_loss
 from rmiov2.world_model.rollout import observe
 from rmiov2.world_model.rssm import categoricals, straight_through
@@ -112,6 +118,56 @@ def test_a_gru_step_by_step_is_torchs():
         said.append([out, last, x.grad, *(p.grad for p in gru.parameters())])
     for torchs, mine in zip(*said, strict=True):
         torch.testing.assert_close(mine, torchs, rtol=1e-4, atol=1e-4)
+
+
+def test_what_a_memory_is_given_is_laid_out_as_ever():
+    """To the bit: another layout of the same numbers takes torch's GRU another way round, at these widths."""
+    torch.manual_seed(0)
+    spec = spec_of("smax/3m")
+    actor, obs = Actor(composed("preset=paper").policy, spec), torch.randn(16, 15, 3, spec.obs_dim)
+    with torch.no_grad():
+        rows = actor.body(actor.named(obs)).transpose(1, 2).reshape(48, 15, -1)
+        expected, _ = nn.GRU.forward(actor.memory, rows, torch.zeros(1, 48, actor.settings.hidden))
+        _, found = actor.unroll(obs, actor.initial(16))
+    assert torch.equal(found, expected.view(16, 3, 15, -1).transpose(1, 2))
+
+
+def test_what_is_compiled_takes_the_compiler_for_granted():
+    """Whole, where asking for it would break it in two."""
+    whole = torch.compile(lambda x: x + compiles(), fullgraph=True, backend="eager")
+    assert whole(torch.zeros(())) == float(compiles())
+
+
+def test_a_world_model_that_learned_at_once_is_not_compiled_anew():
+    counted = CompileCounter()
+    layers = nn.ModuleList([Linear(3, 3), LayerNorm(3), GRUCell(3, 3)])
+    whole = torch.compile(lambda x: layers[2](layers[1](layers[0](x)), x), backend=counted)
+    for _ in range(2):
+        whole(torch.ones(2, 3))
+        with at_once(layers):
+            pass
+    assert counted.frame_count == 1
+
+
+@pytest.mark.long
+@pytest.mark.parametrize("name", ["rmiov2", "mamba", "mag"])
+def test_updates_that_are_compiled_say_what_they_say_otherwise(name, monkeypatch):
+    """All that a GPU compiles, compiled for the CPU: world model and policy, two updates of each."""
+
+    def told():
+        config = composed("env=toy_lights", f"agent={name}", "preset=toy", *(["agent.dropout=0"] * (name != "rmiov2")))
+        spec = spec_of(config.env.name)
+        agent, rngs = make_agent(config, spec), Generators(0)
+        return [agent.update(synthetic_replay(spec, config.world_model.length + 1), rngs, 1, 1) for _ in range(2)]
+
+    expected = told()
+    monkeypatch.setattr(fusing, "_on_gpu", lambda first: True)
+    monkeypatch.setattr(fusing, "compiles", torch.compiler.assume_constant_result(lambda: True))
+    torch._dynamo.reset()
+    counters.clear()
+    for some, others in zip(told(), expected, strict=True):
+        assert some == pytest.approx(others, rel=1e-4, abs=1e-5)
+    assert counters["stats"]["unique_graphs"] >= 8 and not counters["graph_break"]
 
 
 @pytest.mark.long

@@ -1,7 +1,7 @@
 """Parts of an update as CUDA graphs: captured once for each set of shapes, then replayed by one call, not thousands.
 
 What the reference does on the CPU a GPU does with the same code, but for how it sums weights' gradients over steps
-(rmiov2.recurring) and which small functions are compiled (rmiov2.fused).
+(rmiov2.recurring), what is compiled (rmiov2.fused), and kernels that are written for it (rmiov2.kernels).
 """
 
 from __future__ import annotations
@@ -70,10 +70,11 @@ class Regions:
         self.fixed = device.type == "cuda"  # shapes must recur
         self._calls: dict[Any, int] = {}
         self._captured: dict[Any, _Captured] = {}
+        # What runs beside is wide and soon over; the rest, small kernels one after the other, must not wait for it.
         self._stream, self._beside = self._stream_of(-1), self._stream_of(0)
 
     def _stream_of(self, priority: int) -> Any:
-        """The lower, the sooner served: what runs beside the rest is wide and soon over, and must not hold that up."""
+        """The lower its number, the sooner it is served; None where there is no GPU."""
         return torch.cuda.Stream(self.device, priority) if self.fixed else None  # type: ignore[no-untyped-call]
 
     def forget(self) -> None:

@@ -135,8 +135,10 @@ class Actor(Choices):
     @fused_to_learn
     def embed(self, obs: Tensor) -> Tensor:
         """What enters the memory, (M*N, T, hidden), of obs (M, T, N, O)."""
-        steps = self.body(self.named(obs)).transpose(0, 1).flatten(1, 2)  # as a memory reads them, one after the other
-        return steps.transpose(0, 1)  # type: ignore[no-any-return]
+        steps: Tensor = self.body(self.named(obs))
+        if steps.is_cuda:  # there a step's rows lie together, as GRU.by_steps reads them
+            return steps.transpose(0, 1).flatten(1, 2).transpose(0, 1)
+        return steps.transpose(1, 2).flatten(0, 1)
 
     @fused_to_learn
     def read(self, memory: Tensor) -> Tensor:
