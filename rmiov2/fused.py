@@ -45,7 +45,7 @@ def _compiled(
     @wraps(function)
     def call(*args: Arguments.args, **options: Arguments.kwargs) -> Result:
         inside = torch.compiler.is_compiling()  # another one's compilation takes this one along
-        if not inside and _on_gpu(args[0]) and where() and compiles():
+        if not inside and where() and _on_gpu(args[0]) and compiles():
             return cast(Result, compiled()(*args, **options))
         return function(*args, **options)
 
@@ -61,7 +61,12 @@ def attends(x: Tensor, heads: int) -> bool:
     agents, key = x.shape[1], x.shape[2] // heads
     rows = 1 << (agents - 1).bit_length()
     suits = agents <= TOGETHER and key & (key - 1) == 0 and rows * key <= TILE and x.dtype == torch.float32
-    return x.is_cuda and suits and compiles()
+    return suits and has_kernels(x)
+
+
+def has_kernels(x: Tensor) -> bool:
+    """Whether what is written in Triton can take x: it is on a GPU, and the compiler is there."""
+    return x.is_cuda and compiles()
 
 
 @torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]

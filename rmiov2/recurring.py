@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rmiov2.fused import compiles, fused
+from rmiov2.fused import fused, has_kernels
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -124,31 +124,34 @@ def _norm_backward(
     )
 
 
-class Linear(nn.Linear):
-    """torch's, with a bias."""
+class _Layer(nn.Module):
+    """What begins and ends with `at_once`."""
 
-    steps: Steps | None = None
+    kind: type[_Weights]
+    steps: Any = None
+    weight: Any
+    bias: Any
 
     def begin(self) -> None:
-        self.steps = Steps(_LinearWeights, self.weight, self.bias)
+        self.steps = Steps(self.kind, self.weight, self.bias)
 
     def end(self) -> None:
         del self.steps  # not None in its place: what is compiled would be compiled anew
+
+
+class Linear(_Layer, nn.Linear):
+    """torch's, with a bias."""
+
+    kind = _LinearWeights
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if self.steps is None else _linear(self.steps, x)
 
 
-class LayerNorm(nn.LayerNorm):
+class LayerNorm(_Layer, nn.LayerNorm):
     """torch's, over the last dimension."""
 
-    steps: Steps | None = None
-
-    def begin(self) -> None:
-        self.steps = Steps(_NormWeights, self.weight, self.bias)
-
-    def end(self) -> None:
-        del self.steps
+    kind = _NormWeights
 
     def forward(self, x: Tensor) -> Tensor:
         if self.steps is None:
@@ -157,17 +160,12 @@ class LayerNorm(nn.LayerNorm):
         return _Norm.apply(s.rows, x, s.weight, s.bias, self.eps)  # type: ignore[no-any-return, no-untyped-call]
 
 
-class GRUCell(nn.GRUCell):
+class GRUCell(_Layer, nn.GRUCell):
     """torch's."""
-
-    steps: tuple[Steps, Steps] | None = None
 
     def begin(self) -> None:
         of_input = Steps(_LinearWeights, self.weight_ih, self.bias_ih)
         self.steps = of_input, Steps(_LinearWeights, self.weight_hh, self.bias_hh)
-
-    def end(self) -> None:
-        del self.steps
 
     def forward(self, x: Tensor, h: Tensor) -> Tensor:  # type: ignore[override]
         if self.steps is None:
@@ -221,7 +219,7 @@ class _Sequence(Function):
 
 def step(of_input: Tensor, of_memory: Tensor, h: Tensor, out: Tensor) -> None:
     """The next h into out (M, D), of both products (M, 3D) and h (M, D)."""
-    if h.is_cuda and compiles():
+    if has_kernels(h):
         from rmiov2 import kernels
 
         kernels.step(of_input, of_memory, h, out)
@@ -237,7 +235,7 @@ def step_back(
 
     The gradient of the next h is the sum of three: of others, of kept and of through.
     """
-    if h.is_cuda and compiles():
+    if has_kernels(h):
         from rmiov2 import kernels
 
         kernels.step_back(gradient, kept, through, of_input, of_memory, h, for_input, for_memory)
@@ -268,7 +266,7 @@ def gated(of_input: Tensor, of_memory: Tensor, h: Tensor) -> Tensor:
 @contextmanager
 def at_once(module: nn.Module) -> Iterator[None]:
     """The weights of the module's layers learn from all calls inside at once; one backward pass may follow."""
-    layers = [part for part in module.modules() if isinstance(part, Linear | LayerNorm | GRUCell)]
+    layers = [part for part in module.modules() if isinstance(part, _Layer)]
     for layer in layers:
         layer.begin()
     try:
