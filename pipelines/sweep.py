@@ -128,7 +128,7 @@ def stop_everywhere() -> None:
 
 def side_by_side(folder: Path, seeds: Sequence[int]) -> list[dict[str, str]]:
     """One row for each seed of a group, and the picture of all beside their files."""
-    from rmiov2.reporting import overlay_seeds
+    from rmiov2.reporting.seeds import overlay_seeds
 
     kept = [folder / f"seed-{seed}" for seed in seeds]
     overlay_seeds([k / "evaluate.json" for k in kept], [k / "learning.csv" for k in kept], folder / "seeds.png")

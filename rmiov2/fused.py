@@ -69,10 +69,9 @@ def has_kernels(x: Tensor) -> bool:
     return x.is_cuda and compiles()
 
 
-@torch.compiler.assume_constant_result  # type: ignore[untyped-decorator]
 def compiles() -> bool:
     """Whether what torch compiles for a GPU with is there: Triton, and the C compiler and Python.h that it needs."""
-    return _finds_compiler()  # apart: what is compiled looks through a cache, and cannot follow what this asks
+    return torch.compiler.is_compiling() or _finds_compiler()  # what is compiled cannot follow the second
 
 
 @cache

@@ -122,8 +122,8 @@ def test_nothing_that_is_loaded_can_run_code():
 
 
 def loaded_after(statement):
-    """The top-level packages that a fresh Python has loaded after the statement."""
-    code = f"import sys\n{statement}\nprint(*sorted({{name.partition('.')[0] for name in sys.modules}}))"
+    """The modules that a fresh Python has loaded after the statement."""
+    code = f"import sys\n{statement}\nprint(*sys.modules)"
     done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, check=True)
     return set(done.stdout.split())
 
@@ -131,6 +131,18 @@ def loaded_after(statement):
 def test_the_command_answers_before_anything_heavy_is_loaded():
     statement = "from rmiov2 import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass"
     assert loaded_after(statement).isdisjoint({"torch", "jax", "scipy", "matplotlib", "pandas"})
+
+
+@pytest.mark.parametrize("command", ["run", "paper", "seeds", "study", "params"])
+def test_what_runs_the_stages_loads_nothing_heavy_itself(command):
+    loaded = loaded_after(f"import pipelines.{command}")
+    assert f"pipelines.{command}" in loaded and loaded.isdisjoint({"torch", "jax", "scipy", "matplotlib", "pandas"})
+
+
+def test_the_compiler_is_loaded_where_something_is_compiled():
+    """Seconds, which every process would pay."""
+    loaded = loaded_after("import rmiov2.agents.registry")
+    assert "torch" in loaded and "torch._dynamo" not in loaded
 
 
 def test_the_page_is_drawn_without_torch():

@@ -17,8 +17,7 @@ from test_variants import LEVELS, keep_variant
 from pipelines import paper
 from pipelines.paths import ROOT
 from rmiov2.files import write_json
-from rmiov2.reporting import build_paper
-from rmiov2.reporting.paper_page import overview, read_tasks
+from rmiov2.reporting.paper_page import build_paper, overview, read_tasks
 from rmiov2.reporting.seeds import interval_curve
 from rmiov2.types import UserError
 
@@ -127,7 +126,7 @@ def test_the_committed_page_is_what_the_committed_seeds_give_without_torch(tmp_p
     """On this machine as on the one that drew it."""
     drawn = tmp_path / "paper.html"
     code = (
-        "import sys, pathlib; from rmiov2.reporting import build_paper;"
+        "import sys, pathlib; from rmiov2.reporting.paper_page import build_paper;"
         f"build_paper(pathlib.Path('docs/seeds'), 'rmiov2', pathlib.Path({str(drawn)!r}));"
         "print([name for name in ('torch', 'jax', 'mlflow', 'dvc', 'prefect') if name in sys.modules])"
     )

@@ -19,9 +19,9 @@ from test_reporting import Reader, embedded
 from pipelines import paper
 from pipelines.paths import ROOT
 from rmiov2.files import write_json
-from rmiov2.reporting import methods_markdown, variants_markdown
 from rmiov2.reporting.kept import Method, read_kept, read_methods
 from rmiov2.reporting.methods import Estimate
+from rmiov2.reporting.methods_table import methods_markdown
 from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
 from rmiov2.reporting.results import read_results
@@ -47,6 +47,7 @@ from rmiov2.reporting.variants_table import (
     reproduced_table,
     said,
     took,
+    variants_markdown,
     variants_table,
     what_differs,
 )
