@@ -1,19 +1,62 @@
 """Python imports this at start when the folder is on PYTHONPATH: it notes which settings and code a DVC stage uses.
 
-Inside a stage that DVC runs, $RMIOV2_TRACE/<stage>.json gets {"settings": [section.name], "code": [files]}.
+Inside a stage that DVC runs, $RMIOV2_TRACE/<stage>.json gets {"settings": [section.name], "code": [files]}. A file is
+noted where one of its functions runs: each of ours is compiled with a line more at its head, as sys.settrace would call
+Python for every function of every library.
 """
 
+import ast
 import atexit
+import builtins
 import json
 import os
 import sys
+from importlib.machinery import PathFinder, SourceFileLoader
 from pathlib import Path
 from typing import get_args
 
-IS_FUNCTION = 0x1  # CO_OPTIMIZED: class bodies and modules, which run when imported, lack it
+OURS = ("rmiov2", "pipelines")
+
+
+class Heads(ast.NodeTransformer):
+    """A call of `ran_in(path)` at the head of every function."""
+
+    def __init__(self, path):
+        self.note = ast.parse(f"ran_in({path!r})").body[0]
+
+    def visit_FunctionDef(self, node):
+        self.generic_visit(node)
+        node.body.insert(ast.get_docstring(node, clean=False) is not None, self.note)
+        return node
+
+    def visit_Lambda(self, node):
+        self.generic_visit(node)
+        node.body = ast.Subscript(ast.Tuple([self.note.value, node.body], ast.Load()), ast.Constant(1), ast.Load())
+        return node
+
+
+class Loader(SourceFileLoader):
+    """Leaves no bytecode, which others would load."""
+
+    def get_code(self, fullname):
+        path = self.get_filename(fullname)
+        tree = Heads(path).visit(ast.parse(self.get_data(path), path))
+        return compile(ast.fix_missing_locations(tree), path, "exec", dont_inherit=True)
+
+
+class Finder(PathFinder):
+    @classmethod
+    def find_spec(cls, fullname, path=None, target=None):
+        spec = super().find_spec(fullname, path, target) if fullname.partition(".")[0] in OURS else None
+        if spec is not None and isinstance(spec.loader, SourceFileLoader):
+            spec.loader = Loader(spec.loader.name, spec.loader.path)
+        return spec
 
 
 def begin(stage: str, out: Path) -> None:
+    code: set[str] = set()
+    builtins.ran_in = code.add  # type: ignore[attr-defined]
+    sys.meta_path.insert(0, Finder)
     from rmiov2 import config
 
     sections = {"Config": ""}
@@ -22,7 +65,6 @@ def begin(stage: str, out: Path) -> None:
             if isinstance(kind, type):  # no choice among words
                 sections[kind.__name__] = f"{name}."
     settings: set[str] = set()
-    code: set[str] = set()
     get, parse = config.Section.__getattribute__, config.parse
 
     def get_and_note(self, name):
@@ -37,12 +79,7 @@ def begin(stage: str, out: Path) -> None:
         finally:
             settings.intersection_update(before)
 
-    def note_code(frame, event, arg):
-        if event == "call" and frame.f_code.co_flags & IS_FUNCTION:
-            code.add(frame.f_code.co_filename)
-
     def write():
-        sys.settrace(None)
         root = os.environ["DVC_ROOT"]
         files = sorted(os.path.relpath(path, root) for path in code if path.startswith(root + os.sep))
         leaves = sorted(settings & set(config.known_keys()))
@@ -51,7 +88,6 @@ def begin(stage: str, out: Path) -> None:
     config.Section.__getattribute__ = get_and_note
     config.parse = parse_without_notes
     atexit.register(write)
-    sys.settrace(note_code)  # returns nothing: calls are told, lines are not
 
 
 if "DVC_STAGE" in os.environ:
