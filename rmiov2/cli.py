@@ -106,7 +106,7 @@ def check_env(options: argparse.Namespace) -> None:
 
 
 def evaluate_team(options: argparse.Namespace) -> None:
-    """Play options.episodes per p_loss, print a table and write it as JSON."""
+    """Play options.episodes per p_loss, print a table and write it as JSON, with what each episode came to."""
     import numpy as np
 
     import rmiov2
@@ -128,13 +128,11 @@ def evaluate_team(options: argparse.Namespace) -> None:
     for p in options.p_loss:
         here = values[played["p_loss"] == p]
         low, high = performance_interval(here, env.spec.measure, 2000)
-        table.append({"p_loss": p, "performance": float(here.mean()), "ci95": [low, high]})
+        table.append({"p_loss": p, "performance": float(here.mean()), "ci95": [low, high], "by_episode": here.tolist()})
         print(f"p_loss {p:<4g} {env.spec.measure} {here.mean():.3f}  [{low:.3f}, {high:.3f}]")
-    write_json(
-        options.out,
-        {"env": name, "mode": mode, "measure": env.spec.measure, "episodes": options.episodes, "table": table}
-        | facts_of(env, env.lost_episodes),
-    )
+    asked = {"checkpoint": str(options.checkpoint), "env": name, "mode": mode, "seed": options.seed}
+    found = {"measure": env.spec.measure, "episodes": options.episodes, "table": table}
+    write_json(options.out, asked | found | facts_of(env, env.lost_episodes))
     print(f"result: {options.out.resolve()}")
 
 

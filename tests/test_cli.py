@@ -86,8 +86,10 @@ def test_evaluate_prints_a_line_per_rate_and_says_where_the_result_is(trained, t
     assert lines[-1] == f"result: {out}"
     result = json.loads(out.read_text())
     assert (result["env"], result["mode"], result["episodes"]) == ("toy/lights", "completion", 4)
+    assert (result["checkpoint"], result["seed"]) == (str(trained), 0)
     for row, line in zip(result["table"], lines, strict=False):
         assert row["ci95"][0] <= row["performance"] <= row["ci95"][1]
+        assert len(row["by_episode"]) == 4 and sum(row["by_episode"]) / 4 == pytest.approx(row["performance"])
         assert f"{row['performance']:.3f}" in line
 
 
