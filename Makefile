@@ -1,7 +1,7 @@
 # A bare machine needs Python 3.11 or newer with venv, make, git and a C compiler; the rest is installed into .venv.
 .DEFAULT_GOAL := help
 .PHONY: help setup run study ui clone push pull doctor test test-long bench lint params tune report register promote rollback
-.PHONY: serve types quick
+.PHONY: serve quick
 
 VENV  := .venv
 PY    := $(VENV)/bin/python
@@ -63,13 +63,9 @@ clone:
 	@git rev-parse --is-inside-work-tree >/dev/null 2>&1 || \
 	  { echo "make run: this is no git clone, and DVC needs one; install git, then git clone the project or git init here" >&2; exit 1; }
 
-# mypy has one core to itself for a minute and more; beside the tests it costs half of that.
+# Side by side: alone mypy would take a minute of one core, and the other would wait.
 test: setup  ## ruff, mypy and every test but the long ones
-	@$(PY) -m ruff check .
-	@$(MAKE) --no-print-directory -j 2 types quick
-
-types: setup
-	@$(PY) -m mypy
+	@$(MAKE) --no-print-directory -j 2 lint quick
 
 quick: setup
 	@$(PY) -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
@@ -77,8 +73,9 @@ quick: setup
 test-long: setup  ## the proofs at full size
 	@$(PY) -m pytest -m long
 
-lint: setup types  ## ruff and mypy alone
+lint: setup  ## ruff and mypy alone
 	@$(PY) -m ruff check .
+	@$(PY) -m mypy
 
 bench: setup  ## measure speed
 	@$(PY) -m benchmarks

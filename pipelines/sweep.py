@@ -18,6 +18,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from pipelines import environment, flow, paths, workspace
 from pipelines.dvc_stage import dag
+from pipelines.seeds import overlay
 from rmiov2.types import UserError
 
 KINDS = ("thread", "process", "dask")
@@ -128,10 +129,8 @@ def stop_everywhere() -> None:
 
 def side_by_side(folder: Path, seeds: Sequence[int]) -> list[dict[str, str]]:
     """One row for each seed of a group, and the picture of all beside their files."""
-    from rmiov2.reporting.seeds import overlay_seeds
-
     kept = [folder / f"seed-{seed}" for seed in seeds]
-    overlay_seeds([k / "evaluate.json" for k in kept], [k / "learning.csv" for k in kept], folder / "seeds.png")
+    overlay(kept)
     rows = []
     for seed, path in zip(seeds, kept, strict=True):
         summary = json.loads((path / "evaluate.json").read_text())

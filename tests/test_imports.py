@@ -9,6 +9,7 @@ import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
 ORCHESTRATION = ("pipelines", "prefect", "dvc", "mlflow", "optuna", "great_expectations", "hydra", "omegaconf")
+HEAVY = {"torch", "jax", "scipy", "matplotlib", "pandas"}
 CODE_ON_LOAD = ("pickle", "cPickle", "dill", "cloudpickle", "joblib", "shelve", "marshal")
 
 # All that the foundation may import of ours.
@@ -130,13 +131,13 @@ def loaded_after(statement):
 
 def test_the_command_answers_before_anything_heavy_is_loaded():
     statement = "from rmiov2 import cli\ntry: cli.main(['--help'])\nexcept SystemExit: pass"
-    assert loaded_after(statement).isdisjoint({"torch", "jax", "scipy", "matplotlib", "pandas"})
+    assert loaded_after(statement).isdisjoint(HEAVY)
 
 
 @pytest.mark.parametrize("command", ["run", "paper", "seeds", "study", "params"])
 def test_what_runs_the_stages_loads_nothing_heavy_itself(command):
     loaded = loaded_after(f"import pipelines.{command}")
-    assert f"pipelines.{command}" in loaded and loaded.isdisjoint({"torch", "jax", "scipy", "matplotlib", "pandas"})
+    assert f"pipelines.{command}" in loaded and loaded.isdisjoint(HEAVY)
 
 
 def test_the_compiler_is_loaded_where_something_is_compiled():

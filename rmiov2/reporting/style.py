@@ -83,10 +83,10 @@ def png(figure: Figure) -> bytes:
 
     A palette of COLOURS is a third of the size, and nobody sees it.
     """
-    dpi, canvas, buffer = figure.dpi, FigureCanvasAgg(figure), io.BytesIO()
+    dpi, sheet, buffer = figure.dpi, FigureCanvasAgg(figure), io.BytesIO()
     figure.set_dpi(DPI)  # not savefig, which draws twice and compresses what is not kept
-    canvas.draw()  # type: ignore[no-untyped-call]
-    drawn = Image.fromarray(np.asarray(canvas.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
+    sheet.draw()  # type: ignore[no-untyped-call]
+    drawn = Image.fromarray(np.asarray(sheet.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
     flat = drawn.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
     flat.save(buffer, format="png", optimize=True, dpi=(dpi, dpi))
     return buffer.getvalue()
