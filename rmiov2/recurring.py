@@ -127,13 +127,10 @@ def _norm_backward(
 class _Layer(nn.Module):
     """What begins and ends with `at_once`."""
 
-    kind: type[_Weights]
-    steps: Any = None
-    weight: Any
-    bias: Any
+    steps: Any
 
     def begin(self) -> None:
-        self.steps = Steps(self.kind, self.weight, self.bias)
+        raise NotImplementedError
 
     def end(self) -> None:
         del self.steps  # not None in its place: what is compiled would be compiled anew
@@ -142,7 +139,10 @@ class _Layer(nn.Module):
 class Linear(_Layer, nn.Linear):
     """torch's, with a bias."""
 
-    kind = _LinearWeights
+    steps: Steps | None = None
+
+    def begin(self) -> None:
+        self.steps = Steps(_LinearWeights, self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         return super().forward(x) if self.steps is None else _linear(self.steps, x)
@@ -151,7 +151,10 @@ class Linear(_Layer, nn.Linear):
 class LayerNorm(_Layer, nn.LayerNorm):
     """torch's, over the last dimension."""
 
-    kind = _NormWeights
+    steps: Steps | None = None
+
+    def begin(self) -> None:
+        self.steps = Steps(_NormWeights, self.weight, self.bias)
 
     def forward(self, x: Tensor) -> Tensor:
         if self.steps is None:
@@ -162,6 +165,8 @@ class LayerNorm(_Layer, nn.LayerNorm):
 
 class GRUCell(_Layer, nn.GRUCell):
     """torch's."""
+
+    steps: tuple[Steps, Steps] | None = None
 
     def begin(self) -> None:
         of_input = Steps(_LinearWeights, self.weight_ih, self.bias_ih)

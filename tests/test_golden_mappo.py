@@ -12,7 +12,7 @@ from rmiov2 import config as configuration
 from rmiov2.agents.mappo.chunks import Chunks, Rollouts, advantages
 from rmiov2.agents.mappo.losses import actor_loss, critic_loss, standardise
 from rmiov2.agents.mappo.networks import MAPPOActor, MAPPOCritic
-from rmiov2.agents.tensors import gradient_step
+from rmiov2.agents.optimiser import Optimiser
 from rmiov2.policy.critic import ValueNorm
 from rmiov2.types import EnvSpec
 
@@ -134,15 +134,15 @@ def test_one_update(case: str) -> None:
     close(loss + 0.01 * metrics["entropy"], golden["out/policy_loss"])
     close(metrics["entropy"], golden["out/entropy"])
     clip = golden.settings["max_grad_norm"]
-    optimisers = [torch.optim.Adam(module.parameters(), 5e-4, eps=1e-5) for module in (actor, critic)]
+    optimisers = [Optimiser(torch.optim.Adam, module, 5e-4, eps=1e-5) for module in (actor, critic)]
     same_gradients(actor, loss, golden, "actor")
-    norm_actor = gradient_step(optimisers[0], actor, actor_loss(actor, chunks, 0.2, 0.01)[0], clip, 5e-4)
+    norm_actor = optimisers[0].step(actor_loss(actor, chunks, 0.2, 0.01)[0], clip, 5e-4)
     close(norm_actor, golden["out/actor_grad_norm"])
     norm.update(chunks.returns[chunks.step])
     value_loss = critic_loss(critic, norm, chunks, 10.0, 0.2)
     close(value_loss, golden["out/value_loss"])
     same_gradients(critic, value_loss, golden, "critic")
-    norm_critic = gradient_step(optimisers[1], critic, critic_loss(critic, norm, chunks, 10.0, 0.2), clip, 5e-4)
+    norm_critic = optimisers[1].step(critic_loss(critic, norm, chunks, 10.0, 0.2), clip, 5e-4)
     close(norm_critic, golden["out/critic_grad_norm"])
     for name, module in (("actor", actor), ("critic", critic)):
         for parameter, value in named(golden.under(f"after/{name}")).items():

@@ -13,7 +13,8 @@ from learning_cases import random_games
 
 from benchmarks.gpu import launch_one_by_one
 from pipelines.params import compose_values
-from rmiov2.agents.captured import Adam, Regions, device_of
+from rmiov2.agents.captured import Regions, device_of
+from rmiov2.agents.optimiser import Adam
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import parse
 from rmiov2.envs.registry import make_env
@@ -237,7 +238,7 @@ def test_adam_of_a_cpu_is_torchs() -> None:
         return parameter, optimiser.state_dict()["param_groups"]
 
     (mine, my_groups), (theirs, groups) = (
-        stepped(lambda parameters: Adam(parameters, 0.1, torch.device("cpu"))),
+        stepped(lambda parameters: Adam(parameters, 0.1)),
         stepped(lambda parameters: torch.optim.Adam(parameters, 0.1)),
     )
     assert torch.equal(mine, theirs) and my_groups == groups

@@ -141,8 +141,22 @@ def test_what_runs_the_stages_loads_nothing_heavy_itself(command):
 
 
 def test_the_compiler_is_loaded_where_something_is_compiled():
-    """Seconds, which every process would pay."""
-    loaded = loaded_after("import rmiov2.agents.registry")
+    """Seconds, which every process would pay that only plays."""
+    play = """
+from pathlib import Path
+import numpy as np
+from rmiov2 import config
+from rmiov2.agents.registry import make_agent
+from rmiov2.envs.registry import make_env
+
+env = make_env("toy/lights", 2)
+step = env.reset()
+seen = np.zeros((2, env.spec.num_agents), bool)
+agent = make_agent(config.load(Path("params.yaml")), env.spec)
+agent.model_optimiser.load_state_dict({})
+agent.team(2, 0).act(step.obs, seen, step.avail)
+"""
+    loaded = loaded_after(play)
     assert "torch" in loaded and "torch._dynamo" not in loaded
 
 

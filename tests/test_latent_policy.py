@@ -110,7 +110,7 @@ def test_the_policy_learns_on_between_masked_updates_at_the_rate_that_pre_traini
     agent = agent_of("mamba", "lights", "pretrain.anneal=0.2", "agent.masked_rounds=1")
     mask = (lambda b, t: np.ones((b, t, 3), bool)) if masked else None
     agent.update(replay_of("lights"), Generators(0), 1, 1 - masked, mask, scale=0.5)
-    rates = [o.param_groups[0]["lr"] for o in (agent.ppo.actor_optimiser, agent.ppo.critic_optimiser)]
+    rates = [o.state_dict()["param_groups"][0]["lr"] for o in (agent.ppo.actor_optimiser, agent.ppo.critic_optimiser)]
     assert rates == pytest.approx(
         [0.5 * share * agent.config.policy.lr_actor, 0.5 * share * agent.config.policy.lr_critic]
     )

@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rmiov2 import config
-from rmiov2.agents.captured import Adam, Inputs, Regions
-from rmiov2.agents.tensors import Averages, gradient_step
+from rmiov2.agents.captured import Inputs, Regions
+from rmiov2.agents.optimiser import Optimiser
+from rmiov2.agents.tensors import Averages
 from rmiov2.policy.actor import Actor, FeatureActor
 from rmiov2.policy.critic import AttentionCritic, Critic, ValueNorm
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
@@ -27,8 +28,8 @@ class ImaginedPPO:
     actor: Actor | FeatureActor
     critic: Critic | AttentionCritic
     value_norm: ValueNorm
-    actor_optimiser: Adam
-    critic_optimiser: Adam
+    actor_optimiser: Optimiser
+    critic_optimiser: Optimiser
 
     def learn(
         self, pseudo: Pseudo, largest: int, generator: torch.Generator, rates: Callable[[], dict[str, float]]
@@ -56,12 +57,12 @@ class ImaginedPPO:
 
         def act() -> tuple[Tensor, dict[str, Tensor]]:
             loss, metrics = actor_loss(self.actor, pseudo, p.clip, entropy)
-            gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, lr_actor)
+            self.actor_optimiser.step(loss, p.grad_clip, lr_actor)
             return loss, metrics
 
         def criticise() -> Tensor:
             loss = critic_loss(self.critic, self.value_norm, pseudo, p.huber)
-            gradient_step(self.critic_optimiser, self.critic, loss, p.grad_clip, lr_critic)
+            self.critic_optimiser.step(loss, p.grad_clip, lr_critic)
             return loss
 
         (loss, metrics), value_loss = self.regions.both(act, criticise)

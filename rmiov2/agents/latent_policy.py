@@ -17,9 +17,10 @@ from torch import Tensor
 
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
-from rmiov2.agents.captured import Adam, Inputs, Regions, device_of, forked
+from rmiov2.agents.captured import Inputs, Regions, device_of, forked
 from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
-from rmiov2.agents.tensors import Averages, gradient_step, moved, of_play
+from rmiov2.agents.optimiser import Adam, Optimiser
+from rmiov2.agents.tensors import Averages, moved, of_play
 from rmiov2.config import Config
 from rmiov2.execution.communication import everybody_to_everybody
 from rmiov2.networks import orthogonal, xavier
@@ -77,11 +78,11 @@ class LatentPolicy(Agent):
         self.value_norm = ValueNorm(p.value_norm)
         for part in (m, self.actor, self.critic, self.value_norm):
             part.to(self.device)
-        self.model_optimiser = Adam(m.parameters(), w.lr, self.device)
+        self.model_optimiser = Optimiser(Adam, m, w.lr)
         self.ppo = ImaginedPPO(
             p, self.regions, self.actor, self.critic, self.value_norm,
-            Adam(self.actor.parameters(), p.lr_actor, self.device, weight_decay=a.weight_decay),
-            Adam(self.critic.parameters(), p.lr_critic, self.device),
+            Optimiser(Adam, self.actor, p.lr_actor, weight_decay=a.weight_decay),
+            Optimiser(Adam, self.critic, p.lr_critic),
         )  # fmt: skip
 
     # Acting: a step of the world model with what arrived, then the actor on its features.
@@ -185,7 +186,7 @@ class LatentPolicy(Agent):
         losses, kl = model_losses(self.model, self.observe(batch, generator), batch)
         self.model.eval()
         loss = total_loss(losses, w.kl_scale, self.settings.action_information)
-        norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, lr)
+        norm = self.model_optimiser.step(loss, w.grad_clip, lr)
         named = {f"loss_{name}": value for name, value in losses.items()}
         return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
 

@@ -1,4 +1,4 @@
-"""Between numpy and torch, a gradient step, and the named averages of an update."""
+"""Between numpy and torch, and the named averages of an update."""
 
 from __future__ import annotations
 
@@ -6,9 +6,8 @@ from collections import defaultdict
 from collections.abc import Mapping
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from rmiov2.agents.captured import set_rate
 from rmiov2.types import Batch, Bools, Floats, UserError
 
 
@@ -32,19 +31,6 @@ def of_play(obs: Floats, avail: Bools | None, first: Bools, device: torch.device
     if avail is not None:
         given["avail"] = torch.from_numpy(avail)
     return {name: value.to(device) for name, value in (given | noise).items()}
-
-
-def gradient_step(
-    optimiser: torch.optim.Optimizer, module: nn.Module, loss: Tensor, clip: float, lr: float | Tensor
-) -> Tensor:
-    """One step of this module alone down the loss at rate lr, the gradient's norm clipped; the norm before."""
-    set_rate(optimiser, lr)
-    optimiser.zero_grad(set_to_none=True)
-    parameters = list(module.parameters())
-    loss.backward(inputs=parameters)  # type: ignore[no-untyped-call]
-    norm = nn.utils.clip_grad_norm_(parameters, clip)
-    optimiser.step()
-    return norm
 
 
 class Averages:

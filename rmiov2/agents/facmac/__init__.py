@@ -14,7 +14,8 @@ from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.facmac.losses import actor_loss, critic_loss, td_target
 from rmiov2.agents.facmac.networks import Actor, ContinuousActor, DiscreteActor, FactoredCritic
 from rmiov2.agents.off_policy import Memory, Windows, draw, follow, target_of
-from rmiov2.agents.tensors import Averages, gradient_step
+from rmiov2.agents.optimiser import Optimiser
+from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config
 from rmiov2.policy.exploration import epsilon
 from rmiov2.seeding import Generators, derive
@@ -36,8 +37,8 @@ class FACMAC(Agent):
             self.critic = FactoredCritic(p, f, spec)
         self.target_actor, self.target_critic = target_of(self.actor), target_of(self.critic)
         # Fused, since one update for every environment step is what this method costs.
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), p.lr_actor, eps=f.adam_eps, fused=True)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), p.lr_critic, eps=f.adam_eps, fused=True)
+        self.actor_optimiser = Optimiser(torch.optim.Adam, self.actor, p.lr_actor, eps=f.adam_eps, fused=True)
+        self.critic_optimiser = Optimiser(torch.optim.Adam, self.critic, p.lr_critic, eps=f.adam_eps, fused=True)
         self.updates = self.env_steps = 0
 
     # Acting.
@@ -80,9 +81,9 @@ class FACMAC(Agent):
         p, f = self.config.policy, self.settings
         target = td_target(self.target_actor, self.target_critic, windows, p.gamma, p.lam)
         loss, told = critic_loss(self.critic, target, windows)
-        critic_norm = gradient_step(self.critic_optimiser, self.critic, loss, p.grad_clip, scale * p.lr_critic)
+        critic_norm = self.critic_optimiser.step(loss, p.grad_clip, scale * p.lr_critic)
         loss = actor_loss(self.actor, self.critic, windows, noise, f.regulariser, sum(self.spec.act_widths))
-        actor_norm = gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, scale * p.lr_actor)
+        actor_norm = self.actor_optimiser.step(loss, p.grad_clip, scale * p.lr_actor)
         self.updates += 1
         if self.updates % f.target_every == 0:
             follow(self.target_actor, self.actor, f.tau)

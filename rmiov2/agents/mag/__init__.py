@@ -16,9 +16,10 @@ from torch import Tensor, nn
 
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Mask
-from rmiov2.agents.captured import Adam, Inputs
+from rmiov2.agents.captured import Inputs
 from rmiov2.agents.latent_policy import LatentPolicy
-from rmiov2.agents.tensors import Averages, gradient_step
+from rmiov2.agents.optimiser import Adam, Optimiser
+from rmiov2.agents.tensors import Averages
 from rmiov2.networks import mlp
 from rmiov2.policy.actor import playable
 from rmiov2.seeding import Generators
@@ -40,7 +41,7 @@ class MAG(LatentPolicy):
         assert isinstance(self.settings, configuration.MAG)
         hidden = self.config.world_model.hidden
         self.predictor = mlp(self.features, hidden, PREDICTOR_LAYERS, 1, nn.ELU, norm=False).to(self.device)
-        self.predictor_optimiser = Adam(self.predictor.parameters(), self.settings.lr_predictor, self.device)
+        self.predictor_optimiser = Optimiser(Adam, self.predictor, self.settings.lr_predictor)
 
     def predicted_error(self, features: Tensor) -> Tensor:
         """L_M of each agent's step, (..., N), expected at features (..., N, D+Z) that the prior has drawn."""
@@ -58,7 +59,7 @@ class MAG(LatentPolicy):
 
     def _learn_predictor(self, generator: torch.Generator, batch: Inputs, lr: float | Tensor) -> dict[str, Tensor]:
         loss = self.predictor_loss(batch, generator)
-        gradient_step(self.predictor_optimiser, self.predictor, loss, math.inf, lr)
+        self.predictor_optimiser.step(loss, math.inf, lr)
         return {"loss_predictor": loss}
 
     def predictor_loss(self, batch: dict[str, Tensor], generator: torch.Generator) -> Tensor:

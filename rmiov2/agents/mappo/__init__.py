@@ -15,7 +15,8 @@ from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.mappo.chunks import Chunks, Rollouts, advantages, cut, side_by_side
 from rmiov2.agents.mappo.losses import actor_loss, critic_loss, standardise
 from rmiov2.agents.mappo.networks import MAPPOActor, MAPPOCritic
-from rmiov2.agents.tensors import Averages, gradient_step
+from rmiov2.agents.optimiser import Optimiser
+from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config
 from rmiov2.policy.actor import playable
 from rmiov2.policy.critic import ValueNorm
@@ -43,8 +44,8 @@ class MAPPO(Agent):
             torch.manual_seed(derive(seed, "weights"))
             self.actor, self.critic = MAPPOActor(p, a, spec), MAPPOCritic(p, a, spec)
         self.value_norm = ValueNorm(p.value_norm, a.value_norm_decay, least=1e-2)
-        self.actor_optimiser = torch.optim.Adam(self.actor.parameters(), p.lr_actor, eps=1e-5)
-        self.critic_optimiser = torch.optim.Adam(self.critic.parameters(), p.lr_critic, eps=1e-5)
+        self.actor_optimiser = Optimiser(torch.optim.Adam, self.actor, p.lr_actor, eps=1e-5)
+        self.critic_optimiser = Optimiser(torch.optim.Adam, self.critic, p.lr_critic, eps=1e-5)
 
     def start(self, num_envs: int) -> Memory:
         return Memory(self.actor.initial(num_envs))
@@ -106,11 +107,11 @@ class MAPPO(Agent):
     def _ppo_step(self, chunks: Chunks, scale: float) -> dict[str, Tensor]:
         p = self.config.policy
         loss, metrics = actor_loss(self.actor, chunks, p.clip, scale * p.entropy)
-        actor_norm = gradient_step(self.actor_optimiser, self.actor, loss, p.grad_clip, scale * p.lr_actor)
+        actor_norm = self.actor_optimiser.step(loss, p.grad_clip, scale * p.lr_actor)
         self.value_norm.update(chunks.returns[chunks.step])
         clip = p.clip if self.settings.value_clip else None
         value_loss = critic_loss(self.critic, self.value_norm, chunks, p.huber, clip)
-        critic_norm = gradient_step(self.critic_optimiser, self.critic, value_loss, p.grad_clip, scale * p.lr_critic)
+        critic_norm = self.critic_optimiser.step(value_loss, p.grad_clip, scale * p.lr_critic)
         self.updates += 1
         norms = {"grad_norm_actor": actor_norm, "grad_norm_critic": critic_norm}
         return metrics | norms | {"policy_loss": loss, "value_loss": value_loss}

@@ -11,9 +11,10 @@ import torch
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.off_policy import Memory, Windows, draw, follow, readable, target_of
+from rmiov2.agents.optimiser import Optimiser
 from rmiov2.agents.qmix.losses import best, td_loss
 from rmiov2.agents.qmix.networks import FactoredQ
-from rmiov2.agents.tensors import Averages, gradient_step
+from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config
 from rmiov2.policy.exploration import epsilon, or_uniform
 from rmiov2.seeding import Generators, derive
@@ -32,10 +33,10 @@ class QMIX(Agent):
             torch.manual_seed(derive(seed, "weights"))
             self.online = FactoredQ(config.policy, config.agent, spec)
         self.target = target_of(self.online)
-        self.optimiser: torch.optim.Optimizer = (
-            torch.optim.Adam(self.online.parameters(), config.policy.lr_critic)
+        self.optimiser = (
+            Optimiser(torch.optim.Adam, self.online, config.policy.lr_critic)
             if config.agent.optimiser == "adam"
-            else torch.optim.RMSprop(self.online.parameters(), config.policy.lr_critic, alpha=0.99, eps=1e-5)  # pymarl
+            else Optimiser(torch.optim.RMSprop, self.online, config.policy.lr_critic, alpha=0.99, eps=1e-5)  # pymarl
         )
         self.updates = self.env_steps = 0
 
@@ -79,7 +80,7 @@ class QMIX(Agent):
         """One update from whole episodes."""
         p = self.config.policy
         loss, told = td_loss(self.online, self.target, windows, p.gamma, p.lam)
-        norm = gradient_step(self.optimiser, self.online, loss, p.grad_clip, scale * p.lr_critic)
+        norm = self.optimiser.step(loss, p.grad_clip, scale * p.lr_critic)
         self.updates += 1
         if self.updates % self.settings.target_every == 0:
             follow(self.target, self.online, 1.0)

@@ -13,10 +13,11 @@ import torch
 from torch import Tensor
 
 from rmiov2.agents.base import Mask
-from rmiov2.agents.captured import Adam, Inputs, forked
+from rmiov2.agents.captured import Inputs, forked
+from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.rmio.correction import Correction, correction_loss, unroll
 from rmiov2.agents.rmiov2 import RMIOv2
-from rmiov2.agents.tensors import gradient_step, moved
+from rmiov2.agents.tensors import moved
 from rmiov2.config import Config
 from rmiov2.execution.completion import Unrolled
 from rmiov2.seeding import Generators, derive
@@ -31,7 +32,7 @@ class RMIO(RMIOv2):
         with forked(self.device):
             torch.manual_seed(derive(seed, "correction"))
             self.correction = Correction(config.world_model, spec).to(self.device)
-        self.correction_optimiser = Adam(self.correction.parameters(), config.finetune.lr, self.device)
+        self.correction_optimiser = Optimiser(Adam, self.correction, config.finetune.lr)
 
     def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Unrolled:
         """Predicted, corrected, and taken for an observation; see rmiov2.execution.completion.Unroll."""
@@ -55,7 +56,7 @@ class RMIO(RMIOv2):
         h = self.model.initial(batch["start"])
         given = unroll(self.model, self.correction, obs, seen, batch["act"], h).given
         loss = correction_loss(self.correction, given, obs, (1 - seen) * batch["row"][..., None])
-        norm = gradient_step(self.correction_optimiser, self.correction, loss, self.config.world_model.grad_clip, lr)
+        norm = self.correction_optimiser.step(loss, self.config.world_model.grad_clip, lr)
         return {"loss_correction": loss, "grad_norm_correction": norm}
 
     def _parts(self) -> dict[str, Any]:

@@ -12,9 +12,10 @@ import torch
 from torch import Tensor
 
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
-from rmiov2.agents.captured import Adam, Inputs, Regions, device_of, forked
+from rmiov2.agents.captured import Inputs, Regions, device_of, forked
 from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
-from rmiov2.agents.tensors import Averages, gradient_step, moved, of_play, to_torch
+from rmiov2.agents.optimiser import Adam, Optimiser
+from rmiov2.agents.tensors import Averages, moved, of_play, to_torch
 from rmiov2.config import Config
 from rmiov2.execution.completion import History, Unrolled, complete, reconstruct, semi_posterior
 from rmiov2.policy.actor import Actor, playable
@@ -54,11 +55,11 @@ class RMIOv2(Agent):
             self.critic = Critic(w.deter + w.categoricals * w.classes, p.critic_hidden).to(self.device)
         self.value_norm = ValueNorm(p.value_norm).to(self.device)
         self.return_scale = ReturnScale(p.return_floor).to(self.device)
-        self.model_optimiser = Adam(self.model.parameters(), w.lr, self.device)
+        self.model_optimiser = Optimiser(Adam, self.model, w.lr)
         self.ppo = ImaginedPPO(
             p, self.regions, self.actor, self.critic, self.value_norm,
-            Adam(self.actor.parameters(), p.lr_actor, self.device, eps=1e-5),
-            Adam(self.critic.parameters(), p.lr_critic, self.device, eps=1e-5),
+            Optimiser(Adam, self.actor, p.lr_actor, eps=1e-5),
+            Optimiser(Adam, self.critic, p.lr_critic, eps=1e-5),
         )  # fmt: skip
         self.updates = 0
 
@@ -151,7 +152,7 @@ class RMIOv2(Agent):
         latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], h, generator)
         losses, kl = model_losses(self.model, latent, batch)
         loss = total_loss(losses, w.kl_scale)
-        norm = gradient_step(self.model_optimiser, self.model, loss, w.grad_clip, lr)
+        norm = self.model_optimiser.step(loss, w.grad_clip, lr)
         named = {f"loss_{name}": value for name, value in losses.items()}
         return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
 
