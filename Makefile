@@ -68,7 +68,7 @@ test: setup  ## ruff, mypy and every test but the long ones
 	@$(MAKE) --no-print-directory -j 2 lint quick
 
 quick: setup
-	@$(PY) -m pytest -m "not long" -n 2 --dist loadfile --no-loadscope-reorder
+	@$(PY) -m pytest -m "not long" -n auto --dist loadfile --no-loadscope-reorder
 
 test-long: setup  ## the proofs at full size
 	@$(PY) -m pytest -m long

@@ -6,8 +6,13 @@ os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["MLFLOW_TRACKING_URI"] = "off"  # who tests tracking names a store of its own
 
 
-LONGEST = ("test_pipeline", "test_kills", "test_tuning", "test_study", "test_gates")
+LONGEST = ("test_pipeline", "test_kills", "test_tuning", "test_study", "test_remote", "test_training", "test_tracking")
 
 
 def pytest_collection_modifyitems(items):
     items.sort(key=lambda item: LONGEST.index(item.path.stem) if item.path.stem in LONGEST else len(LONGEST))
+
+
+def pytest_xdist_auto_num_workers():
+    """One more than there are cores: many a test waits for a server or for processes of its own."""
+    return (os.cpu_count() or 1) + 1

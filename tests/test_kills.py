@@ -138,7 +138,7 @@ def reference(tmp_path_factory):
 def test_killed_in_five_ways_it_ends_with_the_same_bytes(reference, tmp_path):
     targets = ("collect", "pretrain", "finetune")
     project = Hasty(tmp_path / "killed")
-    kill_again_and_again(project, targets, 6, 6.0)
+    kill_again_and_again(project, targets, len(ENDS), 6.0)
     check(project, reference, targets)
 
 
