@@ -25,7 +25,8 @@ help:  ## what there is
 setup: $(STAMP)  ## install everything into .venv, once
 
 # The first Python that is new enough and can make a venv; PYTHON=… chooses another. What is installed and never
-# imported, most of it, need not be compiled: Python compiles a module when it is first imported.
+# imported, most of it, need not be compiled; what nearly every command imports is, on two cores, as otherwise all that
+# begin at once would each compile it for themselves.
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; python="$(PYTHON)"; \
 	for candidate in python3.11 python3.12 python3.13 python3; do \
@@ -36,6 +37,7 @@ $(STAMP): pyproject.toml constraints.txt
 	test -x $(PY) || { echo "set-up: $$python makes $(VENV)"; $$python -m venv $(VENV); }
 	@echo "set-up: installing, two or three minutes the first time"
 	@$(PY) -m pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
+	@$(PY) -c 'import great_expectations, mlflow, optuna' & $(PY) -c 'import dvc.repo, jax, prefect, torch._dynamo' & wait
 	@touch $@
 
 run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped; JOBS=1: one stage at a time

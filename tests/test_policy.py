@@ -144,8 +144,8 @@ def test_learns_the_toy_game(env: str) -> None:
         policy__lr_actor=3e-3, policy__lr_critic=3e-3, policy__entropy=0.001,
     )  # fmt: skip
     agent, replay = agent_and_replay(config, sweeps=40)
-    agent.update(replay, Generators(0), 300, 0)
-    agent.update(replay, Generators(1), 0, 120)
+    agent.update(replay, Generators(0), 500, 0)
+    agent.update(replay, Generators(1), 0, 40)
     game = make_env(env, 16)
     columns = play(game, agent.team(16, 0), "independent", 0.0, 32, 5)
     reached = float(np.mean(columns["return"] / columns["length"]))
