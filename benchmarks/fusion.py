@@ -1,4 +1,9 @@
-"""Parameters and compute of the two fusion modules (RMIOv2, Appendix D), of models that were built and trained."""
+"""Parameters and compute of the two fusion modules (RMIOv2, Appendix D), of models that were built and trained.
+
+The page of the paper reads docs/seeds/fusion_cost.json:
+
+    python -m benchmarks --only fusion --presets small paper --out docs/seeds/fusion_cost.json
+"""
 
 from __future__ import annotations
 

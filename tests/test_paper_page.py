@@ -6,17 +6,19 @@ import shutil
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from synthetic_run import smax_scene, write_stress
-from test_methods import keep_seed
+from test_methods import Y, keep_seed
 from test_reporting import Reader
 from test_variants import LEVELS, keep_variant
 
 from pipelines import paper
 from pipelines.paths import ROOT
 from rmiov2.files import write_json
+from rmiov2.reporting.fusion_cost import FUSIONS, cost_said, fusion_chapters, read_fusions, sorted_out
 from rmiov2.reporting.paper_page import build_paper, overview, read_tasks
 from rmiov2.reporting.seeds import interval_curve
 from rmiov2.types import UserError
@@ -38,7 +40,17 @@ def kept(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for seed in (0, 1):
         write_json(kept / f"smax-3m/seed-{seed}/stress.json", write_stress(kept))
     shutil.rmtree(kept / "metrics")
+    write_json(kept / FUSIONS, {"benches": {"fusion": fusion_rows("smax/3m", "small")}})
     return kept
+
+
+def fusion_rows(env: str, preset: str) -> list[dict[str, Any]]:
+    """As the benchmark writes them: each fusion a tenth of the weights, and 5 and 4 % of an update."""
+    numbers = {"parameters": 2600, "step_flop": 15_000, "model_parameters": 26_000, "model_update_flop": 10_000}
+    return [
+        {"what": f"{module}, {env}, {preset}", "numbers": numbers | {"update_flop": flop}}
+        for module, flop in (("observation fusion", 500), ("action fusion", 400))
+    ]
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +80,26 @@ def test_it_loads_nothing_and_links_to_no_file(page: str) -> None:
     assert all(str(image["src"]).startswith("data:") for image in reader.all("img"))
     assert all(str(link["href"]).startswith(("data:", "#")) for link in reader.all("a"))
     assert reader.all("script") == []
+
+
+def test_it_says_what_the_fusions_cost(kept: Path, page: str) -> None:
+    benched = read_fusions(kept)
+    (chapter,) = fusion_chapters(benched)
+    (table,) = chapter.tables
+    (row,) = table.rows
+    assert (row.name, *(cell.text for cell in row.cells)) == ("smax/3m", f"2{Y}600", "20.0", "0.0150", "5.0", "4.0")
+    (said,) = chapter.lead
+    assert "20 % of the world model’s weights and 9 % of the operations of one of its updates" in said
+    assert cost_said(benched, "smax/3m", "small") == "20 % of M’s weights, 9 % of an update"
+    assert "appendix D" in page and "What the two fusions cost" in page
+
+
+def test_fusions_that_were_not_counted_or_broke_are_left_out() -> None:
+    first, second = fusion_rows("smax/3m", "small")
+    assert fusion_chapters({}) == [] and cost_said({}, "smax/3m", "small") == ""
+    half = {first["what"]: first["numbers"]}
+    assert sorted_out(half) == {} and fusion_chapters(half) == [] and cost_said(half, "smax/3m", "small") == ""
+    assert list(sorted_out(half | {second["what"]: second["numbers"]})["small"]) == ["smax/3m"]
 
 
 def test_each_experiment_is_counted_by_what_was_judged(kept: Path) -> None:

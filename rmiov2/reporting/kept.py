@@ -23,7 +23,7 @@ STRESS_KEYS = ("env", "agent", "measure", "episodes", "full_sight", "bursty", "o
 BLACKOUT_KEYS = ("steps", "endured", "performance", "ci95", "lasts")
 MEMORY_KEYS = ("history", "own", "p_loss", "performance", "ci95", "auc", "auc_ci95")  # of a team that completes
 TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
-Times = Mapping[str, Mapping[str, float]]
+Benched = Mapping[str, Mapping[str, float]]
 
 
 @dataclass(frozen=True)
@@ -146,13 +146,15 @@ def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
     return {key: found[key] for key in VARIANT_KEYS} | newer
 
 
-def read_times(kept: Path) -> Times:
+def read_times(kept: Path) -> Benched:
     """What `python -m benchmarks --only methods --out docs/seeds/TIMES` measured; nothing where that was not run."""
-    path = kept / TIMES
-    if not path.is_file():
-        return {}
-    rows = read_json(path, "", ("benches",))["benches"].get("methods", [])
-    return {row["what"]: row["numbers"] for row in rows}
+    return read_bench(kept / TIMES, "methods")
+
+
+def read_bench(path: Path, bench: str) -> Benched:
+    """The numbers of a benchmark by what they are of; nothing where there is no file, or they could not be had."""
+    rows = read_json(path, "", ("benches",))["benches"].get(bench, []) if path.is_file() else []
+    return {row["what"]: row["numbers"] for row in rows if row["numbers"]}
 
 
 def task_of(method: Method) -> tuple[str, str, str]:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmiov2.reporting import costs
-from rmiov2.reporting.kept import UPDATES, Method, Times, read_methods, read_times, task_of
+from rmiov2.reporting.kept import UPDATES, Benched, Method, read_methods, read_times, task_of
 from rmiov2.reporting.methods import (
     Estimate,
     area,
@@ -53,7 +53,7 @@ INTERVALS = (
 )
 
 
-def methods_tables(methods: Sequence[Method], times: Times) -> tuple[Table, Table]:
+def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Table]:
     """What each method reaches, and what it costs; times as read_times gives them."""
     first = methods[0].seeds[0].evaluate
     at, digits = focus_index(first["p_loss"]), _decimals(methods)
@@ -94,7 +94,7 @@ def _reached(method: Method, at: int, digits: int) -> Iterator[Cell]:
     yield from (_mean_cell(found, digits) for found in before)
 
 
-def _spent(method: Method, at: int, times: Times) -> Iterator[Cell]:
+def _spent(method: Method, at: int, times: Benched) -> Iterator[Cell]:
     kept = cost_of(method)
     yield _both(method, "updates")
     for name in costs.COUNTED:
@@ -132,7 +132,7 @@ def _parameters(kept: Sequence[Any], own: str) -> Cell:
     return _cell(whole, f"{count(whole)} / {count(costs.played(kept[0], own))}")
 
 
-def _time(method: Method, times: Times) -> Cell:
+def _time(method: Method, times: Benched) -> Cell:
     """Of the world model, of the same while fine-tuning, of a policy round."""
     first = method.seeds[0]
     found = times.get(f"{method.agent}, {first.evaluate['env']}, {first.pretrain['preset']}")

@@ -31,7 +31,7 @@ from rmiov2.reporting.variants_table import (
 )
 from rmiov2.reporting.words import headline, measure_name
 
-FUSIONS = "What the two fusions cost in parameters and compute (Appendix D) stands in docs/fusion.md."
+FUSIONS = "What the two fusions cost in parameters and compute (Appendix D) stands in docs/paper.html."
 
 STRESS_NOTE = "Brackets are 95 % intervals; how many dark steps an episode had is counted, and has none."
 

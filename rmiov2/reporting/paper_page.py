@@ -14,8 +14,9 @@ from typing import Any
 
 from rmiov2.reporting.attention_figure import above_even
 from rmiov2.reporting.files import write_bytes
+from rmiov2.reporting.fusion_cost import cost_said, fusion_chapters, read_fusions
 from rmiov2.reporting.html import Chapter, Front, present, render
-from rmiov2.reporting.kept import Method, Times, read_kept, read_times, task_of
+from rmiov2.reporting.kept import Benched, Method, read_kept, read_times, task_of
 from rmiov2.reporting.methods import Estimate, area, decided, estimate_said, over_seeds, own_answer, performance
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
@@ -35,8 +36,9 @@ from rmiov2.types import UserError
 OVERVIEW_NOTE = (
     "How many findings are confirmed, not confirmed, or undecided at this size, of those that were run: the chapters of"
     " each task judge them one by one, each with its interval. A dash: not run. The paper prints no numbers of figures"
-    " 7 to 11; appendix D stands in docs/fusion.md."
+    " 7 to 11, and its appendix D is not public."
 )
+EMPTY: Benched = {}
 # Of family_chapters' two, as this page, which is all of what is reproduced, calls them.
 PARTS = (("parts", "what each part is worth"), ("paper", "beside the paper’s numbers"))
 VERDICTS: Mapping[Verdict, str] = {
@@ -90,8 +92,9 @@ def build_paper(kept: Path, agent: str, page: Path) -> Path:
         raise UserError(f"{kept} has no seed of {agent}, expected one at least; `python -m pipelines.paper` makes them")
     with styled():
         chapters = [
-            overview(tasks, read_sweeps(kept)),
+            overview(tasks, read_sweeps(kept), read_fusions(kept)),
             *(c for task in tasks for c in chapters_of(task, read_times(kept))),
+            *fusion_chapters(read_fusions(kept)),
         ]
     write_bytes(page, render(front_of(tasks), chapters).encode())
     return page
@@ -129,11 +132,16 @@ def front_of(tasks: Sequence[Kept]) -> Front:
     return Front(f"{own.agent} and the paper", "What we reproduce", headline, terms(own.seeds[0].evaluate), source)
 
 
-def overview(tasks: Sequence[Kept], sweeps: Sequence[Mapping[str, Any]] = ()) -> Chapter:
-    """Every experiment of the paper, and how it stands on each task; sweeps: the runs that made it."""
+def overview(tasks: Sequence[Kept], sweeps: Sequence[Mapping[str, Any]] = (), fusions: Benched = EMPTY) -> Chapter:
+    """Every experiment of the paper, and how it stands on each task; sweeps: the runs that made it.
+
+    fusions: as read_fusions gives them.
+    """
     head = ("experiment", "the paper finds", *(f"{task.env}, {task.scale}" for task in tasks))
-    rows = tuple(Row(name, (words_cell(finding), *(of(task) for task in tasks))) for name, finding, of in EXPERIMENTS)
-    table = Table("On each task", head, rows, words=True)
+    rows = [Row(name, (words_cell(finding), *(of(task) for task in tasks))) for name, finding, of in EXPERIMENTS]
+    cost = [words_cell(cost_said(fusions, task.env, task.scale)) for task in tasks]
+    rows.append(Row("appendix D", (words_cell("what the two fusions cost"), *cost)))
+    table = Table("On each task", head, tuple(rows), words=True)
     lead = tuple(said for said in [sweeps_said(sweeps)] if said)
     return Chapter("overview", "The paper’s experiments", (), lead, (table,), OVERVIEW_NOTE)
 
@@ -212,7 +220,7 @@ EXPERIMENTS: tuple[tuple[str, str, Callable[[Kept], Cell]], ...] = (
 )
 
 
-def chapters_of(task: Kept, times: Times) -> list[Chapter]:
+def chapters_of(task: Kept, times: Benched) -> list[Chapter]:
     """Its methods, what each part is worth, ours beside the paper's numbers, and an episode."""
     evaluate = task.own.seeds[0].evaluate
     pictures = present(methods_pictures(task.methods, evaluate)) if len(task.methods) > 1 else ()

@@ -19,7 +19,7 @@ from rmiov2.reporting.files import (
     read_settings,
     read_table,
 )
-from rmiov2.reporting.kept import Method, Times, alike, read_kept, read_stress, read_times
+from rmiov2.reporting.kept import Benched, Method, alike, read_kept, read_stress, read_times
 from rmiov2.reporting.words import WHOLE, completes
 from rmiov2.types import UserError
 
@@ -60,7 +60,7 @@ class Results:
     methods: tuple[Method, ...]
     variants: tuple[Method, ...]
     costs: Mapping[str, Any] | None
-    times: Times
+    times: Benched
     settings: Mapping[str, Any]
     ablation: str
     scale: str
