@@ -16,6 +16,7 @@ from storage_cases import killed_at_every_line
 
 from rmiov2 import config as configuration
 from rmiov2.agents.base import load_parts
+from rmiov2.agents.optimiser import Optimiser
 from rmiov2.files import write_json
 from rmiov2.seeding import Generators
 from rmiov2.training import checkpoint
@@ -91,22 +92,21 @@ def test_what_was_loaded_is_neither_shared_nor_read_only(tmp_path: Path) -> None
     assert same(checkpoint.load(path).state, {"t": torch.zeros(2), "a": np.zeros(2)})
 
 
-def learner(seed: int) -> tuple[torch.nn.Module, torch.optim.Optimizer]:
+def learner(seed: int) -> tuple[torch.nn.Module, Optimiser]:
     torch.manual_seed(seed)
     module = torch.nn.Sequential(torch.nn.Linear(4, 8), torch.nn.Tanh(), torch.nn.Linear(8, 1))
-    groups = [{"params": module[0].parameters(), "lr": 3e-4}, {"params": module[2].parameters()}]
-    return module, torch.optim.AdamW(groups, lr=1e-3, betas=(0.9, 0.95))
+    return module, Optimiser(torch.optim.AdamW, module, 1e-3, betas=(0.9, 0.95))
 
 
-def learn(module: torch.nn.Module, optimiser: torch.optim.Optimizer, rngs: Generators, updates: int) -> None:
+def learn(module: torch.nn.Module, optimiser: Optimiser, rngs: Generators, updates: int) -> None:
     for _ in range(updates):
         x = torch.randn(16, 4, generator=rngs.torch) + torch.from_numpy(rngs.numpy["replay"].normal(size=4)).float()
-        optimiser.zero_grad()
-        module(x).square().mean().backward()
-        optimiser.step()
+        optimiser.step(module(x).square().mean(), 10.0, 1e-3)
 
 
-def test_learning_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("learned", [0, 2])
+def test_learning_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(learned: int, tmp_path: Path) -> None:
+    """learned: updates of who loads it, whose optimiser is there already or is made later."""
     module, optimiser = learner(0)
     rngs = Generators(0)
     learn(module, optimiser, rngs, 5)
@@ -114,14 +114,16 @@ def test_learning_goes_on_from_a_checkpoint_as_if_it_had_never_stopped(tmp_path:
         tmp_path / "c.safetensors",
         {"module": module.state_dict(), "optimiser": optimiser.state_dict(), "generators": rngs.state_dict()},
     )
-    learn(module, optimiser, rngs, 5)
 
     other, other_optimiser = learner(1)
     other_rngs = Generators(1)
+    learn(other, other_optimiser, other_rngs, learned)
     state = checkpoint.load(tmp_path / "c.safetensors").state
-    load_parts({"module": other}, state)
-    other_optimiser.load_state_dict(state["optimiser"])
+    load_parts({"module": other, "optimiser": other_optimiser}, state)
     other_rngs.load_state_dict(state["generators"])
+    assert same(other_optimiser.state_dict(), optimiser.state_dict())
+
+    learn(module, optimiser, rngs, 5)
     learn(other, other_optimiser, other_rngs, 5)
     assert same(dict(other.state_dict()), dict(module.state_dict()))
     assert same(other_optimiser.state_dict(), optimiser.state_dict())
