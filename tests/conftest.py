@@ -7,6 +7,7 @@ os.environ["MLFLOW_TRACKING_URI"] = "off"  # who tests tracking names a store of
 
 
 LONGEST = ("test_pipeline", "test_kills", "test_tuning", "test_study", "test_remote", "test_training", "test_tracking")
+LONGEST += ("test_mappo", "test_rmio", "test_policy", "test_world_model")
 
 
 def pytest_collection_modifyitems(items):
