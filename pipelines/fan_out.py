@@ -186,7 +186,10 @@ def at_once(threads: int) -> int:
 
 def idle_cores() -> int:
     """Cores that nobody uses, looked at for a second."""
-    whole = os.cpu_count() or 1
-    ours = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else whole
-    idle = round((1 - float(psutil.cpu_percent(1.0)) / 100) * whole)
-    return min(ours, idle)
+    idle = round((1 - float(psutil.cpu_percent(1.0)) / 100) * (os.cpu_count() or 1))
+    return min(our_cores(), idle)
+
+
+def our_cores() -> int:
+    """Cores that this process may use."""
+    return len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1

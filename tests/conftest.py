@@ -16,4 +16,6 @@ def pytest_collection_modifyitems(items):
 
 def pytest_xdist_auto_num_workers():
     """One more than there are cores: many a test waits for a server or for processes of its own."""
-    return (os.cpu_count() or 1) + 1
+    from pipelines.fan_out import our_cores
+
+    return our_cores() + 1

@@ -18,7 +18,7 @@ from test_variants import LEVELS, keep_variant
 from pipelines import paper
 from pipelines.paths import ROOT
 from rmiov2.files import write_json
-from rmiov2.reporting.fusion_cost import FUSIONS, cost_said, fusion_chapters, read_fusions, sorted_out
+from rmiov2.reporting.fusion_cost import FUSIONS, fusion_chapters, read_fusions, sorted_out
 from rmiov2.reporting.paper_page import build_paper, overview, read_tasks
 from rmiov2.reporting.seeds import interval_curve
 from rmiov2.types import UserError
@@ -83,27 +83,29 @@ def test_it_loads_nothing_and_links_to_no_file(page: str) -> None:
 
 
 def test_it_says_what_the_fusions_cost(kept: Path, page: str) -> None:
-    benched = read_fusions(kept)
-    (chapter,) = fusion_chapters(benched)
+    fusions = read_fusions(kept)
+    (chapter,) = fusion_chapters(fusions)
     (table,) = chapter.tables
     (row,) = table.rows
     assert (row.name, *(cell.text for cell in row.cells)) == ("smax/3m", f"2{Y}600", "20.0", "0.0150", "5.0", "4.0")
     (said,) = chapter.lead
     assert "20 % of the world model’s weights and 9 % of the operations of one of its updates" in said
-    assert cost_said(benched, "smax/3m", "small") == "20 % of M’s weights, 9 % of an update"
+    (task,) = read_tasks(kept, "rmiov2", fusions)
+    (table,) = overview([task]).tables
+    assert table.rows[-1].cells[1].text == "20 % of M’s weights, 9 % of an update"
     assert "appendix D" in page and "What the two fusions cost" in page
 
 
 def test_fusions_that_were_not_counted_or_broke_are_left_out() -> None:
     first, second = fusion_rows("smax/3m", "small")
-    assert fusion_chapters({}) == [] and cost_said({}, "smax/3m", "small") == ""
+    assert sorted_out({}) == {} and fusion_chapters({}) == []
     half = {first["what"]: first["numbers"]}
-    assert sorted_out(half) == {} and fusion_chapters(half) == [] and cost_said(half, "smax/3m", "small") == ""
-    assert list(sorted_out(half | {second["what"]: second["numbers"]})["small"]) == ["smax/3m"]
+    assert sorted_out(half) == {} and fusion_chapters(sorted_out(half)) == []
+    assert list(sorted_out(half | {second["what"]: second["numbers"]})) == [("smax/3m", "small")]
 
 
 def test_each_experiment_is_counted_by_what_was_judged(kept: Path) -> None:
-    (task,) = read_tasks(kept, "rmiov2")
+    (task,) = read_tasks(kept, "rmiov2", {})
     (table,) = overview([task]).tables
     said = {row.name: row.cells[1].text for row in table.rows}
     assert said["figure 7"] == said["figure 8"] == "ahead of 1, behind 1, undecided with 0"
@@ -132,7 +134,7 @@ def test_where_the_blind_look_is_judged_over_seeds(
         weights = np.broadcast_to([share, (1 - share) / 2, (1 - share) / 2], (*shape, 3))
         write_json(tmp_path / f"smax-3m/seed-{seed}/scene.json", {**scene, "attention": weights.tolist()})
     shutil.rmtree(tmp_path / "smax-3m-rmiov2")
-    (task,) = read_tasks(tmp_path, "rmiov2")
+    (task,) = read_tasks(tmp_path, "rmiov2", {})
     (table,) = overview([task]).tables
     assert {row.name: row.cells[1].text for row in table.rows}["appendix E.1"].startswith(verdict)
 
@@ -140,11 +142,11 @@ def test_where_the_blind_look_is_judged_over_seeds(
 def test_only_what_is_there_counts(tmp_path: Path) -> None:
     keep_variant(tmp_path, "none", 0, 0.5)
     shutil.rmtree(tmp_path / "smax-3m-rmiov2")
-    (task,) = read_tasks(tmp_path, "rmiov2")
+    (task,) = read_tasks(tmp_path, "rmiov2", {})
     (table,) = overview([task]).tables
     assert {row.cells[1].text for row in table.rows} == {"–"}
     keep_seed(tmp_path, "mappo", 0, 0.9)
-    (task,) = read_tasks(tmp_path, "rmiov2")
+    (task,) = read_tasks(tmp_path, "rmiov2", {})
     assert overview([task]).tables[0].rows[0].cells[1].text == "ahead of 0, behind 0, undecided with 1"
 
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rmiov2.reporting.html import Chapter
 from rmiov2.reporting.kept import Benched, read_bench
-from rmiov2.reporting.tables import Cell, Row, Table
+from rmiov2.reporting.tables import Cell, Row, Table, number_cell
 from rmiov2.reporting.words import count, number, significant
 
 FUSIONS = "fusion_cost.json"
@@ -18,44 +18,37 @@ HEAD = (
 )  # fmt: skip
 NOTE = "M: the world model. An update: its forward and backward pass over a batch. Operations are counted, not timed."
 Modules = Mapping[str, Mapping[str, float]]
+Fusions = Mapping[tuple[str, str], Modules]  # by task and preset
 
 
-def read_fusions(kept: Path) -> Benched:
+def read_fusions(kept: Path) -> Fusions:
     """What `python -m benchmarks --only fusion --out docs/seeds/FUSIONS` counted; nothing where that was not run."""
-    return read_bench(kept / FUSIONS, "fusion")
+    return sorted_out(read_bench(kept / FUSIONS, "fusion"))
 
 
-def fusion_chapters(benched: Benched) -> list[Chapter]:
+def sorted_out(benched: Benched) -> Fusions:
+    """The numbers of the tasks of which both modules were counted."""
+    found: dict[tuple[str, str], dict[str, Mapping[str, float]]] = {}
+    for what, numbers in benched.items():
+        module, task, preset = what.split(", ")
+        found.setdefault((task, preset), {})[module] = numbers
+    return {key: modules for key, modules in found.items() if modules.keys() == set(MODULES)}
+
+
+def fusion_chapters(fusions: Fusions) -> list[Chapter]:
     """A table for each preset; nothing where nothing was counted."""
-    found = sorted_out(benched)
+    presets = dict.fromkeys(preset for _, preset in fusions)
+    found = {preset: {task: fusions[task, its] for task, its in fusions if its == preset} for preset in presets}
     tables = tuple(_table(preset, tasks) for preset, tasks in found.items())
     lead = tuple(_said(preset, tasks) for preset, tasks in found.items())
     return [Chapter("fusions", "What the two fusions cost (appendix D)", (), lead, tables, NOTE)] if tables else []
 
 
-def cost_said(benched: Benched, env: str, preset: str) -> str:
-    """What both together cost on that task, in a few words; empty where it was not counted."""
-    modules = sorted_out(benched).get(preset, {}).get(env)
-    if modules is None:
-        return ""
+def cost_said(modules: Modules) -> str:
+    """What both together cost, in a few words."""
     share = shares(modules)
     flop = sum(share[name] for name in MODULES)
     return f"{number(100 * share['weights'], 0)} % of M’s weights, {number(100 * flop, 0)} % of an update"
-
-
-def sorted_out(benched: Benched) -> dict[str, dict[str, Modules]]:
-    """The numbers by preset, task and module; of tasks of which both modules were counted."""
-    found: dict[str, dict[str, dict[str, Mapping[str, float]]]] = {}
-    for what, numbers in benched.items():
-        module, task, preset = what.split(", ")
-        if module in MODULES:
-            found.setdefault(preset, {}).setdefault(task, {})[module] = numbers
-    whole: dict[str, dict[str, Modules]] = {}
-    for preset, tasks in found.items():
-        for task, modules in tasks.items():
-            if len(modules) == len(MODULES):
-                whole.setdefault(preset, {})[task] = modules
-    return whole
 
 
 def shares(modules: Modules) -> dict[str, float]:
@@ -87,7 +80,7 @@ def _both(modules: Modules, key: str, said: Callable[[float], str]) -> Cell:
 
 
 def _percent(share: float) -> Cell:
-    return Cell(share, number(100 * share, 1), "", best=False)
+    return number_cell(share, number(100 * share, 1))
 
 
 def _said(preset: str, tasks: Mapping[str, Modules]) -> str:

@@ -25,7 +25,7 @@ from rmiov2.reporting.methods import (
     performance,
     untuned,
 )
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown, number_cell
 from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
@@ -104,32 +104,28 @@ def _spent(method: Method, at: int, times: Benched) -> Iterator[Cell]:
 
 
 def _mean_cell(found: Estimate, digits: int) -> Cell:
-    return _cell(found.mean, number(found.mean, digits))
-
-
-def _cell(value: float, text: str) -> Cell:
-    return Cell(value, text, "", best=False)
+    return number_cell(found.mean, number(found.mean, digits))
 
 
 def _both(method: Method, key: str) -> Cell:
     """Of pre-training and of masked fine-tuning."""
     before = mean_of(method, lambda seed: seed.pretrain[key])
     after = mean_of(method, lambda seed: seed.finetune[key])
-    return _cell(before + after, f"{count(round(before))} + {count(round(after))}")
+    return number_cell(before + after, f"{count(round(before))} + {count(round(after))}")
 
 
 def _per_step(kept: Sequence[Any], name: str, at: int) -> Cell:
     if not kept:
         return ABSENT
     value = float(np.mean([cost[name][at] for cost in kept]))
-    return _cell(value, significant(value))
+    return number_cell(value, significant(value))
 
 
 def _parameters(kept: Sequence[Any], own: str) -> Cell:
     if not kept:
         return ABSENT
     whole = costs.trained(kept[0])  # of every seed: the settings are the same
-    return _cell(whole, f"{count(whole)} / {count(costs.played(kept[0], own))}")
+    return number_cell(whole, f"{count(whole)} / {count(costs.played(kept[0], own))}")
 
 
 def _time(method: Method, times: Benched) -> Cell:
@@ -138,7 +134,7 @@ def _time(method: Method, times: Benched) -> Cell:
     found = times.get(f"{method.agent}, {first.evaluate['env']}, {first.pretrain['preset']}")
     if found is None:
         return ABSENT
-    return _cell(found[UPDATES[0]], " / ".join(significant(found[name]) for name in UPDATES))
+    return number_cell(found[UPDATES[0]], " / ".join(significant(found[name]) for name in UPDATES))
 
 
 def verdict(methods: Sequence[Method], reference: str) -> list[str]:

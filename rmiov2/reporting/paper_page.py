@@ -14,7 +14,7 @@ from typing import Any
 
 from rmiov2.reporting.attention_figure import above_even
 from rmiov2.reporting.files import write_bytes
-from rmiov2.reporting.fusion_cost import cost_said, fusion_chapters, read_fusions
+from rmiov2.reporting.fusion_cost import Fusions, Modules, cost_said, fusion_chapters, read_fusions
 from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.kept import Benched, Method, read_kept, read_times, task_of
 from rmiov2.reporting.methods import Estimate, area, decided, estimate_said, over_seeds, own_answer, performance
@@ -38,7 +38,6 @@ OVERVIEW_NOTE = (
     " each task judge them one by one, each with its interval. A dash: not run. The paper prints no numbers of figures"
     " 7 to 11, and its appendix D is not public."
 )
-EMPTY: Benched = {}
 # Of family_chapters' two, as this page, which is all of what is reproduced, calls them.
 PARTS = (("parts", "what each part is worth"), ("paper", "beside the paper’s numbers"))
 VERDICTS: Mapping[Verdict, str] = {
@@ -50,11 +49,12 @@ VERDICTS: Mapping[Verdict, str] = {
 class Kept:
     """All that is kept of a task at one scale: the method that the page is about first, and its variants.
 
-    family: None without variants.
+    family: None without variants. fusions: what they cost, None where that was not counted.
     """
 
     methods: tuple[Method, ...]
     family: Family | None
+    fusions: Modules | None = None
 
     @property
     def own(self) -> Method:
@@ -87,27 +87,29 @@ def build_paper(kept: Path, agent: str, page: Path) -> Path:
 
     The same files give the same bytes. Raises UserError where no seed of the method is kept.
     """
-    tasks = list(read_tasks(kept, agent))
+    fusions, times = read_fusions(kept), read_times(kept)
+    tasks = list(read_tasks(kept, agent, fusions))
     if not tasks:
         raise UserError(f"{kept} has no seed of {agent}, expected one at least; `python -m pipelines.paper` makes them")
     with styled():
         chapters = [
-            overview(tasks, read_sweeps(kept), read_fusions(kept)),
-            *(c for task in tasks for c in chapters_of(task, read_times(kept))),
-            *fusion_chapters(read_fusions(kept)),
+            overview(tasks, read_sweeps(kept)),
+            *(c for task in tasks for c in chapters_of(task, times)),
+            *fusion_chapters(fusions),
         ]
     write_bytes(page, render(front_of(tasks), chapters).encode())
     return page
 
 
-def read_tasks(kept: Path, agent: str) -> Iterator[Kept]:
+def read_tasks(kept: Path, agent: str, fusions: Fusions) -> Iterator[Kept]:
     """Every task of which whole seeds of the method are kept, battles first."""
     for _, group in groupby(sorted(read_kept(kept), key=_order), key=_order):
         methods = list(group)
         own, parts = whole_and_variants([method for method in methods if method.agent == agent])
         if own is not None:
             others = [method for method in methods if method.ablation == WHOLE and method is not own]
-            yield Kept((own, *others), family(own, parts))
+            task = Kept((own, *others), family(own, parts))
+            yield replace(task, fusions=fusions.get((task.env, task.scale)))
 
 
 def _order(method: Method) -> tuple[bool, tuple[str, str, str]]:
@@ -132,16 +134,11 @@ def front_of(tasks: Sequence[Kept]) -> Front:
     return Front(f"{own.agent} and the paper", "What we reproduce", headline, terms(own.seeds[0].evaluate), source)
 
 
-def overview(tasks: Sequence[Kept], sweeps: Sequence[Mapping[str, Any]] = (), fusions: Benched = EMPTY) -> Chapter:
-    """Every experiment of the paper, and how it stands on each task; sweeps: the runs that made it.
-
-    fusions: as read_fusions gives them.
-    """
+def overview(tasks: Sequence[Kept], sweeps: Sequence[Mapping[str, Any]] = ()) -> Chapter:
+    """Every experiment of the paper, and how it stands on each task; sweeps: the runs that made it."""
     head = ("experiment", "the paper finds", *(f"{task.env}, {task.scale}" for task in tasks))
-    rows = [Row(name, (words_cell(finding), *(of(task) for task in tasks))) for name, finding, of in EXPERIMENTS]
-    cost = [words_cell(cost_said(fusions, task.env, task.scale)) for task in tasks]
-    rows.append(Row("appendix D", (words_cell("what the two fusions cost"), *cost)))
-    table = Table("On each task", head, tuple(rows), words=True)
+    rows = tuple(Row(name, (words_cell(finding), *(of(task) for task in tasks))) for name, finding, of in EXPERIMENTS)
+    table = Table("On each task", head, rows, words=True)
     lead = tuple(said for said in [sweeps_said(sweeps)] if said)
     return Chapter("overview", "The paper’s experiments", (), lead, (table,), OVERVIEW_NOTE)
 
@@ -191,6 +188,10 @@ def _attention(task: Kept) -> Cell:
     return words_cell(f"{VERDICTS[of_bounds(found, more=True)]}: by {estimate_said(found, 2)}")
 
 
+def _cost(task: Kept) -> Cell:
+    return ABSENT if task.fusions is None else words_cell(cost_said(task.fusions))
+
+
 def drawable(task: Kept) -> set[str]:
     """Which of the figures without a finding that could be judged have something to be drawn of."""
     errors = sum(any(seed.l_rec is not None for seed in method.seeds) for method in task.methods)
@@ -217,6 +218,7 @@ EXPERIMENTS: tuple[tuple[str, str, Callable[[Kept], Cell]], ...] = (
     ("appendix E.1", "the blind look at those that see, more than an even share", _attention),
     ("appendix E.2", "the reward window at work", _drawn("scene")),
     ("beyond the paper", "bursts, one agent gone, the team in the dark, other memories", _drawn("stress")),
+    ("appendix D", "what the two fusions cost", _cost),
 )
 
 

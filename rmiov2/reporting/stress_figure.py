@@ -11,7 +11,7 @@ import numpy as np
 
 from rmiov2.reporting.result_figures import draw_performance, label_performance
 from rmiov2.reporting.style import MODES, Picture, canvas, csv_bytes, png, reference_line
-from rmiov2.reporting.tables import Cell, Row, Table
+from rmiov2.reporting.tables import Cell, Row, Table, number_cell
 from rmiov2.reporting.words import MODE_NAMES, count, decimals_of, interval, measure_name, modes_of, number, probability
 
 Stress = Mapping[str, Any]  # metrics/stress.json, or of several seeds by stress_seeds.over_the_seeds
@@ -182,7 +182,7 @@ def stress_table(stress: Stress | None) -> tuple[Table, ...]:
 
 def _endured_table(dark: Mapping[str, Any]) -> Table:
     rows = tuple(
-        Row(MODE_NAMES[mode], tuple(Cell(steps, number(steps, 1), "", best=False) for steps in dark["endured"][mode]))
+        Row(MODE_NAMES[mode], tuple(number_cell(steps, number(steps, 1)) for steps in dark["endured"][mode]))
         for mode in modes_of(dark)
     )
     head = ("lost observations as", *map(_dark_for, dark["steps"]))

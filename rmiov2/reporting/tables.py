@@ -39,6 +39,11 @@ def words_cell(text: str) -> Cell:
     return Cell(None, text, "", best=False) if text else ABSENT
 
 
+def number_cell(value: float, text: str) -> Cell:
+    """A number without an interval."""
+    return Cell(value, text, "", best=False)
+
+
 @dataclass(frozen=True)
 class Row:
     """One mode: its name and its cells."""
