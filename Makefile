@@ -24,9 +24,10 @@ help:  ## what there is
 
 setup: $(STAMP)  ## install everything into .venv, once
 
-# The first Python that is new enough and can make a venv; PYTHON=… chooses another. What is installed and never
-# imported, most of it, need not be compiled; what nearly every command imports is, on two cores, as otherwise all that
-# begin at once would each compile it for themselves.
+# The first Python that is new enough and can make a venv; PYTHON=… chooses another. The pip that comes with Python 3.11
+# takes three times as long over 250 packages as a new one. What is installed and never imported, most of it, need not
+# be compiled; what nearly every command imports is, on two cores, as otherwise all that begin at once would each
+# compile it for themselves.
 $(STAMP): pyproject.toml constraints.txt
 	@set -e; python="$(PYTHON)"; \
 	for candidate in python3.11 python3.12 python3.13 python3; do \
@@ -35,7 +36,8 @@ $(STAMP): pyproject.toml constraints.txt
 	done; \
 	test -n "$$python" || { echo "make: no Python 3.11 or newer with venv; install one, or say PYTHON=/path/to/python" >&2; exit 1; }; \
 	test -x $(PY) || { echo "set-up: $$python makes $(VENV)"; $$python -m venv $(VENV); }
-	@echo "set-up: installing, two or three minutes the first time"
+	@echo "set-up: installing, a minute or two the first time"
+	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=26'
 	@$(PY) -m pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
 	@$(PY) -c 'import great_expectations, mlflow, optuna' & $(PY) -c 'import dvc.repo, jax, prefect, torch._dynamo' & wait
 	@touch $@

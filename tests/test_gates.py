@@ -7,6 +7,7 @@ import json
 import re
 import shutil
 import subprocess
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +39,7 @@ KINDS = {
 }
 
 
+@cache
 def settings(kind: str, *overrides: str) -> Config:
     return parse(compose_values(["preset=toy", *KINDS[kind], *overrides]), kind)
 
