@@ -39,7 +39,8 @@ $(STAMP): pyproject.toml constraints.txt
 	@echo "set-up: installing, a minute or two the first time"
 	@$(PY) -m pip install --quiet --disable-pip-version-check 'pip>=26'
 	@$(PY) -m pip install --no-compile --disable-pip-version-check -c constraints.txt -e '.[$(EXTRAS)]'
-	@$(PY) -c 'import great_expectations, mlflow, optuna' & $(PY) -c 'import dvc.repo, jax, prefect, torch._dynamo' & wait
+	@$(PY) -c 'import great_expectations, mlflow, optuna' & other=$$!; \
+	$(PY) -c 'import dvc.repo, jax, prefect, torch._dynamo' && wait $$other
 	@touch $@
 
 run: clone setup  ## the main job: collect, pretrain, finetune, evaluate, report; goes on where it was stopped; JOBS=1: one stage at a time

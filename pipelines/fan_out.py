@@ -10,6 +10,7 @@ import json
 import os
 import signal
 import subprocess
+import sys
 import threading
 import traceback
 from collections.abc import Callable, Mapping, Sequence
@@ -27,12 +28,14 @@ from pipelines.dvc_stage import kill_all, run_dvc
 from pipelines.heal import heal
 from pipelines.lifeline import WATCHED
 from pipelines.params import flat
+from rmiov2.config import Config
 from rmiov2.types import UserError
 
 STAGES = ("collect", "pretrain", "finetune", "evaluate")  # in order; each brings the gates before it along
 MACHINE = ("device", "precision", "threads")  # settings of where it runs
 LOOK = 1.0  # seconds between two looks at what has been made
 ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without MPS they only take turns, docs/gpu.md
+GAMES = "smac/"  # environments of which every game is a process that takes a core
 
 
 class Study(Protocol):
@@ -177,6 +180,21 @@ def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
                 return status
             made.add(study.stages[stage])
     return 0
+
+
+def jobs_for(configs: Sequence[Config]) -> int:
+    """How many stages or studies, whichever of these settings they have, there is room for, one at least."""
+    return min(*map(most_of, configs), at_once(max(map(cores_of, configs))))
+
+
+def most_of(config: Config) -> int:
+    """How many may run at once if there are cores for them: ON_GPU where a GPU may be theirs."""
+    return sys.maxsize if config.device == "cpu" else ON_GPU
+
+
+def cores_of(config: Config) -> int:
+    """Cores that a stage takes: its threads, or one for each game of GAMES."""
+    return max(config.threads, config.evaluate.num_envs if config.env.name.startswith(GAMES) else 1)
 
 
 def at_once(threads: int) -> int:

@@ -45,7 +45,7 @@ from pipelines.screen import throttled
 from rmiov2.types import UserError
 
 NAME = "rmiov2"
-WORKERS = 2  # stages side by side; each has as many threads as params.yaml says
+SERVED = 2  # stages side by side where a schedule starts them; `study run` looks at what is idle
 STATES = {"ran": "Ran", "cached": "Cached", "up-to-date": "UpToDate"}
 REFUSED = 2  # a stage's exit status for what the user must mend
 CLOCK_SLACK = 60.0  # seconds by which the moment that a process began may seem to move
@@ -204,7 +204,7 @@ def threads(number: int) -> Any:
     return ThreadPoolTaskRunner(max_workers=number)
 
 
-@flow(name=NAME, task_runner=threads(WORKERS), persist_result=False, result_serializer="json")
+@flow(name=NAME, task_runner=threads(SERVED), persist_result=False, result_serializer="json")
 def pipeline(
     env: str | None = None,
     agent: str | None = None,

@@ -20,7 +20,6 @@ from pipelines import environment, paths
 from pipelines.dvc_stage import (
     LOCK_DELAYS,
     DvcLocked,
-    Outcome,
     Say,
     by_those_behind,
     dag,
@@ -28,7 +27,7 @@ from pipelines.dvc_stage import (
     run_dvc,
     run_stage,
 )
-from pipelines.fan_out import ON_GPU, end, idle_cores
+from pipelines.fan_out import cores_of, end, idle_cores, most_of
 from pipelines.heal import heal, living
 from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
 from pipelines.screen import Screen
@@ -39,7 +38,6 @@ from rmiov2.types import UserError
 Room = Callable[[int], bool]  # whether a stage may begin beside so many that run
 
 LOOK = 3.0  # seconds between two looks at whether there is room
-GAMES = "smac/"  # environments of which every game is a process that takes a core
 
 
 def run(targets: Sequence[str], jobs: int | None) -> None:
@@ -99,14 +97,10 @@ def needed(stages: Sequence[tuple[str, list[str]]], targets: Sequence[str]) -> l
 
 
 def room_of(jobs: int | None, config: Config) -> Room:
-    """Room for `jobs` stages; by default for one, and for another while cores are idle for it, to ON_GPU on a GPU.
-
-    Each game of GAMES takes a core.
-    """
+    """Room for `jobs` stages; by default for one, and for another while cores are idle for it, to ON_GPU on a GPU."""
     if jobs is not None:
         return lambda running: running < jobs
-    cores = max(config.threads, config.evaluate.num_envs if config.env.name.startswith(GAMES) else 1)
-    most = sys.maxsize if config.device == "cpu" else ON_GPU
+    cores, most = cores_of(config), most_of(config)
     return lambda running: running < most and idle_cores() >= cores
 
 
@@ -143,15 +137,16 @@ def side_by_side(
             raise
 
 
-def patiently(stage: str, say: Say, variables: dict[str, str], stopped: threading.Event) -> Outcome:
+def patiently(stage: str, say: Say, variables: dict[str, str], stopped: threading.Event) -> None:
     """run_stage, again where it met a lock of DVC's; raises UserError if that does not go away."""
     for delay in LOCK_DELAYS:
         try:
-            return run_stage(stage, paths.ROOT, say, env=variables)
+            run_stage(stage, paths.ROOT, say, env=variables)
+            return
         except DvcLocked:
             if stopped.wait(delay):
                 raise
-    return run_stage(stage, paths.ROOT, say, env=variables)
+    run_stage(stage, paths.ROOT, say, env=variables)
 
 
 def wait_for_orphans(root: Path) -> None:

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import environment, paths
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, positive
 from rmiov2.types import UserError
 
 CHOICES = ("env", "agent", "seed", "p_mask")
@@ -53,6 +53,16 @@ def checked(settings: list[str], **choices: Any) -> list[str]:
     return overrides
 
 
+def room(groups: Sequence[Sequence[str]]) -> int:
+    """For how many stages or studies with these settings, none being this checkout's, there are idle cores."""
+    from pipelines.fan_out import jobs_for
+    from pipelines.params import compose_values
+    from rmiov2.config import load, parse
+
+    chosen = (parse(compose_values(group), " ".join(group)) if group else load(paths.PARAMS) for group in groups)
+    return jobs_for(list(chosen))
+
+
 def run(options: argparse.Namespace) -> str:
     """One study; where its page is."""
     chosen = {name: getattr(options, name) for name in CHOICES}
@@ -60,21 +70,22 @@ def run(options: argparse.Namespace) -> str:
     find_server()
     from pipelines import flow, workspace
 
-    flow.pipeline(**chosen, settings=options.settings, registration=options.registration)
+    placed = flow.pipeline.with_options(task_runner=flow.threads(options.jobs or room([overrides])))
+    placed(**chosen, settings=options.settings, registration=options.registration)
     root = workspace.folder_of(overrides)
     return f"report: {root / 'reports' / 'index.html'}"
 
 
 def sweep(options: argparse.Namespace) -> str:
     """The product of all that is given; where the results lie side by side."""
-    for env, agent in itertools.product(options.envs, options.agents or [None]):
-        checked(options.settings, env=env, agent=agent)
+    pairs = itertools.product(options.envs, options.agents or [None])
+    groups = [checked(options.settings, env=env, agent=agent) for env, agent in pairs]
     served = find_server() is not None
     from pipelines import sweep
 
     if sweep.kind() != "thread" and not served:
         raise UserError(f"RMIOV2_RUNNER is {sweep.kind()}, which needs a Prefect server for all its processes; {HINT}")
-    placed = sweep.sweep.with_options(task_runner=sweep.runner())
+    placed = sweep.sweep.with_options(task_runner=sweep.runner(options.jobs or room(groups)))
     return f"sweep: {placed(options.envs, options.seeds, options.agents, options.p_mask, options.settings)}"
 
 
@@ -108,8 +119,9 @@ def parser() -> argparse.ArgumentParser:
         prog="python -m pipelines.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = made.add_subparsers(required=True, metavar="run | sweep | serve")
-    one = _command(commands, "run", run)
-    served = _command(commands, "serve", serve)
+    one, many, served = (_command(commands, work.__name__, work) for work in (run, sweep, serve))
+    for command, what in ((one, "stages"), (many, "studies")):
+        command.add_argument("--jobs", type=positive, metavar="N", help=f"{what} at once (default: as cores are idle)")
     for command in (one, served):
         command.add_argument("--env", help="a file of conf/env, such as smax_3m")
         command.add_argument("--agent", help="a file of conf/agent")
@@ -120,7 +132,6 @@ def parser() -> argparse.ArgumentParser:
         )
     served.add_argument("--name", default="nightly", help="of the deployment (default: %(default)s)")
     served.add_argument("--cron", default=NIGHTLY, help='in UTC (default: "%(default)s")')
-    many = _command(commands, "sweep", sweep)
     many.add_argument("--envs", nargs="+", required=True, metavar="ENV", help="files of conf/env")
     many.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
     many.add_argument("--agents", nargs="+", metavar="AGENT", help="files of conf/agent")

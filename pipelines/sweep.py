@@ -22,7 +22,6 @@ from pipelines.seeds import overlay
 from rmiov2.types import UserError
 
 KINDS = ("thread", "process", "dask")
-WORKERS = 2  # studies side by side on one machine
 RESULTS = paths.REPORTS / "sweep"
 
 
@@ -34,17 +33,19 @@ def kind() -> str:
     return wanted
 
 
-def runner() -> Any:
-    """Where the studies run: here, on the Dask scheduler at RMIOV2_CLUSTER, or on a Dask cluster of this machine."""
+def runner(jobs: int) -> Any:
+    """Where the studies run: `jobs` at once here or on a Dask cluster of this machine, or on the Dask scheduler at
+    RMIOV2_CLUSTER, on all the workers that it has.
+    """
     if kind() == "thread":
-        return flow.threads(WORKERS)
+        return flow.threads(jobs)
     if kind() == "process":
-        return ProcessPoolTaskRunner(max_workers=WORKERS)
+        return ProcessPoolTaskRunner(max_workers=jobs)
     from prefect_dask.task_runners import DaskTaskRunner
 
     if address := os.environ.get("RMIOV2_CLUSTER"):
         return DaskTaskRunner(address=address)
-    return DaskTaskRunner(cluster_kwargs={"n_workers": WORKERS, "threads_per_worker": 1})
+    return DaskTaskRunner(cluster_kwargs={"n_workers": jobs, "threads_per_worker": 1})
 
 
 @task(name="study", task_run_name="{label}", cache_policy=NO_CACHE, persist_result=False)

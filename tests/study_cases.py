@@ -147,7 +147,8 @@ class Throwaway:
         self.root, self.env = root, env | {"PYTHONPATH": str(root)}
         for name in ("pipelines", "rmiov2", "conf"):
             shutil.copytree(ROOT / name, root / name, ignore=shutil.ignore_patterns("__pycache__"))
-        shutil.copy(ROOT / "prefect.yaml", root)
+        for name in ("prefect.yaml", "params.yaml"):
+            shutil.copy(ROOT / name, root)
         (root / "stage.py").write_text(SCRIPT)
         (root / "dvc.yaml").write_text(DVC_YAML % (retries, timeout_s))
         (root / "state").mkdir()

@@ -17,6 +17,7 @@ import yaml
 from project import Project
 from study_cases import until
 
+from benchmarks.cases import composed
 from pipelines import cells, fan_out, paper
 from pipelines import workspace as workspaces
 from pipelines.cells import Cell, cells_of, folder_name, lists, read_list, seconds
@@ -237,6 +238,13 @@ def test_busy_cores_are_left_alone(monkeypatch: pytest.MonkeyPatch) -> None:
         monkeypatch.setattr(fan_out.psutil, "cpu_percent", lambda _, busy=busy: busy)
         assert fan_out.idle_cores() == free
     assert paper.at_once(4) == 1
+
+
+def test_of_settings_that_differ_the_greediest_says_how_many_run_at_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(fan_out, "idle_cores", lambda: 13)
+    one, two, card, games = (composed(*more) for more in ((), ("threads=2",), ("device=cuda",), ("env=smac_2s3z",)))
+    assert [fan_out.jobs_for([config]) for config in (one, two, card, games)] == [13, 6, fan_out.ON_GPU, 1]
+    assert fan_out.jobs_for([one, two]) == 6 and fan_out.jobs_for([card, games]) == 1
 
 
 # The command itself.
