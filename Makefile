@@ -20,7 +20,7 @@ export GOMP_SPINCOUNT ?= 0
 export KMP_BLOCKTIME ?= 0
 
 help:  ## what there is
-	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 14
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed -E 's/^([a-z-]+):.*## (.*)/make \1\t\2/' | expand -t 16
 
 setup: $(STAMP)  ## install everything into .venv, once
 

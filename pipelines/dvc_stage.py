@@ -61,12 +61,17 @@ class Outcome:
 def dag(root: Path) -> list[tuple[str, list[str]]]:
     """Every stage of dvc.yaml in an order that works, each with those that it waits for; a matrix is written out.
 
-    They come level by level, and on each level first those that most others wait for.
+    They come level by level, and on each level first those that most others wait for. Raises UserError where DVC cannot
+    read its files.
     """
+    from dvc.exceptions import DvcException
     from dvc.repo import Repo
 
     with Repo(str(root)) as repo:
-        graph = repo.index.graph  # an edge leads from a stage to one that it depends on
+        try:
+            graph = repo.index.graph  # an edge leads from a stage to one that it depends on
+        except DvcException as error:
+            raise UserError(f"DVC cannot read this pipeline: {str(error).splitlines()[0]}; mend that file") from error
         # not their `addressing`, which is relative to the folder that this process is in
         names = {stage: str(stage.name or stage.path_in_repo) for stage in graph}
         needs = {names[stage]: sorted(names[other] for other in graph.successors(stage)) for stage in graph}

@@ -45,7 +45,7 @@ from pipelines.screen import throttled
 from rmiov2.types import UserError
 
 NAME = "rmiov2"
-SERVED = 2  # stages side by side where a schedule starts them; `study run` looks at what is idle
+SERVED = 2  # stages, or studies, at once where a schedule starts them; pipelines.study looks at what is idle
 STATES = {"ran": "Ran", "cached": "Cached", "up-to-date": "UpToDate"}
 REFUSED = 2  # a stage's exit status for what the user must mend
 CLOCK_SLACK = 60.0  # seconds by which the moment that a process began may seem to move

@@ -211,4 +211,7 @@ def _spec(config: Config) -> EnvSpec:
 
 def _metrics(stage: str) -> Any:
     path = paths.METRICS / f"{stage}.json"
-    return json.loads(read_bytes(path, f"{path} is missing; write it with `dvc repro {stage}`"))
+    try:
+        return json.loads(read_bytes(path, f"{path} is missing; write it with `dvc repro {stage}`"))
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); write it anew with `dvc repro -f -s {stage}`") from error

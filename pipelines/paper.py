@@ -44,7 +44,7 @@ from pipelines.seeds import SEEDS, keep, overlay
 from pipelines.sweep_record import recorded
 from pipelines.workspace import VARIANT
 from rmiov2 import config
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, positive
 from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -182,8 +182,8 @@ def main(arguments: list[str] | None = None) -> int:
     )
     parser.add_argument("--table", action="store_true", help="print what each part is worth, run nothing")
     parser.add_argument("--page", action="store_true", help="draw docs/paper.html of what is kept, run nothing")
-    parser.add_argument("--jobs", type=int, help="cells side by side; as many as cores idle, 4 on a GPU")
-    parser.add_argument("--threads", type=int, default=1, help="of each cell: 1")
+    parser.add_argument("--jobs", type=positive, help="cells side by side; as many as cores idle, 4 on a GPU")
+    parser.add_argument("--threads", type=positive, default=1, help="of each cell: 1")
     parser.add_argument(
         "--device", choices=("auto", "cpu", "cuda"), default="auto", help="auto: a GPU where there is one"
     )

@@ -41,7 +41,7 @@ def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
     try:
         with _composing, initialize_config_dir(str(paths.CONF), version_base="1.3"):
             composed = compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException) as error:
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
         raise UserError(f"cannot compose {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
     settings = config.parse(OmegaConf.to_container(composed, resolve=True), " ".join(overrides) or "conf/config.yaml")
     return settings.model_dump(mode="json")
@@ -71,9 +71,17 @@ def as_text(values: dict[str, Any]) -> str:
 
 def changes(before: Path, values: dict[str, Any]) -> list[str]:
     """What differs from the file, one line a key."""
-    old = flat(yaml.safe_load(before.read_text())) if before.exists() else {}
-    new = flat(values)
+    old, new = flat(_readable(before)), flat(values)
     return [f"{key}: {old.get(key)} -> {new.get(key)}" for key in {**old, **new} if old.get(key) != new.get(key)]
+
+
+def _readable(path: Path) -> dict[str, Any]:
+    """The settings in a file; nothing where it is not there or so damaged that it has to be written anew."""
+    try:
+        found = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (FileNotFoundError, UnicodeDecodeError, yaml.YAMLError):
+        return {}
+    return found if isinstance(found, dict) else {}
 
 
 def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:

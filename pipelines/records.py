@@ -17,7 +17,10 @@ from rmiov2.types import UserError
 
 def record_in(path: Path) -> dict[str, Any]:
     """A record; nothing where a study was made before there were any."""
-    found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    try:
+        found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+    except ValueError as error:
+        raise UserError(f"{path} is not JSON ({error}); restore it, or remove its folder and run it again") from error
     return found
 
 

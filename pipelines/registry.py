@@ -147,13 +147,13 @@ def champion_of(client: Any, model: str) -> str:
 def promote(client: Any, model: str, version: str, resamples: int) -> Decision | None:
     """Decide on a version, or on the newest if it is empty, and act on it; None if it is the champion already."""
     with tracking.locked("registry"):
-        chosen, current = _choose(client, model, version), champion_of(client, model)
-        number = str(chosen.version)
+        asked, current = chosen(client, model, version), champion_of(client, model)
+        number = str(asked.version)
         if number == current:
             return None
         mine = _rows(model, number)
         if current:
-            _refuse_other_protocol(chosen, client.get_model_version(model, current))
+            _refuse_other_protocol(asked, client.get_model_version(model, current))
             verdict = promotion.against(mine, _rows(model, current), resamples)
         else:
             verdict = promotion.first(mine, resamples)
@@ -162,20 +162,21 @@ def promote(client: Any, model: str, version: str, resamples: int) -> Decision |
         _keep(client, decision)
         if verdict.promoted:
             client.set_model_version_tag(model, number, "replaced", current)
-            if ROLLED_BACK in chosen.tags:
+            if ROLLED_BACK in asked.tags:
                 client.delete_model_version_tag(model, number, ROLLED_BACK)
             client.set_registered_model_alias(model, CHAMPION, number)
         return decision
 
 
-def _choose(client: Any, model: str, version: str) -> Any:
+def chosen(client: Any, model: str, version: str) -> Any:
+    """The version that is asked for, or the newest; raises UserError where there is none or it was rolled back."""
     found = {str(entry.version): entry for entry in _known(client, model)}
     if version and version not in found:
         raise UserError(f"{model} has no version {version}; it has {', '.join(found)}")
-    chosen = found[version or list(found)[-1]]
-    if not version and ROLLED_BACK in chosen.tags:
-        raise UserError(f"{model} version {chosen.version} was rolled back; --version {chosen.version} tries it again")
-    return chosen
+    one = found[version or list(found)[-1]]
+    if not version and ROLLED_BACK in one.tags:
+        raise UserError(f"{model} version {one.version} was rolled back; --version {one.version} tries it again")
+    return one
 
 
 def _refuse_other_protocol(candidate: Any, champion: Any) -> None:

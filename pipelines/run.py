@@ -49,12 +49,13 @@ def run(targets: Sequence[str], jobs: int | None) -> None:
         signal.signal(name, signal.default_int_handler)
     environment.prepare()
     with alone("run", patience=0):
+        config = load(paths.PARAMS)
         wait_for_orphans(paths.ROOT)
         for sentence in heal(paths.ROOT):
             print(sentence, flush=True)
         stages = needed(dag(paths.ROOT), targets)
         began = time.monotonic()
-        wrong = [] if is_up_to_date(targets) else bring_up_to_date(stages, room_of(jobs, load(paths.PARAMS)))
+        wrong = [] if is_up_to_date(targets) else bring_up_to_date(stages, room_of(jobs, config))
     if wrong:
         raise UserError("\n".join(str(error) for error in wrong))
     print(f"run: {len(stages)} stages up to date, {time.monotonic() - began:.0f} s", flush=True)

@@ -25,7 +25,7 @@ from pipelines.fan_out import STAGES, fan_out, settings_read
 from pipelines.params import flat
 from pipelines.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, positive
 from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.kept import differing
 from rmiov2.types import UserError
@@ -148,7 +148,9 @@ def main() -> int:
         prog="python -m pipelines.seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("what", nargs="*", metavar="SEED or key=value", help="settings as for pipelines.params")
-    parser.add_argument("--jobs", type=int, default=1, help="seeds side by side; give each as many threads as are left")
+    parser.add_argument(
+        "--jobs", type=positive, default=1, help="seeds side by side; give each as many threads as are left"
+    )
     parser.add_argument("--keep", nargs="+", type=Path, metavar="WORKSPACE", help="keep what these hold, run nothing")
     parser.add_argument("--table", action="store_true", help="print what is kept, run nothing")
     options = parser.parse_intermixed_args()

@@ -15,15 +15,17 @@ import argparse
 import asyncio
 import json
 import os
+import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
+from contextlib import suppress
 from typing import Any
 
 import numpy as np
 
 from pipelines import environment, paths, registry, tracking
 from rmiov2.config import load
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, port
 from rmiov2.types import UserError
 
 Message = MutableMapping[str, Any]
@@ -174,10 +176,18 @@ def make_app(uri: str) -> Any:
 def chosen(env: str, version: str) -> tuple[str, str]:
     """(model, version) to serve: the champion, or the version that is asked for."""
     client, model = tracking.open_store(), tracking.name_of(env)
-    found = version or registry.champion_of(client, model)
+    found = str(registry.chosen(client, model, version).version) if version else registry.champion_of(client, model)
     if not found:
         raise UserError(f"{model} has no champion; `make promote` makes one, --version N serves another")
     return model, found
+
+
+def listening_at(host: str, port: int) -> socket.socket:
+    """A socket that waits there; raises UserError where it may not, or another one does."""
+    try:
+        return socket.create_server((host, port))
+    except OSError as error:
+        raise UserError(f"{host}:{port}: {error.strerror}; choose others: --host, --port") from error
 
 
 def serve(options: argparse.Namespace) -> None:
@@ -185,10 +195,12 @@ def serve(options: argparse.Namespace) -> None:
     import uvicorn
 
     model, version = chosen(options.env or load(paths.PARAMS).env.name, options.version)
+    listening = listening_at(options.host, options.port)
     app = make_app(f"models:/{model}/{version}")
     where = f"http://{options.host}:{options.port}{PATH}"
     print(f"serving: {model} version {version} at {where}; Ctrl-C stops it", flush=True)
-    uvicorn.run(app, host=options.host, port=options.port, log_level="warning")
+    with suppress(KeyboardInterrupt):  # which uvicorn hands on when it has ended
+        uvicorn.Server(uvicorn.Config(app, log_level="warning")).run([listening])
 
 
 def main() -> int:
@@ -199,7 +211,7 @@ def main() -> int:
     parser.add_argument("--env", metavar="NAME", help="suite/map (default: that of params.yaml)")
     parser.add_argument("--version", default="", help="of the registered model (default: the champion)")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone")
-    parser.add_argument("--port", type=int, default=5055, help="default: %(default)s")
+    parser.add_argument("--port", type=port, default=5055, help="default: %(default)s")
     options = parser.parse_args()
     environment.prepare()
     os.environ.setdefault("OMP_NUM_THREADS", "1")

@@ -21,7 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import environment, paths
-from rmiov2.program import exit_code, positive
+from rmiov2.program import exit_code, positive, seed
 from rmiov2.types import UserError
 
 CHOICES = ("env", "agent", "seed", "p_mask")
@@ -78,8 +78,10 @@ def run(options: argparse.Namespace) -> str:
 
 def sweep(options: argparse.Namespace) -> str:
     """The product of all that is given; where the results lie side by side."""
-    pairs = itertools.product(options.envs, options.agents or [None])
-    groups = [checked(options.settings, env=env, agent=agent) for env, agent in pairs]
+    every = itertools.product(options.envs, options.agents or [None], options.p_mask or [None], options.seeds)
+    groups = [
+        checked(options.settings, **dict(zip(("env", "agent", "p_mask", "seed"), one, strict=True))) for one in every
+    ]
     served = find_server() is not None
     from pipelines import sweep
 
@@ -125,7 +127,7 @@ def parser() -> argparse.ArgumentParser:
     for command in (one, served):
         command.add_argument("--env", help="a file of conf/env, such as smax_3m")
         command.add_argument("--agent", help="a file of conf/agent")
-        command.add_argument("--seed", type=int)
+        command.add_argument("--seed", type=seed)
         command.add_argument("--p-mask", type=float, help="finetune.p_mask")
         command.add_argument(
             "--no-register", dest="registration", action="store_false", help="leave the registry of models alone"
@@ -133,7 +135,7 @@ def parser() -> argparse.ArgumentParser:
     served.add_argument("--name", default="nightly", help="of the deployment (default: %(default)s)")
     served.add_argument("--cron", default=NIGHTLY, help='in UTC (default: "%(default)s")')
     many.add_argument("--envs", nargs="+", required=True, metavar="ENV", help="files of conf/env")
-    many.add_argument("--seeds", nargs="+", type=int, default=[0], metavar="SEED", help="default: 0")
+    many.add_argument("--seeds", nargs="+", type=seed, default=[0], metavar="SEED", help="default: 0")
     many.add_argument("--agents", nargs="+", metavar="AGENT", help="files of conf/agent")
     many.add_argument("--p-mask", nargs="+", type=float, metavar="P", help="finetune.p_mask")
     return made

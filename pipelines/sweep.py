@@ -71,7 +71,9 @@ def leading_to(goal: str, root: Path) -> list[str]:
     return [stage for stage, _ in stages if stage in wanted]
 
 
-@prefect.flow(name=f"{flow.NAME}-sweep", persist_result=False, result_serializer="json")
+@prefect.flow(
+    name=f"{flow.NAME}-sweep", task_runner=flow.threads(flow.SERVED), persist_result=False, result_serializer="json"
+)
 def sweep(
     envs: list[str],
     seeds: list[int],

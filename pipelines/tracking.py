@@ -13,7 +13,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from types import TracebackType
@@ -58,7 +58,9 @@ def open_store() -> Any:
     import mlflow
     from mlflow.tracking import MlflowClient
 
-    with locked("mlflow"):
+    for variable, value in IMPATIENT.items():
+        os.environ.setdefault(variable, value)
+    with locked("mlflow") if uri().startswith("sqlite:") else nullcontext():
         mlflow.set_tracking_uri(uri())
         client = MlflowClient()
         client.search_experiments(max_results=1)
@@ -123,8 +125,6 @@ class StageRun:
     ) -> None:
         if uri() == OFF or (error is not None and not isinstance(error, Exception)):
             return
-        for variable, value in IMPATIENT.items():
-            os.environ.setdefault(variable, value)
         began = time.perf_counter()
         try:
             with one_sentence():

@@ -5,7 +5,6 @@ A mirror of Optuna's storage, which stays the only truth: what is missing is add
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 from typing import Any
@@ -34,8 +33,6 @@ class Mirror:
         """Add the runs that are missing."""
         if tracking.uri() == tracking.OFF or not ended:
             return
-        for variable, value in tracking.IMPATIENT.items():
-            os.environ.setdefault(variable, value)
         try:
             with tracking.one_sentence():
                 self._add_missing(ended)

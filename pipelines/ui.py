@@ -21,7 +21,7 @@ from pathlib import Path
 from pipelines import environment, paths, tracking
 from pipelines.study import SERVER
 from rmiov2.files import replace_file
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, port
 from rmiov2.types import UserError
 
 HOST = "127.0.0.1"
@@ -75,7 +75,11 @@ def pages(ports: dict[str, int]) -> list[Page]:
 
 
 def refuse_taken(every: Sequence[Page]) -> None:
-    """Raises UserError if something listens on a port, since a page of another program would pass for ours."""
+    """Raises UserError if something listens on a port, since a page of another program would pass for ours, and if
+    two pages are to have one.
+    """
+    if len({page.port for page in every}) < len(every):
+        raise UserError(f"got ports {', '.join(str(page.port) for page in every)}, expected one for each page")
     for page in every:
         with socket.socket() as probe:
             probe.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
@@ -170,8 +174,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="python -m pipelines.ui", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
-    for name, port in PORTS.items():
-        parser.add_argument(f"--{name}-port", dest=name, type=int, default=port, help="default: %(default)s")
+    for name, usual in PORTS.items():
+        parser.add_argument(f"--{name}-port", dest=name, type=port, default=usual, help="default: %(default)s")
     ports = vars(parser.parse_args(arguments))
     environment.prepare()
     signal.signal(signal.SIGTERM, signal.default_int_handler)

@@ -17,6 +17,7 @@ import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -39,6 +40,7 @@ TEAM = "models/finetune"
 REACHED = KEPT[2:]  # by its team; the others say how long that took
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
 CODE_OF = ("collect", "pretrain", "finetune", "evaluate")  # the stages whose code a kept result is of
+CODE = ("rmiov2", "pipelines", "dvc.yaml")
 VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
 
 
@@ -54,6 +56,7 @@ def make(folder: Path, overrides: Sequence[str], share: bool = True, record: Map
     kept of how it was made, to which its commit is added. A clone appears with its settings and record, or not at all.
     """
     text = as_text(compose_values(overrides))
+    _say_what_is_left_out()
     if not folder.is_dir():
         unfinished = folder.with_name(folder.name + ".new")
         shutil.rmtree(unfinished, ignore_errors=True)
@@ -68,6 +71,16 @@ def make(folder: Path, overrides: Sequence[str], share: bool = True, record: Map
         subprocess.run(["git", "reset", "--quiet", "--hard", "FETCH_HEAD"], cwd=folder, check=True)
     _settle(folder, text, record)
     return folder
+
+
+@cache
+def _say_what_is_left_out() -> None:
+    """Once, which code is not in the newest commit, and so in no workspace."""
+    asked = ["git", "status", "--porcelain", "--", *CODE]
+    found = subprocess.run(asked, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
+    if found:
+        names = ", ".join(line[3:] for line in found)
+        print(f"WARNING workspaces have the committed code alone, not what has changed in {names}", file=sys.stderr)
 
 
 def _settle(folder: Path, text: str, record: Mapping[str, Any] | None) -> None:

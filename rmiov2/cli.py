@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmiov2.program import exit_code, positive
+from rmiov2.program import exit_code, positive, seed
 
 if TYPE_CHECKING:
     from rmiov2.config import Config
@@ -70,7 +70,7 @@ def _team_options(command: argparse.ArgumentParser) -> None:
         "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, or the folder that holds it"
     )
     command.add_argument("--env", metavar="NAME", help="suite/map (default: the one it was trained on)")
-    command.add_argument("--seed", type=int, default=0, help="of the games and the losses (default: %(default)s)")
+    command.add_argument("--seed", type=seed, default=0, help="of the games and the losses (default: %(default)s)")
 
 
 def _probability(text: str) -> float:
@@ -113,9 +113,10 @@ def evaluate_team(options: argparse.Namespace) -> None:
     from rmiov2.envs.base import facts_of
     from rmiov2.evaluation.episodes import performances, play
     from rmiov2.evaluation.statistics import performance_interval
-    from rmiov2.files import write_json
+    from rmiov2.files import refuse_folder, write_json
     from rmiov2.progress import bar
 
+    refuse_folder(options.out)
     agent = rmiov2.load(options.checkpoint)
     name, mode = options.env or agent.spec.name, options.mode or agent.own_mode
     env = rmiov2.make_env(name, num_envs=len(options.p_loss) * min(options.episodes, options.games), seed=options.seed)
@@ -140,8 +141,9 @@ def watch_team(options: argparse.Namespace) -> None:
     """Record one episode and draw it as a GIF."""
     import rmiov2
     from rmiov2.evaluation.scene import record_scene
-    from rmiov2.reporting.animation import write_animation
+    from rmiov2.reporting.animation import refuse_other_pictures, write_animation
 
+    refuse_other_pictures(options.out)
     agent = rmiov2.load(options.checkpoint)
     name = options.env or agent.spec.name
     print(f"playing one episode of {name} at p_loss = {options.p_loss:g}", flush=True)

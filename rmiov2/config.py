@@ -144,6 +144,12 @@ class WorldModel(Section):
     lr: Rate
     grad_clip: Annotated[float, Field(gt=0)]
 
+    @model_validator(mode="after")
+    def _heads(self) -> WorldModel:
+        if self.deter % self.fusion_heads:
+            raise ValueError(f"fusion_heads: got {self.fusion_heads}, expected a divisor of deter = {self.deter}")
+        return self
+
 
 class RewardTrend(Section):
     mode: Literal["conserving", "paper", "fixed", "off"]
@@ -226,7 +232,7 @@ class Execution(Section):
 
 
 class Evaluate(Section):
-    p_loss: tuple[Probability, ...]
+    p_loss: tuple[Probability, ...] = Field(min_length=2)
     pattern: Pattern
     episodes: Positive = Field(description="per value of p_loss and mode")
     num_envs: Positive
@@ -317,7 +323,9 @@ def _sentence(mistake: Any, source: str) -> str:
         return f"{source}: unknown key {path}; did you mean {_nearest(path)}?"
     if mistake["type"] == "missing":
         return f"{source}: {path} is missing; compose the settings anew with `python -m pipelines.params`"
-    return f"{source}: {path} = {mistake['input']!r}: {mistake['msg']}"
+    if isinstance(mistake["input"], dict) and mistake["type"] == "value_error":
+        return f"{source}: {path}: {mistake['msg'].removeprefix('Value error, ')}"
+    return f"{source}: {path or 'the whole'} = {mistake['input']!r}: {mistake['msg']}"
 
 
 def _unknown_agent(tag: str, expected_tags: str, **_: Any) -> str:
@@ -329,7 +337,7 @@ def _unknown_agent(tag: str, expected_tags: str, **_: Any) -> str:
 def _path(loc: tuple[str | int, ...]) -> str:
     """section.name of a mistake; pydantic puts the agent's name between the two."""
     parts = [str(part) for part in loc]
-    return ".".join(parts[:1] + parts[2:] if parts[0] == "agent" and len(parts) > 2 else parts)
+    return ".".join(parts[:1] + parts[2:] if parts[:1] == ["agent"] and len(parts) > 2 else parts)
 
 
 def known_keys(agent: str = "") -> list[str]:

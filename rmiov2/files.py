@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import fcntl
 import json
 import os
 from collections.abc import Iterator, Mapping
@@ -27,20 +28,43 @@ def replace_file(path: Path) -> Iterator[BinaryIO]:
     """Open a file that takes the place of `path` when the block ends well; raises UserError if it cannot be written.
 
     Killed at any moment, `path` holds its old content or its new one. The half-written file has a fixed name, so the
-    next attempt takes it over.
+    next attempt takes it over; whoever else writes `path` meanwhile waits.
     """
     partial = path.with_name(f".{path.name}.partial")
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            with partial.open("wb") as handle:
+        with _held(partial) as handle:
+            try:
                 yield handle
                 handle.flush()
                 os.fsync(handle.fileno())
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+                os.replace(partial, path)
+            except BaseException:
+                partial.unlink(missing_ok=True)
+                raise
         sync_folder(path.parent)
+
+
+@contextmanager
+def _held(path: Path) -> Iterator[BinaryIO]:
+    """The file, empty, for this process alone: not one that another has moved away while this one waited for it."""
+    while True:
+        with open(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666)) as handle:
+            fcntl.flock(handle, fcntl.LOCK_EX)
+            if path.exists() and path.samefile(f"/dev/fd/{handle.fileno()}"):
+                handle.truncate()
+                yield handle
+                return
+
+
+def refuse_folder(path: Path) -> None:
+    """Raise UserError where no file can take the place of `path`: before the work, not after it."""
+    with writing(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+    if path.is_dir():
+        raise UserError(f"{path} is a folder, expected a file to write; give --out the name of one")
+    if not os.access(path.parent, os.W_OK):
+        raise UserError(f"{path.parent} may not be written; give --out another folder")
 
 
 def sync_folder(folder: Path) -> None:

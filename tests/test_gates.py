@@ -85,6 +85,13 @@ def receipt(gate: str, config: Config) -> dict[str, Any]:
     return json.loads(gates.guard(gate, config).read_text())
 
 
+def test_metrics_that_are_no_json_are_refused_in_one_sentence(run_of: Any) -> None:
+    root = run_of("lights")
+    (root / "metrics/collect.json").write_text("{")
+    with pytest.raises(UserError, match=r"collect\.json is not JSON .*`dvc repro -f -s collect`"):
+        gates.guard("collect", settings("lights"))
+
+
 # Shards.
 
 

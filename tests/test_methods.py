@@ -44,10 +44,10 @@ Y = "\u202f"  # between thousands
 
 def keep_seed(
     kept: Path, agent: str, seed: int, level: float, *, steps: int = 60_000, env: str = "smax/3m", width: float = 0.02,
-    l_rec: bool = False, cost: dict[str, Any] | None = None,
+    l_rec: bool = False, cost: dict[str, Any] | None = None, told: float | None = None,
 ) -> None:  # fmt: skip
     """A seed that wins `level` at every rate, with an interval of that width, half of it before fine-tuning, a fifth
-    open loop."""
+    open loop, and `told` where it is told the true masks."""
     own = "completion" if l_rec else "zeros"
     curves = {own: [level] * len(GRID), f"{own}_untuned": [level / 2] * len(GRID)}
     curves["open_loop"] = [level / 5] * len(GRID)
@@ -56,6 +56,13 @@ def keep_seed(
                 "ci95": {mode: [[p - width / 2, p + width / 2] for p in curve] for mode, curve in curves.items()},
                 "auc_ci95": {mode: [curve[0] - width / 2, curve[0] + width / 2] for mode, curve in curves.items()},
                 }  # fmt: skip
+    if told is not None:
+        modes = (own, f"{own}_untuned")
+        evaluate["true_availability"] = {
+            "performance": dict.fromkeys(modes, [told] * len(GRID)), "auc": dict.fromkeys(modes, told),
+            "ci95": dict.fromkeys(modes, [[told, told]] * len(GRID)),
+            "auc_ci95": dict.fromkeys(modes, [told - width / 2, told + width / 2]),
+        }  # fmt: skip
     run = {"env": env, "agent": agent, "preset": "small", "seeds": [seed], "wall_s": 1.0}
     folder = kept / f"{env.replace('/', '-')}-{agent}" / f"seed-{seed}"
     write_json(folder / "evaluate.json", evaluate)
@@ -133,6 +140,20 @@ def test_only_a_lead_that_is_no_luck_is_one(tmp_path: Path) -> None:
         " seed) and wild (0.50). Undecided, with no higher mean: humble (0.40)."
     )
     assert auc.endswith(f" {standings}") and sight.endswith(f" {standings}")
+
+
+def test_with_the_true_masks_who_leads_is_said_of_those_that_were_played_so(tmp_path: Path) -> None:
+    for seed in (0, 1):
+        keep_seed(tmp_path, "rmiov2", seed, 0.4, told=0.5)
+        keep_seed(tmp_path, "qmix", seed, 0.3, told=0.7)
+        keep_seed(tmp_path, "mappo", seed, 0.3)
+    auc, told, _ = verdict(list(read_methods(tmp_path)), "rmiov2")
+    assert "It is ahead of" in auc and "qmix" in auc and "mappo" in auc
+    assert told == "Mean AUC with the true mask of rmiov2: 0.50 [0.49, 0.51]. It is beaten by qmix (0.70)."
+    told = {agent: cells_of(tmp_path, agent)["AUC, true mask"] for agent in ("rmiov2", "qmix", "mappo")}
+    assert told == {"rmiov2": "0.50 [0.49, 0.51]", "qmix": "0.70 [0.69, 0.71]", "mappo": "–"}
+    keep_seed(tmp_path / "alone", "mappo", 0, 0.3)
+    assert "AUC, true mask" not in cells_of(tmp_path / "alone", "mappo")
 
 
 def test_who_leads_after_more_steps_is_said_to_have_had_them(tmp_path: Path) -> None:

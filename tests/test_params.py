@@ -38,6 +38,19 @@ def test_the_committed_file_is_what_the_defaults_compose_to():
     assert (ROOT / "params.yaml").read_text() == params.as_text(params.compose_values())
 
 
+@pytest.mark.parametrize("damage", [b"a: [", b"", b"\xff\xfe", b"- 1"])
+def test_settings_that_cannot_be_read_are_mended_by_composing_them(damage, tmp_path, monkeypatch):
+    monkeypatch.setattr(params.paths, "PARAMS", tmp_path / "params.yaml")
+    (tmp_path / "params.yaml").write_bytes(damage)
+    assert params.main([]) == 0
+    assert (tmp_path / "params.yaml").read_text() == (ROOT / "params.yaml").read_text()
+
+
+def test_heads_that_do_not_divide_the_width_are_refused_before_anything_is_trained():
+    with pytest.raises(UserError, match="fusion_heads: got 3, expected a divisor of deter = 128$"):
+        params.compose_values(["world_model.fusion_heads=3"])
+
+
 def test_composing_gives_every_key_and_no_other():
     assert sorted(params.flat(params.compose_values())) == sorted(known_keys("rmiov2"))
 

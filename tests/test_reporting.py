@@ -172,7 +172,7 @@ def test_an_incomplete_file_names_what_it_lacks(tmp_path: Path) -> None:
     evaluate = evaluation_of(tmp_path)
     del evaluate["auc"]
     (tmp_path / "metrics/evaluate.json").write_text(json.dumps(evaluate))
-    with pytest.raises(UserError, match=r"lacks auc .*`dvc repro -f evaluate`"):
+    with pytest.raises(UserError, match=r"lacks auc .*`dvc repro -f -s evaluate`"):
         build(tmp_path, tmp_path / "reports")
 
 

@@ -17,8 +17,9 @@ from teams_on_shelves import ROOT, measured, running, toy_config
 from windows import record
 
 import rmiov2
-from pipelines import registry, tracking
+from pipelines import registry, serving, tracking
 from rmiov2.execution.window import Window, decide
+from rmiov2.types import UserError
 
 
 class Server:
@@ -61,6 +62,12 @@ def as_request(windows: Window) -> dict:
         lost = np.isnan(part) if part.dtype.kind == "f" else np.zeros(part.shape, bool)
         inputs[name] = np.where(lost, None, part.astype(object)).tolist()
     return {"inputs": inputs}
+
+
+def test_a_port_that_is_taken_is_refused_before_it_is_told(server: Server) -> None:
+    port = server.where.port
+    with pytest.raises(UserError, match=f":{port}: Address already in use; choose others"):
+        serving.listening_at("127.0.0.1", port)
 
 
 def test_served_and_in_python_the_champion_does_the_same_in_1000_windows(server: Server) -> None:

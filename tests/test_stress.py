@@ -344,7 +344,7 @@ def test_a_summary_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     summary = write_stress(root)
     assert read_results(root, CELLS).stress == summary
     (root / "metrics/stress.json").write_text(json.dumps({"measure": "win_rate"}))
-    with pytest.raises(UserError, match=r"stress.json lacks env, agent, episodes.*`dvc repro -f stress`"):
+    with pytest.raises(UserError, match=r"stress.json lacks env, agent, episodes.*`dvc repro -f -s stress`"):
         read_results(root, CELLS)
 
 
@@ -357,5 +357,5 @@ def test_a_summary_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
 def test_a_summary_of_another_run_or_an_older_kind_is_refused(tmp_path: Path, key: str, other: Any, said: str) -> None:
     root = write_run(tmp_path)
     (root / "metrics/stress.json").write_text(json.dumps(write_stress(root) | {key: other}))
-    with pytest.raises(UserError, match=said + r".*`dvc repro -f stress`"):
+    with pytest.raises(UserError, match=said + r".*`dvc repro -f -s stress`"):
         read_results(root, CELLS)

@@ -11,6 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
+from rmiov2.files import refuse_folder
 from rmiov2.reporting.battle_map import Limits, draw_moment, frame_of, legend_handles, shape_of
 from rmiov2.reporting.files import write_bytes
 from rmiov2.reporting.map_figure import moments
@@ -22,14 +23,20 @@ Scene = Mapping[str, Any]
 LINES = 4  # agents drawn of a series
 
 
+def refuse_other_pictures(path: Path) -> None:
+    """Raise UserError for a path that does not end in .gif, or that no file can be written at."""
+    if path.suffix.lower() != ".gif":
+        raise UserError(f"cannot write {path.name}: an animation is a GIF, give a path that ends in .gif")
+    refuse_folder(path)
+
+
 def write_animation(scene: Scene, path: Path, frames_per_second: int = 5, max_frames: int = 120) -> Path:
     """Write the scene as a looping GIF; the path.
 
     The scene is that of results/scene.json. An episode longer than max_frames is drawn at every k-th step. Raises
     UserError for a path that does not end in .gif and for a scene without a step.
     """
-    if path.suffix.lower() != ".gif":
-        raise UserError(f"cannot write {path.name}: an animation is a GIF, give a path that ends in .gif")
+    refuse_other_pictures(path)
     steps = len(scene["seen"])
     if steps == 0:
         raise UserError("the scene has no step to draw; record it anew with `rmiov2 watch`")

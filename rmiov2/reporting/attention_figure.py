@@ -67,7 +67,7 @@ def _given(scene: Scene) -> tuple[Weights, npt.NDArray[np.bool_]]:
     weights, seen = np.asarray(scene["attention"], dtype=float), np.asarray(scene["seen"], dtype=bool)
     if weights.shape != (*seen.shape, seen.shape[1]):
         shapes = f"attention {weights.shape} and seen {seen.shape} do not fit"
-        raise UserError(f"results/scene.json: {shapes}; write it anew with `dvc repro -f evaluate`")
+        raise UserError(f"results/scene.json: {shapes}; write it anew with `dvc repro -f -s evaluate`")
     return weights, seen
 
 

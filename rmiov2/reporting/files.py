@@ -34,9 +34,9 @@ def read_json(path: Path, stage: str, keys: tuple[str, ...]) -> dict[str, Any]:
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
     except json.JSONDecodeError as error:
-        raise UserError(f"{path} is not JSON ({error}); write it anew with `dvc repro -f {stage}`") from error
+        raise UserError(f"{path} is not JSON ({error}); write it anew with {_anew(path, stage)}") from error
     if not isinstance(values, dict):
-        raise UserError(f"{path} holds a {type(values).__name__}, expected an object; run `dvc repro -f {stage}`")
+        raise UserError(f"{path} holds a {type(values).__name__}, expected an object; run {_anew(path, stage)}")
     refuse_incomplete(path, stage, keys, list(values))
     return values
 
@@ -49,10 +49,10 @@ def read_table(path: Path, stage: str, columns: tuple[str, ...]) -> DataFrame:
     try:
         table = pandas.read_parquet(path) if path.suffix == ".parquet" else pandas.read_csv(path)
     except (ValueError, OSError) as error:  # pandas and pyarrow raise children of these for a damaged file
-        raise UserError(f"{path} cannot be read ({error}); write it anew with `dvc repro -f {stage}`") from error
+        raise UserError(f"{path} cannot be read ({error}); write it anew with {_anew(path, stage)}") from error
     refuse_incomplete(path, stage, columns, list(table.columns))
     if table.empty:
-        raise UserError(f"{path} has no row; write it anew with `dvc repro -f {stage}`")
+        raise UserError(f"{path} has no row; write it anew with {_anew(path, stage)}")
     return table
 
 
@@ -64,11 +64,17 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _refuse_absent(path: Path, stage: str) -> None:
     if not path.is_file():
-        raise UserError(f"no {path.name} in {path.parent}; write it with `dvc repro {stage}`")
+        raise UserError(f"no {path.name} in {path.parent}; write it with {_anew(path, stage)}")
+
+
+def _anew(path: Path, stage: str) -> str:
+    """The command that makes a file again, and nothing before it; what was kept of a study is git's."""
+    kept = not stage or "docs/seeds" in path.as_posix()
+    return f"`git checkout -- {path}`" if kept else f"`dvc repro -f -s {stage}`"
 
 
 def refuse_incomplete(path: Path, stage: str, expected: tuple[str, ...], got: list[str]) -> None:
     """Raise UserError that names what the file lacks and the stage that writes it."""
     absent = [name for name in expected if name not in got]
     if absent:
-        raise UserError(f"{path} lacks {', '.join(absent)} (it has {', '.join(got)}); run `dvc repro -f {stage}`")
+        raise UserError(f"{path} lacks {', '.join(absent)} (it has {', '.join(got)}); run {_anew(path, stage)}")

@@ -204,7 +204,7 @@ def read_stress(path: Path, evaluate: Mapping[str, Any]) -> dict[str, Any]:
     got, expected = ([of[key] for key in ("agent", "env")] for of in (found, evaluate))
     if got != expected:
         others = f"{' on '.join(got)}, and metrics/evaluate.json of {' on '.join(expected)}"
-        raise UserError(f"{path} is of {others}; run `dvc repro -f stress`, or delete it")
+        raise UserError(f"{path} is of {others}; run `dvc repro -f -s stress`, or delete it")
     return found
 
 

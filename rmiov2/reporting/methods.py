@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -108,6 +108,15 @@ def own_answer(method: Method) -> str:
 def untuned(method: Method) -> str:
     """The same before masked fine-tuning."""
     return own_answer(method) + UNTUNED
+
+
+def told(method: Method) -> Method | None:
+    """The method as it plays where a blind agent is told which actions it has; None where a seed was not played so."""
+    if not all(seed.evaluate.get("true_availability") for seed in method.seeds):
+        return None
+    evaluates = [{**seed.evaluate, **seed.evaluate["true_availability"]} for seed in method.seeds]
+    pairs = zip(method.seeds, evaluates, strict=True)
+    return replace(method, seeds=tuple(replace(seed, evaluate=evaluate) for seed, evaluate in pairs))
 
 
 def mean_of(method: Method, number: Callable[[Seed], float]) -> float:

@@ -23,6 +23,7 @@ from rmiov2.reporting.methods import (
     mean_of,
     own_answer,
     performance,
+    told,
     untuned,
 )
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown, number_cell
@@ -43,6 +44,9 @@ OPEN_LOOP = "open_loop"
 INTERVALS = (
     "Everything but open loop and what is called not fine-tuned is of the method’s own answer to a lost observation"
     " after masked fine-tuning, the mean over its seeds; open loop is the same team without any observation. "
+    "True mask: a blind agent is told which actions it has, which gives away who is in range and who lives. Else"
+    " RMIOv2’s and RMIO’s try what their world model holds possible, and all others’ whatever there is, also MAMBA’s"
+    " and MAG’s, whose world models could say it. "
     "Brackets are 95 % intervals, Student’s t over the seeds or, where that is wider, what the luck of the episodes"
     " alone leaves open; a single seed has none. Two methods are undecided where these intervals overlap, which is "
     "stricter than an interval of their difference, or where one has a single seed. Where nothing else is said a "
@@ -56,19 +60,22 @@ INTERVALS = (
 def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Table]:
     """What each method reaches, and what it costs; times as read_times gives them."""
     first = methods[0].seeds[0].evaluate
-    at, digits = focus_index(first["p_loss"]), _decimals(methods)
+    at, digits, masked = focus_index(first["p_loss"]), _decimals(methods), any(map(told, methods))
     sight, middle = (f"p_loss {probability(first['p_loss'][index])}" for index in (0, at))
     reached = (
         *("agent", "environment steps", sight, middle, "AUC", "AUC by seed", "AUC, open loop"),
         *(f"{sight}, not fine-tuned", "AUC, not fine-tuned"),
+        *(["AUC, true mask"] if masked else []),
     )
     spent = (
         *("agent", "updates", f"messages a step, {middle}", f"bytes a step, {middle}"),
         *("parameters", "ms an update"),
     )
-    on = f"on {first['env']}, {methods[0].scale}"
+    on = f"Methods on {first['env']}, {methods[0].scale}"
     return (
-        Table(f"Methods {on}: {measure_name(first)}", reached, _rows(methods, lambda m: _reached(m, at, digits))),
+        Table(
+            f"Methods {on}: {measure_name(first)}", reached, _rows(methods, lambda m: _reached(m, at, digits, masked))
+        ),
         Table(f"Methods {on}: costs", spent, _rows(methods, lambda m: _spent(m, at, times))),
     )
 
@@ -81,17 +88,18 @@ def _decimals(methods: Sequence[Method]) -> int:
     return max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds)
 
 
-def _reached(method: Method, at: int, digits: int) -> Iterator[Cell]:
+def _reached(method: Method, at: int, digits: int, masked: bool) -> Iterator[Cell]:
     own = own_answer(method)
     yield _both(method, "env_steps")
     for found in (performance(method, own, 0), performance(method, own, at), area(method, own)):
-        bounds = interval(found.bounds, digits) if found.bounds else ""
-        yield Cell(found.mean, number(found.mean, digits), bounds, best=False)
+        yield _estimated(found, digits)
     yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own)), "", best=False)
     before = performance(method, untuned(method), 0), area(method, untuned(method))
     played = all(OPEN_LOOP in seed.evaluate["auc"] for seed in method.seeds)
     yield _mean_cell(area(method, OPEN_LOOP), digits) if played else ABSENT
     yield from (_mean_cell(found, digits) for found in before)
+    if masked:
+        yield _estimated(area(known, own), digits) if (known := told(method)) else ABSENT
 
 
 def _spent(method: Method, at: int, times: Benched) -> Iterator[Cell]:
@@ -101,6 +109,11 @@ def _spent(method: Method, at: int, times: Benched) -> Iterator[Cell]:
         yield _per_step(kept, name, at)
     yield _parameters(kept, own_answer(method))
     yield _time(method, times)
+
+
+def _estimated(found: Estimate, digits: int) -> Cell:
+    bounds = interval(found.bounds, digits) if found.bounds else ""
+    return Cell(found.mean, number(found.mean, digits), bounds, best=False)
 
 
 def _mean_cell(found: Estimate, digits: int) -> Cell:
@@ -138,9 +151,10 @@ def _time(method: Method, times: Benched) -> Cell:
 
 
 def verdict(methods: Sequence[Method], reference: str) -> list[str]:
-    """Who is ahead of the reference and behind it, in AUC and with nothing lost; every method is named.
+    """Who is ahead of the reference and behind it: in AUC, also with the true masks, and with nothing lost.
 
-    Intervals that overlap decide nothing, nor does a method of one seed. Empty without the reference or without others.
+    Every method is named. Intervals that overlap decide nothing, nor does a method of one seed. Empty without the
+    reference or without others.
     """
     others = [method for method in methods if method.agent != reference]
     if len(others) in (0, len(methods)):
@@ -148,12 +162,15 @@ def verdict(methods: Sequence[Method], reference: str) -> list[str]:
     (own,) = (method for method in methods if method.agent == reference)
     digits = _decimals(methods)
     sight = probability(own.seeds[0].evaluate["p_loss"][0])
-    return [
-        _standings("AUC", own, others, lambda method: area(method, own_answer(method)), digits),
-        _standings(
-            f"at p_loss {sight}", own, others, lambda method: performance(method, own_answer(method), 0), digits
-        ),
-    ]
+    found = [_standings("AUC", own, others, _own_area, digits)]
+    if known := told(own):
+        theirs = [method for method in map(told, others) if method]
+        found.append(_standings("AUC with the true mask", known, theirs, _own_area, digits))
+    return [*found, _standings(f"at p_loss {sight}", own, others, lambda m: performance(m, own_answer(m), 0), digits)]
+
+
+def _own_area(method: Method) -> Estimate:
+    return area(method, own_answer(method))
 
 
 def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[Method], Estimate], digits: int) -> str:

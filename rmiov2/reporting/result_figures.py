@@ -88,7 +88,7 @@ def draw_performance(axes: Axes, block: Mapping[str, Any], p_loss: list[float], 
         if len(values) != len(p_loss) or bounds.shape != (len(p_loss), 2):
             raise UserError(
                 f"metrics/evaluate.json: {mode} has {len(values)} values and {len(bounds)} intervals,"
-                f" expected {len(p_loss)}, one per p_loss; run `dvc repro -f evaluate`"
+                f" expected {len(p_loss)}, one per p_loss; run `dvc repro -f -s evaluate`"
             )
         axes.fill_between(p_loss, bounds[:, 0], bounds[:, 1], color=colour, alpha=0.13, lw=0)
         width = 2.4 if mode == headline else 1.6

@@ -46,7 +46,7 @@ def error_picture(scene: Scene) -> Picture | None:
     seen, error = np.asarray(scene["seen"], dtype=bool), np.asarray(scene["error"], dtype=float)
     if seen.shape != error.shape:
         shapes = f"seen {seen.shape} and error {error.shape} differ"
-        raise UserError(f"results/scene.json: {shapes}; write it anew with `dvc repro -f evaluate`")
+        raise UserError(f"results/scene.json: {shapes}; write it anew with `dvc repro -f -s evaluate`")
     blind, sighted = playing(scene) & ~seen, playing(scene) & seen
     figure = canvas(height=2.9 + min(0.3 * seen.shape[1], 2.2))
     top, strip = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, min(0.3 * seen.shape[1], 2.2)))

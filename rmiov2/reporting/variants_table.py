@@ -190,7 +190,8 @@ def what_differs(found: Family) -> tuple[str, ...]:
     )
     own = (
         "Every preset but paper has additions of ours switched on; what one is worth, a variant without it shows, where"
-        " it was run. L_rec is in the scale of each simulator’s observations, and of games of each team’s own policy."
+        " it was run. L_rec is in the scale of each simulator’s observations, on robots in their standard deviations,"
+        " and of games of each team’s own policy."
     )
     inert = (INERT,) if inert_trend(found) else ()
     made = (*made_by(found), *made_on(found))
