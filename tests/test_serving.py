@@ -66,7 +66,7 @@ def as_request(windows: Window) -> dict:
 
 def test_a_port_that_is_taken_is_refused_before_it_is_told(server: Server) -> None:
     port = server.where.port
-    with pytest.raises(UserError, match=f":{port}: Address already in use; choose others"):
+    with pytest.raises(UserError, match=rf":{port}: Address already in use.*; choose others"):
         serving.listening_at("127.0.0.1", port)
 
 
