@@ -71,7 +71,7 @@ def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Ta
         *("agent", "updates", f"messages a step, {middle}", f"bytes a step, {middle}"),
         *("parameters", "ms an update"),
     )
-    on = f"Methods on {first['env']}, {methods[0].scale}"
+    on = f"on {first['env']}, {methods[0].scale}"
     return (
         Table(
             f"Methods {on}: {measure_name(first)}", reached, _rows(methods, lambda m: _reached(m, at, digits, masked))
