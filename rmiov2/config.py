@@ -146,8 +146,8 @@ class WorldModel(Section):
 
     @model_validator(mode="after")
     def _heads(self) -> WorldModel:
-        if self.deter % self.fusion_heads:
-            raise ValueError(f"fusion_heads: got {self.fusion_heads}, expected a divisor of deter = {self.deter}")
+        if self.hidden % self.fusion_heads:
+            raise ValueError(f"fusion_heads: got {self.fusion_heads}, expected a divisor of hidden = {self.hidden}")
         return self
 
 

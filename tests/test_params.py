@@ -47,7 +47,7 @@ def test_settings_that_cannot_be_read_are_mended_by_composing_them(damage, tmp_p
 
 
 def test_heads_that_do_not_divide_the_width_are_refused_before_anything_is_trained():
-    with pytest.raises(UserError, match="fusion_heads: got 3, expected a divisor of deter = 128$"):
+    with pytest.raises(UserError, match="fusion_heads: got 3, expected a divisor of hidden = 128$"):
         params.compose_values(["world_model.fusion_heads=3"])
 
 

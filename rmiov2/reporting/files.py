@@ -64,13 +64,15 @@ def write_bytes(path: Path, content: bytes) -> None:
 
 def _refuse_absent(path: Path, stage: str) -> None:
     if not path.is_file():
-        raise UserError(f"no {path.name} in {path.parent}; write it with {_anew(path, stage)}")
+        raise UserError(f"no {path.name} in {path.parent}; write it with {_anew(path, stage, absent=True)}")
 
 
-def _anew(path: Path, stage: str) -> str:
-    """The command that makes a file again, and nothing before it; what was kept of a study is git's."""
+def _anew(path: Path, stage: str, absent: bool = False) -> str:
+    """The command that makes a file again: of one that is there, nothing that comes before it; what was kept of a study
+    is git's.
+    """
     kept = not stage or "docs/seeds" in path.as_posix()
-    return f"`git checkout -- {path}`" if kept else f"`dvc repro -f -s {stage}`"
+    return f"`git checkout -- {path}`" if kept else f"`dvc repro {'' if absent else '-f -s '}{stage}`"
 
 
 def refuse_incomplete(path: Path, stage: str, expected: tuple[str, ...], got: list[str]) -> None:
