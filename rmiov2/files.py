@@ -51,10 +51,17 @@ def _held(path: Path) -> Iterator[BinaryIO]:
     while True:
         with open(path, "wb", opener=lambda name, flags: os.open(name, flags & ~os.O_TRUNC, 0o666)) as handle:
             fcntl.flock(handle, fcntl.LOCK_EX)
-            if path.exists() and path.samefile(f"/dev/fd/{handle.fileno()}"):
+            if _is_still(path, handle):
                 handle.truncate()
                 yield handle
                 return
+
+
+def _is_still(path: Path, handle: BinaryIO) -> bool:
+    try:
+        return os.path.samestat(os.fstat(handle.fileno()), path.stat())
+    except FileNotFoundError:
+        return False
 
 
 def refuse_folder(path: Path) -> None:
