@@ -114,9 +114,8 @@ def told(method: Method) -> Method | None:
     """The method as it plays where a blind agent is told which actions it has; None where a seed was not played so."""
     if not all(seed.evaluate.get("true_availability") for seed in method.seeds):
         return None
-    evaluates = [{**seed.evaluate, **seed.evaluate["true_availability"]} for seed in method.seeds]
-    pairs = zip(method.seeds, evaluates, strict=True)
-    return replace(method, seeds=tuple(replace(seed, evaluate=evaluate) for seed, evaluate in pairs))
+    seeds = [replace(seed, evaluate={**seed.evaluate, **seed.evaluate["true_availability"]}) for seed in method.seeds]
+    return replace(method, seeds=tuple(seeds))
 
 
 def mean_of(method: Method, number: Callable[[Seed], float]) -> float:

@@ -26,13 +26,12 @@ from rmiov2.reporting.methods import (
     told,
     untuned,
 )
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown, number_cell
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, markdown, number_cell
 from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
     decimals_of,
     focus_index,
-    interval,
     listed,
     measure_name,
     number,
@@ -92,14 +91,15 @@ def _reached(method: Method, at: int, digits: int, masked: bool) -> Iterator[Cel
     own = own_answer(method)
     yield _both(method, "env_steps")
     for found in (performance(method, own, 0), performance(method, own, at), area(method, own)):
-        yield _estimated(found, digits)
+        yield estimate_cell(found, digits)
     yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own)), "", best=False)
     before = performance(method, untuned(method), 0), area(method, untuned(method))
     played = all(OPEN_LOOP in seed.evaluate["auc"] for seed in method.seeds)
     yield _mean_cell(area(method, OPEN_LOOP), digits) if played else ABSENT
     yield from (_mean_cell(found, digits) for found in before)
     if masked:
-        yield _estimated(area(known, own), digits) if (known := told(method)) else ABSENT
+        known = told(method)
+        yield estimate_cell(area(known, own) if known else None, digits)
 
 
 def _spent(method: Method, at: int, times: Benched) -> Iterator[Cell]:
@@ -109,11 +109,6 @@ def _spent(method: Method, at: int, times: Benched) -> Iterator[Cell]:
         yield _per_step(kept, name, at)
     yield _parameters(kept, own_answer(method))
     yield _time(method, times)
-
-
-def _estimated(found: Estimate, digits: int) -> Cell:
-    bounds = interval(found.bounds, digits) if found.bounds else ""
-    return Cell(found.mean, number(found.mean, digits), bounds, best=False)
 
 
 def _mean_cell(found: Estimate, digits: int) -> Cell:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from rmiov2.reporting.games import game_rows
+from rmiov2.reporting.methods import Estimate
 from rmiov2.reporting.results import Results
 from rmiov2.reporting.words import (
     MODE_NAMES,
@@ -37,6 +38,14 @@ ABSENT = Cell(None, "–", "", best=False)  # not kept, not measured, not run
 def words_cell(text: str) -> Cell:
     """Words alone; ABSENT for none."""
     return Cell(None, text, "", best=False) if text else ABSENT
+
+
+def estimate_cell(found: Estimate | None, digits: int) -> Cell:
+    """A mean over seeds and its interval, where there are any."""
+    if found is None:
+        return ABSENT
+    bounds = interval(found.bounds, digits) if found.bounds else ""
+    return Cell(found.mean, number(found.mean, digits), bounds, best=False)
 
 
 def number_cell(value: float, text: str) -> Cell:

@@ -7,8 +7,7 @@ from itertools import groupby
 from pathlib import Path
 
 from rmiov2.reporting.kept import Method, read_kept, task_of
-from rmiov2.reporting.methods import Estimate
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, markdown, words_cell
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, markdown, words_cell
 from rmiov2.reporting.variants import (
     CLAIMS,
     HALF,
@@ -35,7 +34,6 @@ from rmiov2.reporting.words import (
     count,
     decimals_of,
     duration,
-    interval,
     measure_name,
     number,
     part_name,
@@ -95,25 +93,18 @@ def _decimals(found: Family) -> int:
 def _cells(method: Method, found: Family, digits: int) -> Iterator[Cell]:
     alone = method is found.whole or not same_test(method)
     yield words_cell(str(len(method.seeds)))
-    yield _estimated(estimate(method, "AUC"), digits)
+    yield estimate_cell(estimate(method, "AUC"), digits)
     yield words_cell(", ".join(number(value, digits) for value, _ in measured(method, "AUC")))
     yield ABSENT if alone else _difference(paired(method, found.whole, "AUC"), digits)
-    yield _estimated(estimate(method, "L_rec"), digits + 1)
+    yield estimate_cell(estimate(method, "L_rec"), digits + 1)
     yield ABSENT if alone or not same_windows(method) else _difference(paired(method, found.whole, "L_rec"), digits + 1)
-    yield _estimated(estimate(method, "performance with nothing lost"), digits)
-    yield _estimated(estimate(method, "AUC, true availability"), digits)
+    yield estimate_cell(estimate(method, "performance with nothing lost"), digits)
+    yield estimate_cell(estimate(method, "AUC, true availability"), digits)
     yield words_cell(", ".join(f"{key} = {value}" for key, value in method.changes.items()))
 
 
-def _estimated(found: Estimate | None, digits: int) -> Cell:
-    if found is None:
-        return ABSENT
-    bounds = interval(found.bounds, digits) if found.bounds else ""
-    return Cell(found.mean, number(found.mean, digits), bounds, best=False)
-
-
 def _difference(found: Paired | None, digits: int) -> Cell:
-    return _estimated(None if found is None else found.estimate, digits + 1)
+    return estimate_cell(None if found is None else found.estimate, digits + 1)
 
 
 def findings_table(found: Family) -> Table:
@@ -167,8 +158,8 @@ def _rated(ablation: str, masked: Mapping[str, float]) -> str:
 def _beside(name: str, found: Family, digits: int) -> Iterator[Cell]:
     method = found.named.get(name)
     yield words_cell(str(len(method.seeds)) if method else "")
-    yield _estimated(estimate(method, "AUC") if method else None, digits)
-    yield _estimated(estimate(method, "L_rec") if method else None, digits + 1)
+    yield estimate_cell(estimate(method, "AUC") if method else None, digits)
+    yield estimate_cell(estimate(method, "L_rec") if method else None, digits + 1)
     for area, error in PRINTED[name]:
         yield words_cell(f"{area / 100:.3f} / {error:g}")
 
