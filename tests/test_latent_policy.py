@@ -9,6 +9,7 @@ import torch
 from learning_cases import composed, random_games
 from off_policy_cases import greedy, trained
 from test_training import digests, run, run_with_stops
+from windows import record
 
 import rmiov2
 from rmiov2.agents.mag import chosen
@@ -17,6 +18,7 @@ from rmiov2.config import Config
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import play
 from rmiov2.evaluation.modes import modes_played
+from rmiov2.execution.window import decide
 from rmiov2.networks import FusionLayer, sinusoids
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
@@ -204,6 +206,39 @@ def test_a_team_talks_at_every_step_whatever_is_lost(name: str, game: str) -> No
         assert (rows["messages"] == 3 * 2 * (rows["length"] - 1)).all()
         assert (rows["bytes"] == step * (rows["length"] - 1)).all()
     assert agent.capabilities.talks and modes_played(agent.own_mode)[0] == "zeros"
+
+
+@BOTH
+def test_a_blind_agent_chooses_among_what_its_model_takes_for_possible(name: str) -> None:
+    agent, generator = agent_of(name, "lights"), torch.Generator().manual_seed(0)
+    for parameter in agent.model.predict.avail.parameters():
+        parameter.data.normal_(generator=generator)
+    step = make_env("toy/lights", 8).reset(0)
+    seen = np.random.default_rng(0).random(step.seen.shape) < 0.5
+    teams, told = [agent.team(8, 0) for _ in range(3)], masks(step.avail, seen)
+    act = [team.act(step.obs, seen, avail, step.first) for team, avail in zip(teams, told, strict=True)]
+    assert np.array_equal(act[0], act[1]) and not np.array_equal(act[0], act[2])
+    features = torch.cat([teams[0]._memory.h, teams[0]._memory.z], -1)
+    predicted = agent.model.predict.available(features, agent.config.execution.availability)
+    assert not predicted[torch.from_numpy(~seen)].all(), "it rules something out"
+    mask = torch.where(torch.from_numpy(seen)[..., None], torch.from_numpy(step.avail), predicted)
+    wanted = agent.actor.draw(agent.actor.body(features), mask, None)
+    assert np.array_equal(act[0], wanted.numpy())
+
+
+@BOTH
+@GAMES
+def test_a_window_is_decided_as_by_the_team_that_did_what_the_window_says(name: str, game: str) -> None:
+    agent = agent_of(name, game, "execution.history=30")
+    agent.update(replay_of(game), Generators(0), 20, 0)
+    recorded = record(agent, 4, 40, 0.5)
+    act, _ = decide(agent, recorded.windows)
+    assert recorded.windows.start.all() and np.allclose(act, recorded.act, atol=1e-5) and np.ptp(act) > 0
+
+
+def masks(avail: Any, seen: Any) -> tuple[Any, Any, Any]:
+    """As it is, and its opposite where an agent is blind, and where it sees."""
+    return avail, np.where(seen[..., None], avail, ~avail), np.where(seen[..., None], ~avail, avail)
 
 
 @BOTH

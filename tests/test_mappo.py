@@ -10,7 +10,7 @@ from test_training import digests, run, run_with_stops
 
 import rmiov2
 from rmiov2.agents.mappo import MAPPO
-from rmiov2.agents.mappo.chunks import Rollouts, advantages, side_by_side
+from rmiov2.agents.mappo.chunks import Rollouts, active_of, advantages, side_by_side
 from rmiov2.agents.mappo.losses import actor_loss, critic_loss, standardise
 from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config
@@ -65,6 +65,23 @@ def test_what_is_lost_arrives_as_zeros_and_a_blind_choice_that_is_illegal_idles(
     assert step.avail is not None and step.avail[blind].all() and not step.avail[step.seen].all()
     forbidden = (inside.answers() + 1) % 5  # type: ignore[attr-defined]
     env.step(np.where(blind, forbidden, inside.answers()))  # type: ignore[attr-defined]  # raises if one got through
+
+
+def test_a_dead_agent_s_choice_counts_as_none_though_it_is_blind() -> None:
+    inside, rng = make_env("smax/3m", 16), np.random.default_rng(0)
+    env, random, dead = Blinded(ObservationLoss(inside, "independent", 0.5)), random_policy(inside.spec, rng), 0
+    step = env.restart(0)
+    for _ in range(60):
+        true = inside._last.avail
+        assert step.avail is not None and true is not None
+        told, one = step.avail, true.sum(-1) == 1
+        dead += int((one & ~step.seen).sum())
+        assert np.array_equal(told[one | step.seen], true[one | step.seen]) and told[~one & ~step.seen].all()
+        rows = torch.ones(16, 1, dtype=torch.bool)
+        mine, theirs = (active_of(torch.from_numpy(avail)[:, None], rows, 3) for avail in (told, true))
+        assert torch.equal(mine, theirs)
+        step = env.step(random(step))
+    assert dead > 50
 
 
 # What is learned from.

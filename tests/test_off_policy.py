@@ -7,8 +7,10 @@ from typing import Any
 import numpy as np
 import pytest
 import torch
+from learning_cases import random_games
 from off_policy_cases import CASES, agent_and_replay, settings, some_windows
 from test_training import digests, run
+from windows import record
 
 from rmiov2.agents.facmac import FACMAC
 from rmiov2.agents.facmac.losses import actor_loss, critic_loss
@@ -16,10 +18,14 @@ from rmiov2.agents.facmac.losses import td_target as facmac_target
 from rmiov2.agents.off_policy import Windows, windows
 from rmiov2.agents.qmix.losses import td_loss
 from rmiov2.agents.registry import make_agent
+from rmiov2.config import Config
+from rmiov2.envs.registry import make_env
+from rmiov2.execution.window import decide
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
 from rmiov2.training import checkpoint
-from rmiov2.types import UserError
+from rmiov2.training.finetune import Finetuning
+from rmiov2.types import Trajectory, UserError
 
 BOTH = pytest.mark.parametrize(("name", "env"), CASES)
 
@@ -182,6 +188,45 @@ def test_every_training_stage_runs_and_gives_the_same_files_again(name: str, env
     assert after["env_steps"] == before["env_steps"] >= 250
     told = (tmp_path / "one" / "finetune.csv").read_text().splitlines()[0]
     assert "td_loss" in told and "l_rec" not in told
+
+
+def finetuning(config: Config) -> tuple[Finetuning, list[Trajectory]]:
+    """A fine-tuning of a new agent that could learn from random play, and that play."""
+    env = make_env(config.env.name, config.collect.num_envs)
+    play = random_games(config.env.name, 8)
+    agent = make_agent(config, env.spec)
+    before = checkpoint.Checkpoint(config, env.spec, {"agent": dict(agent.state_dict())})
+    return Finetuning(config, env, before, play), play
+
+
+@pytest.mark.parametrize("name", ["qmix", "facmac_discrete"])
+def test_where_masks_are_lost_it_learns_from_blind_play_alone_and_of_choices_that_were_illegal(name: str) -> None:
+    run, _ = finetuning(settings(name, "toy/lights", *SHORT, "finetune.vary_p_mask=false"))
+    while run.rounds < 20:
+        run.round()
+    assert run.agent.updates == 20 and run.env_steps >= 20 / run.config.pretrain.e_m
+    kept = run.replay.trajectories(10**6)
+    assert sum(map(len, kept)) == run.env_steps
+    blank = np.concatenate([~piece.obs[:-1].any(-1) for piece in kept])
+    free = np.concatenate([piece.avail[:-1].all(-1) for piece in kept if piece.avail is not None])
+    assert np.array_equal(blank, free) and 0.4 < blank.mean() < 0.6, "a light is lit or it is not seen"
+
+
+def test_where_no_masks_are_lost_it_learns_from_all_there_is_with_what_a_mask_hides() -> None:
+    run, play = finetuning(settings("facmac", "toy/dials", *SHORT))
+    run.round()
+    assert run.replay.episodes > len(play) and all(piece.obs.any(-1).all() for piece in run.replay.trajectories(10**6))
+
+
+@pytest.mark.parametrize(("name", "env"), [("qmix", "toy/lights"), ("facmac_discrete", "toy/lights"), CASES[3]])
+def test_a_window_is_decided_as_by_the_team_that_did_what_the_window_says(name: str, env: str) -> None:
+    agent, _ = agent_and_replay(name, env, "execution.history=30")
+    network = agent.online if name == "qmix" else agent.actor
+    for parameter in network.parameters():
+        parameter.data *= 3  # so that it answers differently to whatever it sees
+    recorded = record(agent, 4, 40, 0.5)
+    act, _ = decide(agent, recorded.windows)
+    assert recorded.windows.start.all() and np.allclose(act, recorded.act, atol=1e-5) and np.ptp(act) > 0
 
 
 @BOTH

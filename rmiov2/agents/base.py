@@ -29,6 +29,7 @@ class Capabilities:
     needs_state: bool  # trains on the environment's global state
     on_policy: bool  # learns only from what its present policy collected
     reconstructs: bool  # can say what a blind agent would have seen
+    model_free: bool = False  # has no world model, so there is none to fine-tune
     gpu: bool = False  # its updates run on a GPU too
     talks: bool = False  # its agents tell each other something at every step, whoever sees
 
@@ -54,6 +55,10 @@ class Agent(ABC):
         self, memory: Any, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
     ) -> tuple[Actions, Any]:
         """Choose for every agent of every team; rows with `first` begin with an empty memory."""
+
+    def did(self, memory: Any, act: Actions) -> Any:
+        """The memory of a team that did act, (B, N) or (B, N, A), whatever it would have chosen."""
+        return memory
 
     @abstractmethod
     def update(
@@ -82,6 +87,13 @@ class Agent(ABC):
     def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
         """The same of every team at every row up to the longest window's present, (B, T, N, O) and (B, T, N, A)."""
         raise UserError(f"{type(self).__name__} does not reconstruct observations")
+
+    def predicted_avail(self, memory: Any, obs: Floats, first: Bools) -> Bools | None:
+        """What the agents may do at this row, (B, N, A), as the method itself has it of what act would be given.
+
+        None where actions are continuous or the method learns nothing of the kind.
+        """
+        return None
 
     def talk(self) -> tuple[int, int]:
         """Messages and bytes of a team between one step and the next; of methods that talk."""

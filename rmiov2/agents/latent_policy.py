@@ -109,14 +109,34 @@ class LatentPolicy(Agent):
 
     def _choose(self, given: Inputs) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Actions as they are played, and what the teams then know: h, z, act; noise only where it is given."""
+        h, z = self._known(given)
+        out = self.actor.body(torch.cat([h, z], -1))
+        act = playable(self.actor.draw(out, given.get("avail"), given.get("noise")), self.spec.discrete)
+        return act, (h, z, as_vectors(act, self.spec))
+
+    def _known(self, given: Inputs) -> tuple[Tensor, Tensor]:
+        """h and z of the present row."""
         h, z, before = (given[name] * given["goes_on"][:, None, None] for name in ("h", "z", "act"))
         h = self.model.advance(h, z, self.model.embed_action(before))
         seen = torch.ones(given["obs"].shape[:2], device=self.device)
         probs = self.model.posterior_probs(self.model.encode(self.model.normalise(given["obs"]), seen), h)
-        z = self.model.sample(probs, given.get("gumbel"))
-        out = self.actor.body(torch.cat([h, z], -1))
-        act = playable(self.actor.draw(out, given.get("avail"), given.get("noise")), self.spec.discrete)
-        return act, (h, z, as_vectors(act, self.spec))
+        return h, self.model.sample(probs, given.get("gumbel"))
+
+    @torch.no_grad()
+    def predicted_avail(self, memory: Memory, obs: Floats, first: Bools) -> Bools | None:
+        """M's mask by the likeliest z; see Agent.predicted_avail."""
+        if not self.spec.discrete:
+            return None
+        given = of_play(obs, None, first, self.device)
+        return self.regions.run("avail", self._may, None, given | vars(memory)).cpu().numpy()
+
+    def _may(self, given: Inputs) -> Tensor:
+        may = self.model.predict.available(torch.cat(self._known(given), -1), self.config.execution.availability)
+        assert may is not None
+        return may
+
+    def did(self, memory: Memory, act: Actions) -> Memory:
+        return Memory(memory.h, memory.z, as_vectors(torch.from_numpy(act).to(self.device), self.spec))
 
     def talk(self) -> tuple[int, int]:
         return everybody_to_everybody(self.spec, self.config.world_model.categoricals)

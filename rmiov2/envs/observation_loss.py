@@ -105,7 +105,9 @@ class ObservationLoss(Wrapper[Env]):
 class Blinded(Wrapper[ObservationLoss]):
     """An environment whose players cannot look behind the loss, as a team at work cannot: what a policy learns from.
 
-    Lost observations are zeros, masks that were lost with them all true, and an illegal choice becomes an idle one.
+    Lost observations are zeros, masks that were lost with them all true, and an illegal choice becomes an idle one. An
+    agent with one action left, a dead one, keeps its mask: it plays that action whatever it is told, and who learns
+    must not take what it says for a choice.
     """
 
     _avail: Bools | None = None
@@ -115,5 +117,8 @@ class Blinded(Wrapper[ObservationLoss]):
 
     def _shown(self, step: Step) -> Step:
         self._avail = step.avail
-        told = None if step.avail is None else step.avail | ~step.seen[..., None]
+        told = None
+        if step.avail is not None:
+            chooses = step.avail.sum(-1, keepdims=True) > 1
+            told = step.avail | (chooses & ~step.seen[..., None])
         return replace(step, obs=blank(step.obs, step.seen), avail=told)

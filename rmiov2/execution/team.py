@@ -31,6 +31,9 @@ class Player(Protocol):
     def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
         """Observations and masks of the chosen teams."""
 
+    def predicted_avail(self, memory: Any, obs: Floats, first: Bools) -> Bools | None:
+        """Masks of a method that has its own idea of them."""
+
     def talk(self) -> tuple[int, int]:
         """Messages and bytes between two steps, whoever sees."""
 
@@ -77,14 +80,14 @@ class Team:
         obs = np.where(seen[..., None], obs, np.float32(0))
         if self._history is not None:
             self._history.saw(obs, seen, first)
-        completed, mask = self._complete(obs, seen, avail)
+        completed, mask = self._complete(obs, seen, avail, first)
         act, self._memory = self.agent.act(self._memory, completed, mask, first, self._rng, greedy=True)
         if self._history is not None:
             self._history.did(act)
         self.completed = completed
         return act
 
-    def _complete(self, obs: Floats, seen: Bools, avail: Bools | None) -> tuple[Floats, Bools | None]:
+    def _complete(self, obs: Floats, seen: Bools, avail: Bools | None, first: Bools) -> tuple[Floats, Bools | None]:
         self._remember(obs, seen, avail)
         blind: Bools = np.asarray(~seen.all(1))
         if not blind.any():
@@ -93,7 +96,9 @@ class Team:
         completed = np.where(seen[..., None], obs, said)
         if avail is None or self.true_availability:
             return completed, avail
-        return completed, np.where(seen[..., None], avail, np.ones_like(avail) if said_avail is None else said_avail)
+        if said_avail is None:
+            said_avail = self.agent.predicted_avail(self._memory, completed, first)
+        return completed, np.where(seen[..., None], avail, True if said_avail is None else said_avail)
 
     def _stand_in(self, obs: Floats, seen: Bools, blind: Bools) -> tuple[Floats, Bools | None]:
         """For every agent (B, N, .): its observation and what it may do, where its own did not arrive."""

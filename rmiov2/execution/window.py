@@ -52,8 +52,14 @@ class Decider(Protocol):
     ) -> tuple[Actions, Any]:
         """Actions and the memory after them."""
 
+    def did(self, memory: Any, act: Actions) -> Any:
+        """The memory of a team that did act."""
+
     def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
         """Observations and masks at every row."""
+
+    def predicted_avail(self, memory: Any, obs: Floats, first: Bools) -> Bools | None:
+        """Masks at a row of a method that has its own idea of them."""
 
 
 def shapes(spec: EnvSpec, steps: int) -> dict[str, tuple[int, ...]]:
@@ -77,12 +83,14 @@ def decide(agent: Decider, window: Window) -> tuple[Actions, Floats]:
     said, said_avail = _stand_in(agent, history)
     completed = np.where(history.seen[..., None], history.obs, said)
     present = np.arange(len(window.rows)), window.rows - 1
-    mask = _mask(window, history.seen[present], None if said_avail is None else said_avail[present])
+    seen, said_now = history.seen[present], None if said_avail is None else said_avail[present]
     memory, rng = agent.start(len(window.rows)), np.random.default_rng(0)
     chosen: Actions | None = None
     for t in range(int(window.rows.max())):
         first, last = np.full(len(window.rows), t == 0), window.rows == t + 1
-        act, memory = agent.act(memory, completed[:, t], mask, first, rng, greedy=True)
+        idea = agent.predicted_avail(memory, completed[:, t], first) if said_now is None and last.any() else said_now
+        act, memory = agent.act(memory, completed[:, t], _mask(window, seen, idea), first, rng, greedy=True)
+        memory = agent.did(memory, history.act[:, t])
         chosen = act if chosen is None else np.where(last.reshape(-1, *[1] * (act.ndim - 1)), act, chosen)
     assert chosen is not None
     if agent.own_mode != "completion":
@@ -117,7 +125,7 @@ def _mask(window: Window, seen: Bools, said: Bools | None) -> Bools | None:
     """(B, N, A) what counts as available now; anything for a blind agent of whom nobody says what it may do."""
     if window.avail is None:
         return None
-    return np.where(seen[..., None], window.avail == 1, np.ones_like(window.avail, bool) if said is None else said)
+    return np.where(seen[..., None], window.avail == 1, True if said is None else said)
 
 
 def refuse_impossible(window: Window, spec: EnvSpec, steps: int) -> None:

@@ -1,6 +1,7 @@
 """Masked fine-tuning, Algorithm 2, lines 20-27: M learns to say what was hidden; pi stays and collects.
 
-A method without a world model learns on, as it did before, with observations that are lost at the same rate.
+A method without a world model learns on, as it did before, with observations that are lost at the same rate. Where
+masks are lost with them, only play shows what comes of a choice that may be illegal, so it learns from such play alone.
 """
 
 from __future__ import annotations
@@ -26,9 +27,9 @@ from rmiov2.replay import shards
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators, derive
 from rmiov2.training import checkpoint
-from rmiov2.training.collect import Rollout, Sweep
+from rmiov2.training.collect import Sweep
 from rmiov2.training.curves import Row, facts_in, lost_in, write_csv
-from rmiov2.training.pretrain import annealed, policy_of, replay_of, summary
+from rmiov2.training.pretrain import annealed, player_of, policy_of, replay_of, summary
 from rmiov2.training.resuming import SAVE_SECONDS, kept, resumed, save
 from rmiov2.types import Batch, Bools, Floats, Trajectory
 from rmiov2.world_model.reward_trend import reward_trend
@@ -53,6 +54,11 @@ def mask_of(settings: configuration.Finetune, num_agents: int, rng: np.random.Ge
         return draw_seen(settings.pattern, rates_of(settings, batch, rng), (batch, length, num_agents), rng)
 
     return draw
+
+
+def plays_blind(agent: Agent) -> bool:
+    """Whether what a policy does without what is lost has to be tried, as no replay of sight tells."""
+    return agent.capabilities.on_policy or (agent.capabilities.model_free and agent.spec.discrete)
 
 
 class HeldOut:
@@ -88,11 +94,13 @@ class Finetuning:
         self.rngs = Generators(derive(config.seed, "finetune"), config.device)
         self.mask = mask_of(config.finetune, env.spec.num_agents, self.rngs.numpy["observation_loss"])
         self.agent.load_state_dict(pretrained.state["agent"])
+        self.play = player_of(self.agent, config.pretrain.segment)
         self.replay = Replay(env.spec, config.collect.capacity)
         self.held_out = HeldOut(config, self.agent) if self.agent.capabilities.reconstructs else None
         self.rounds, self.sweeps, self.env_steps, self.collected, self.wall_s = 0, 0, 0, 0, 0.0
         self.curve: list[Row] = [self._row(0) | lost_in(env, self.held_out.lost if self.held_out else 0)]
-        self.keep(replayed)
+        if not plays_blind(self.agent):
+            self.keep(replayed)
 
     def keep(self, pieces: list[Trajectory]) -> None:
         """Take trajectories into the replay."""
@@ -107,9 +115,12 @@ class Finetuning:
         collected: list[Trajectory] = []
         lost = self.env.lost_episodes
         if self.agent.capabilities.on_policy:
-            metrics = self._play_blinded(due - done, scale)
+            metrics = self._play_rounds(due - done, scale)
+        elif plays_blind(self.agent):
+            collected = self._collect(due / self.config.pretrain.e_m)
+            metrics = self.agent.update(self.replay, self.rngs, due - done, 0, scale=scale)
         else:
-            collected = self._collect()
+            collected = self._collect(f.env_steps * (self.rounds + 1) / ROUNDS)
             metrics = self.agent.update(self.replay, self.rngs, due - done, 0, self.mask, scale)
         self.rounds += 1
         self.curve.append(self._row(due) | lost_in(self.env, self.env.lost_episodes - lost) | metrics)
@@ -119,30 +130,33 @@ class Finetuning:
         l_rec = {"l_rec": self.held_out.l_rec(self.agent)} if self.held_out else {}
         return {"update": update, **l_rec}
 
-    def _play_blinded(self, updates: int, scale: float) -> Metrics:
-        """Rollouts without what is lost, until they have been worth so many updates."""
-        f, rngs, begun = self.config.finetune, self.rngs, self.agent.updates
-        metrics: Metrics = {}
+    def _play_rounds(self, updates: int, scale: float) -> Metrics:
+        """Rollouts, until they have been worth so many updates."""
+        begun, metrics = self.agent.updates, Metrics()
         while self.agent.updates - begun < updates:
-            rates = rates_of(f, self.env.num_envs, rngs.numpy["observation_loss"])
-            env = Blinded(ObservationLoss(self.env, f.pattern, rates))
-            policy = policy_of(self.agent, env.num_envs, rngs.numpy["exploration"], greedy=False)
-            game = Rollout(env, policy, rngs.env_seed(self.sweeps), self.config.pretrain.segment)
-            for pieces in game.pieces():
-                metrics = self.agent.update(replay_of(pieces, env.spec), rngs, 0, 1, scale=scale)
-            self.env_steps, self.sweeps = self.env_steps + game.steps(), self.sweeps + 1
+            metrics = self.agent.update(replay_of(self._played(), self.env.spec), self.rngs, 0, 1, scale=scale)
         return metrics
 
-    def _collect(self) -> list[Trajectory]:
-        f, collected = self.config.finetune, []
-        while self.env_steps < f.env_steps * (self.rounds + 1) / ROUNDS:
-            policy = policy_of(self.agent, self.env.num_envs, self.rngs.numpy["exploration"], greedy=False)
-            game = Sweep(self.env, policy, self.rngs.env_seed(self.sweeps), self.config.pretrain.segment)
-            collected += [piece for pieces in game.pieces() for piece in pieces]
-            self.env_steps, self.sweeps = self.env_steps + game.steps(), self.sweeps + 1
+    def _collect(self, env_steps: float) -> list[Trajectory]:
+        """Play until so many steps were played in all; returns what is new."""
+        collected: list[Trajectory] = []
+        while self.env_steps < env_steps:
+            collected += self._played()
         self.keep(collected)
         self.collected += len(collected)
         return collected
+
+    def _played(self) -> list[Trajectory]:
+        """One game in every environment, without what is lost for those who learn from such play."""
+        f, rngs, env = self.config.finetune, self.rngs, self.env
+        if plays_blind(self.agent):
+            rates = rates_of(f, env.num_envs, rngs.numpy["observation_loss"])
+            env = Blinded(ObservationLoss(env, f.pattern, rates))
+        policy = policy_of(self.agent, env.num_envs, rngs.numpy["exploration"], greedy=False)
+        game = self.play(env, policy, rngs.env_seed(self.sweeps), self.config.pretrain.segment)
+        pieces = [piece for some in game.pieces() for piece in some]
+        self.env_steps, self.sweeps = self.env_steps + game.steps(), self.sweeps + 1
+        return pieces
 
     def state_dict(self) -> dict[str, Any]:
         """Everything but the replay and the held-out episodes, which come again by themselves."""

@@ -13,7 +13,7 @@ from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.facmac.losses import actor_loss, critic_loss, td_target
 from rmiov2.agents.facmac.networks import Actor, ContinuousActor, DiscreteActor, FactoredCritic
-from rmiov2.agents.off_policy import Memory, Windows, draw, follow, target_of
+from rmiov2.agents.off_policy import Memory, Windows, draw, follow, readable, target_of
 from rmiov2.agents.optimiser import Optimiser
 from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config
@@ -25,7 +25,9 @@ from rmiov2.types import Actions, Bools, EnvSpec, Floats, Sampler
 class FACMAC(Agent):
     """Actor and critic, their targets, the optimisers, and what they count."""
 
-    capabilities = Capabilities(discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=False)
+    capabilities = Capabilities(
+        discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=False, model_free=True
+    )
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         assert isinstance(config.agent, configuration.FACMAC)
@@ -56,6 +58,9 @@ class FACMAC(Agent):
         may = None if avail is None else torch.from_numpy(avail)
         act = self.actor.best(out[:, 0], may) if greedy else self.actor.explore(out[:, 0], may, self.env_steps, rng)
         return (act.argmax(-1) if self.spec.discrete else act).numpy(), Memory(hidden, act)
+
+    def did(self, memory: Memory, act: Actions) -> Memory:
+        return Memory(memory.hidden, readable(act, self.spec))
 
     # Learning.
 

@@ -34,7 +34,9 @@ class Memory:
 class MAPPO(Agent):
     """Actor, critic, their optimisers, and what they count."""
 
-    capabilities = Capabilities(discrete=True, continuous=True, needs_state=False, on_policy=True, reconstructs=False)
+    capabilities = Capabilities(
+        discrete=True, continuous=True, needs_state=False, on_policy=True, reconstructs=False, model_free=True
+    )
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         self.config, self.spec, self.updates = config, spec, 0

@@ -24,7 +24,9 @@ from rmiov2.types import Actions, Bools, EnvSpec, Floats, Sampler
 class QMIX(Agent):
     """The networks, their targets, the optimiser, and what they count."""
 
-    capabilities = Capabilities(discrete=True, continuous=False, needs_state=False, on_policy=False, reconstructs=False)
+    capabilities = Capabilities(
+        discrete=True, continuous=False, needs_state=False, on_policy=False, reconstructs=False, model_free=True
+    )
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         assert isinstance(config.agent, configuration.QMIX)
@@ -58,6 +60,9 @@ class QMIX(Agent):
         if not greedy:
             act = or_uniform(act, avail, epsilon(self.settings, self.env_steps), rng)
         return act, Memory(hidden, readable(act, self.spec))
+
+    def did(self, memory: Memory, act: Actions) -> Memory:
+        return Memory(memory.hidden, readable(act, self.spec))
 
     # Learning.
 
