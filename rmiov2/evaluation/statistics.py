@@ -78,8 +78,10 @@ def paired_auc_difference(
 ) -> tuple[float, Interval]:
     """AUC of left less that of right, and its 95 % bootstrap over pairs; left[i], right[i] (n,) at p_loss[i].
 
-    The episodes of a rate are the same on both sides, in the same order. The area is linear in the curve, so it is the
-    area under the curve of the differences; each rate is resampled for itself.
+    Both sides played with the same seeds, in the same order. Where a simulator draws a row's next game with what the
+    last one left of its generator, they have only each row's first game in common; the others pair at random, and the
+    interval stays valid, less sharp. The area is linear in the curve, so it is the area under the curve of the
+    differences; each rate is resampled for itself.
     """
     _refuse_other_episodes(left, right)
     differences = [np.asarray(a, dtype=float) - np.asarray(b, dtype=float) for a, b in zip(left, right, strict=True)]
