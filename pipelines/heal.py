@@ -16,12 +16,17 @@ import psutil
 import yaml
 
 from rmiov2.files import replace_file
+from rmiov2.types import UserError
 
+MERGING = b"<<<<<<< "  # git writes it before our side of what it could not merge
 UNSYNCED = 3600.0  # seconds before a power cut from which a written file may not have reached the disk
 
 
 def heal(root: Path) -> list[str]:
-    """Take away what is left of killed processes, and say each in a sentence; nothing while a DVC of root is alive."""
+    """Take away what is left of killed processes, and say each in a sentence; nothing while a DVC of root is alive.
+
+    Raises UserError where dvc.lock waits for a merge to be settled.
+    """
     from dvc.lock import LockError, make_lock
 
     if not (root / ".dvc").is_dir():
@@ -84,6 +89,10 @@ def _heal_lockfile(path: Path) -> str | None:
     """Without dvc.lock DVC finds every result in its run cache; the committed one spares it the search."""
     if not path.exists() or _is_lockfile(path):
         return None
+    if MERGING in path.read_bytes():
+        raise UserError(
+            "dvc.lock holds both sides of a merge; take one, `git checkout --ours dvc.lock`, and repeat what it lacks"
+        )
     committed = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=path.parent, capture_output=True, check=False)
     if committed.returncode:
         return _remove(path, "was cut short by a kill")

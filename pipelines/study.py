@@ -15,6 +15,7 @@ import argparse
 import itertools
 import os
 import sys
+import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -32,15 +33,27 @@ SERVER = paths.STATE / "prefect" / "server"
 
 
 def find_server() -> str | None:
-    """The address of the server to use, also set in PREFECT_API_URL; None if there is none."""
-    if "PREFECT_API_URL" not in os.environ and SERVER.exists():
-        address = SERVER.read_text().strip()
-        try:
-            urllib.request.urlopen(f"{address}/health", timeout=5).close()
-        except OSError:
-            return None
+    """The address of the server to use, also set in PREFECT_API_URL; None if there is none.
+
+    Raises UserError if PREFECT_API_URL was set and nobody answers there.
+    """
+    said = os.environ.get("PREFECT_API_URL")
+    if said is not None and not answers(said):
+        raise UserError(f"PREFECT_API_URL: nobody answers at {said}; start that server, or unset it to run without one")
+    if said is None and SERVER.exists() and answers(address := SERVER.read_text().strip()):
         os.environ["PREFECT_API_URL"] = address
     return os.environ.get("PREFECT_API_URL")
+
+
+def answers(address: str) -> bool:
+    """Whether a server is there, be it one that wants a key first."""
+    try:
+        urllib.request.urlopen(f"{address}/health", timeout=5).close()
+    except urllib.error.HTTPError:
+        return True
+    except (OSError, ValueError):  # ValueError: no address at all
+        return False
+    return True
 
 
 def checked(settings: list[str], **choices: Any) -> list[str]:

@@ -15,6 +15,7 @@ import yaml
 from pipelines import dvc_stage, run
 from pipelines.heal import damaged, heal, living
 from pipelines.lifeline import WATCHED
+from rmiov2.types import UserError
 
 SAY = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('made'); print('a\\rb'); print('two words')"
 REFUSE = "print('bad: no such map', file=__import__('sys').stderr); raise SystemExit(2)"
@@ -164,6 +165,15 @@ def test_a_committed_lockfile_comes_back(tiny):
     path.write_bytes(whole[:-40] + b"\x00")
     assert heal(tiny) == ["dvc.lock was cut short by a kill; the committed one is back"]
     assert path.read_bytes() == whole
+
+
+def test_a_lockfile_in_the_middle_of_a_merge_is_left_to_its_owner(tiny):
+    path = tiny / "dvc.lock"
+    merging = b"<<<<<<< HEAD\n" + path.read_bytes() + b"=======\n>>>>>>> theirs\n"
+    path.write_bytes(merging)
+    with pytest.raises(UserError, match="git checkout --ours dvc.lock"):
+        heal(tiny)
+    assert path.read_bytes() == merging
 
 
 def test_what_a_power_cut_did_to_the_cache_is_found(tiny):

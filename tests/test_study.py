@@ -16,7 +16,9 @@ import pytest
 from project import ROOT, Project
 from study_cases import Server, Throwaway, free_port, until
 
+from pipelines import study
 from pipelines.screen import throttled
+from rmiov2.types import UserError
 
 STAGES = ("first", "train", "evaluate")
 SECONDS = re.compile(rb'"wall_s": [0-9.]+|<td>[0-9]+ s</td>')
@@ -196,6 +198,13 @@ def test_without_a_server_a_schedule_is_refused_in_one_sentence(tmp_path):
     command = [sys.executable, "-m", "pipelines.study", "serve"]
     done = subprocess.run(command, cwd=ROOT, env=env | {"PREFECT_HOME": str(tmp_path)}, capture_output=True, text=True)
     assert done.returncode == 2 and "make ui" in done.stderr and len(done.stderr.splitlines()) == 1
+
+
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/api", "nowhere"])
+def test_a_server_that_does_not_answer_is_said_before_anything_runs(address, monkeypatch):
+    monkeypatch.setenv("PREFECT_API_URL", address)
+    with pytest.raises(UserError, match=f"nobody answers at {address}; start that server, or unset it"):
+        study.find_server()
 
 
 def test_of_a_moving_line_few_are_kept_and_all_others():

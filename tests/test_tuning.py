@@ -227,6 +227,8 @@ def test_two_objectives_on_postgresql(project):
         (("show", "nothing"), "no study nothing"),
         (("apply", "nothing"), "no conf/tuned/nothing.yaml"),
         (("run", "masking", "--storage", "mysql://somewhere"), "expected a journal file or postgresql://"),
+        (("run", "masking", "--storage", "params.yaml"), "params.yaml is no journal of Optuna"),
+        (("show", "s", "--storage", "conf"), "conf is no journal of Optuna"),
         (("run", "smoothing", "--study", "s", "--objectives", "auc", "cost"), "varies no cost"),
     ],
 )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -37,11 +38,24 @@ def _ends_a_line(file: BinaryIO) -> bool:
     return file.read(1) == b"\n"
 
 
+def _refuse_no_journal(path: Path) -> None:
+    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+        return
+    try:
+        with path.open("rb") as file:
+            fits = "op_code" in json.loads(file.readline())
+    except (IsADirectoryError, ValueError, TypeError):  # TypeError: JSON that is no object
+        fits = False
+    if not fits:
+        raise UserError(f"storage: {path} is no journal of Optuna; name another file, which is made if it is not there")
+
+
 def storage_of(where: str) -> BaseStorage:
     """A journal file, or a database; raises UserError if it is neither, or no database answers."""
     scheme, separator, _ = where.partition("://")
     if not separator:
         path = Path(where).absolute()
+        _refuse_no_journal(path)
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(Journal(path))
     if scheme.partition("+")[0] != "postgresql":
