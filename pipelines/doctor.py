@@ -17,9 +17,19 @@ import psutil
 from pipelines import paths
 from pipelines.heal import damaged, heal, is_dvc, living
 from rmiov2.program import exit_code
+from rmiov2.types import UserError
 
 STAGES = "pipelines.stages."
 ENOUGH = 1e9  # bytes: a run of the default settings writes a tenth
+
+
+def leftovers() -> Iterator[str]:
+    """What a kill left behind is taken away; what its owner has to settle is not."""
+    try:
+        for sentence in heal(paths.ROOT):
+            print(f"mended: {sentence}")
+    except UserError as error:
+        yield str(error)
 
 
 def versions() -> Iterator[str]:
@@ -66,9 +76,7 @@ def examine() -> int:
     """Say what is found: 0 if all is well, else 1."""
     for process in living(paths.ROOT):
         print(f"at work: {' '.join(process.cmdline())} (process {process.pid})")
-    for sentence in heal(paths.ROOT):
-        print(f"mended: {sentence}")
-    wrong = [sentence for check in (versions, orphans, cache, disk) for sentence in check()]
+    wrong = [sentence for check in (leftovers, versions, orphans, cache, disk) for sentence in check()]
     for sentence in wrong:
         print(f"wrong: {sentence}")
     print(f"doctor: {len(wrong) or 'nothing'} wrong in {paths.ROOT}")

@@ -41,7 +41,12 @@ def heal(root: Path) -> list[str]:
 
 
 def _heal(root: Path) -> list[str]:
-    found = [_heal_rwlock(root / ".dvc" / "tmp" / "rwlock"), _heal_lockfile(root / "dvc.lock")]
+    lockfile = root / "dvc.lock"
+    if lockfile.exists() and MERGING in lockfile.read_bytes():
+        raise UserError(
+            "dvc.lock holds both sides of a merge; take one, `git checkout --ours dvc.lock`, and repeat what it lacks"
+        )
+    found = [_heal_rwlock(root / ".dvc" / "tmp" / "rwlock"), _heal_lockfile(lockfile)]
     if not any(folder.is_relative_to(root.resolve()) for _, folder in _dvcs()):  # clones inside it may share its cache
         boot = psutil.boot_time()
         found += [_remove(path, "was half copied") for path in half_copied(root)]
@@ -89,10 +94,6 @@ def _heal_lockfile(path: Path) -> str | None:
     """Without dvc.lock DVC finds every result in its run cache; the committed one spares it the search."""
     if not path.exists() or _is_lockfile(path):
         return None
-    if MERGING in path.read_bytes():
-        raise UserError(
-            "dvc.lock holds both sides of a merge; take one, `git checkout --ours dvc.lock`, and repeat what it lacks"
-        )
     committed = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=path.parent, capture_output=True, check=False)
     if committed.returncode:
         return _remove(path, "was cut short by a kill")

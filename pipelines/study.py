@@ -12,8 +12,10 @@ A sweep runs on RMIOV2_RUNNER=thread (default), process or dask, the last on the
 from __future__ import annotations
 
 import argparse
+import http.client
 import itertools
 import os
+import ssl
 import sys
 import urllib.error
 import urllib.request
@@ -37,21 +39,23 @@ def find_server() -> str | None:
 
     Raises UserError if PREFECT_API_URL was set and nobody answers there.
     """
-    said = os.environ.get("PREFECT_API_URL")
+    said = os.environ.get("PREFECT_API_URL") or None
     if said is not None and not answers(said):
         raise UserError(f"PREFECT_API_URL: nobody answers at {said}; start that server, or unset it to run without one")
     if said is None and SERVER.exists() and answers(address := SERVER.read_text().strip()):
-        os.environ["PREFECT_API_URL"] = address
-    return os.environ.get("PREFECT_API_URL")
+        said = os.environ["PREFECT_API_URL"] = address
+    return said
 
 
 def answers(address: str) -> bool:
-    """Whether a server is there, be it one that wants a key first."""
+    """Whether a server is there, be it one that wants a key first or shows a certificate that Prefect alone knows."""
     try:
         urllib.request.urlopen(f"{address}/health", timeout=5).close()
     except urllib.error.HTTPError:
         return True
-    except (OSError, ValueError):  # ValueError: no address at all
+    except urllib.error.URLError as error:
+        return isinstance(error.reason, ssl.SSLError)
+    except (OSError, ValueError, http.client.HTTPException):  # no address at all, or something else listens there
         return False
     return True
 

@@ -203,7 +203,8 @@ class Pretrain(Section):
         description="steps between two trainings; an episode that ends earlier ends it, or, on-policy, another begins"
     )
     e_m: Annotated[float, Field(gt=0)] = Field(
-        description="E_M, updates from the replay per environment step: of the world model, or of Q and actor"
+        description="E_M, updates from the replay per environment step: of the world model, or of Q and actor, of which"
+        " masked fine-tuning where masks are lost plays as many steps an update, too"
     )
     e_pi: NonNegative = Field(description="E_pi, policy rounds per environment step; on-policy methods have their own")
     anneal: Rate = Field(description="share of rates and entropy left at the end; they fall over the second half")
@@ -214,10 +215,12 @@ class Pretrain(Section):
 
 class Finetune(Section):
     p_mask: Probability
-    vary_p_mask: bool = Field(description="draw each sequence's rate from U(0, 2 p_mask) capped at 1")
+    vary_p_mask: bool = Field(description="draw the rate of each sequence or game from U(0, 2 p_mask) capped at 1")
     pattern: Pattern
-    updates: Positive = Field(description="masked updates: of the world model, or of RMIO's correction")
-    env_steps: Count = Field(description="environment steps that go on being collected with the frozen policy")
+    updates: Positive = Field(description="masked updates: of the world model, of RMIO's correction, or of the policy")
+    env_steps: Count = Field(
+        description="environment steps collected on the way; those who learn from blind play take as many as that needs"
+    )
     lr: Rate
     anneal: Rate = Field(description="share of lr left at the end; it falls over the second half")
     held_out_episodes: Positive = Field(description="fresh episodes on which L_rec is measured")

@@ -9,7 +9,7 @@ import pytest
 import torch
 from learning_cases import random_games
 from off_policy_cases import CASES, agent_and_replay, settings, some_windows
-from test_training import digests, run
+from test_training import digests, run, run_with_stops
 from windows import record
 
 from rmiov2.agents.facmac import FACMAC
@@ -227,6 +227,15 @@ def test_a_window_is_decided_as_by_the_team_that_did_what_the_window_says(name: 
     recorded = record(agent, 4, 40, 0.5)
     act, _ = decide(agent, recorded.windows)
     assert recorded.windows.start.all() and np.allclose(act, recorded.act, atol=1e-5) and np.ptp(act) > 0
+
+
+@pytest.mark.parametrize("name", ["qmix", "facmac_discrete"])
+def test_stopped_in_either_stage_it_goes_on_to_the_bit(name: str, tmp_path: Path) -> None:
+    config = settings(name, "toy/lights", *SHORT)
+    run(config, tmp_path / "straight")
+    run_with_stops(config, tmp_path / "stopped")
+    assert len(digests(tmp_path / "straight")) > 5
+    assert digests(tmp_path / "stopped") == digests(tmp_path / "straight")
 
 
 @BOTH

@@ -200,11 +200,17 @@ def test_without_a_server_a_schedule_is_refused_in_one_sentence(tmp_path):
     assert done.returncode == 2 and "make ui" in done.stderr and len(done.stderr.splitlines()) == 1
 
 
-@pytest.mark.parametrize("address", ["http://127.0.0.1:9/api", "nowhere"])
+@pytest.mark.parametrize("address", ["http://127.0.0.1:9/api", "nowhere", "http://localhost:abc/api"])
 def test_a_server_that_does_not_answer_is_said_before_anything_runs(address, monkeypatch):
     monkeypatch.setenv("PREFECT_API_URL", address)
     with pytest.raises(UserError, match=f"nobody answers at {address}; start that server, or unset it"):
         study.find_server()
+
+
+def test_no_address_is_none(monkeypatch, tmp_path):
+    monkeypatch.setenv("PREFECT_API_URL", "")
+    monkeypatch.setattr(study, "SERVER", tmp_path / "server")
+    assert study.find_server() is None
 
 
 def test_of_a_moving_line_few_are_kept_and_all_others():

@@ -253,6 +253,12 @@ def begun(study, **worker):
     return trial
 
 
+def test_a_journal_cut_in_its_first_line_is_mended(tmp_path):
+    path = tmp_path / "journal"
+    path.write_bytes(b'{"op_code": 0, "worker_id": "a')
+    assert a_study(path).study_name == "s"
+
+
 def test_only_the_trials_of_dead_workers_are_taken_up(tmp_path):
     study = a_study(tmp_path / "journal")
     begun(study)

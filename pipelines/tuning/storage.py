@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import os
 from pathlib import Path
 from typing import Any, BinaryIO
@@ -39,14 +38,15 @@ def _ends_a_line(file: BinaryIO) -> bool:
 
 
 def _refuse_no_journal(path: Path) -> None:
-    if not path.exists() or (path.is_file() and path.stat().st_size == 0):
+    """A journal of which only half a line was written yet is one."""
+    if not path.exists():
         return
-    try:
+    head = b"a folder"
+    if not path.is_dir():
         with path.open("rb") as file:
-            fits = "op_code" in json.loads(file.readline())
-    except (IsADirectoryError, ValueError, TypeError):  # TypeError: JSON that is no object
-        fits = False
-    if not fits:
+            head = file.read(4096)
+    line, whole, _ = head.partition(b"\n")
+    if head and not (line.startswith(b"{") and (b'"op_code"' in line or not whole)):
         raise UserError(f"storage: {path} is no journal of Optuna; name another file, which is made if it is not there")
 
 

@@ -15,7 +15,7 @@ MEANINGS = {
     "win_rate": "share of the episodes that were won",
     "step_return": "an episode’s undiscounted return over its length",
 }
-MASKED = "further updates after pre-training with observations blanked at the rate p_mask"
+MASKED = "further updates after pre-training with observations lost at the rate p_mask"
 OF_MODEL = f"{MASKED}, of the world model alone"
 
 
