@@ -1,7 +1,7 @@
 """Masked fine-tuning, Algorithm 2, lines 20-27: M learns to say what was hidden; pi stays and collects.
 
 A method without a world model learns on, as it did before, with observations that are lost at the same rate. Where
-masks are lost with them, only play shows what comes of a choice that may be illegal, so it learns from such play alone.
+masks are lost with them, only play shows what comes of an illegal choice: such play joins what its replay has.
 """
 
 from __future__ import annotations
@@ -99,8 +99,7 @@ class Finetuning:
         self.held_out = HeldOut(config, self.agent) if self.agent.capabilities.reconstructs else None
         self.rounds, self.sweeps, self.env_steps, self.collected, self.wall_s = 0, 0, 0, 0, 0.0
         self.curve: list[Row] = [self._row(0) | lost_in(env, self.held_out.lost if self.held_out else 0)]
-        if not plays_blind(self.agent):
-            self.keep(replayed)
+        self.keep(replayed)
 
     def keep(self, pieces: list[Trajectory]) -> None:
         """Take trajectories into the replay."""
