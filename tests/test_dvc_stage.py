@@ -169,11 +169,13 @@ def test_a_committed_lockfile_comes_back(tiny):
 
 def test_a_lockfile_in_the_middle_of_a_merge_is_left_to_its_owner(tiny):
     path = tiny / "dvc.lock"
-    merging = b"<<<<<<< HEAD\n" + path.read_bytes() + b"=======\n>>>>>>> theirs\n"
+    whole = path.read_bytes()
+    merging = b"<<<<<<< HEAD\n" + whole + b"=======\n>>>>>>> theirs\n"
     path.write_bytes(merging)
     with pytest.raises(UserError, match="git checkout --ours dvc.lock"):
         heal(tiny)
     assert path.read_bytes() == merging
+    path.write_bytes(whole)
 
 
 def test_what_a_power_cut_did_to_the_cache_is_found(tiny):
