@@ -203,8 +203,8 @@ class Pretrain(Section):
         description="steps between two trainings; an episode that ends earlier ends it, or, on-policy, another begins"
     )
     e_m: Annotated[float, Field(gt=0)] = Field(
-        description="E_M, updates from the replay per environment step: of the world model, or of Q and actor, of which"
-        " masked fine-tuning where masks are lost plays as many steps an update, too"
+        description="E_M, updates from the replay per environment step: of the world model, or of Q and actor; those"
+        " who learn from blind play keep to it in masked fine-tuning, too"
     )
     e_pi: NonNegative = Field(description="E_pi, policy rounds per environment step; on-policy methods have their own")
     anneal: Rate = Field(description="share of rates and entropy left at the end; they fall over the second half")

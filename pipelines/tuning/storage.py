@@ -37,17 +37,13 @@ def _ends_a_line(file: BinaryIO) -> bool:
     return file.read(1) == b"\n"
 
 
-def _refuse_no_journal(path: Path) -> None:
-    """A journal of which only half a line was written yet is one."""
-    if not path.exists():
-        return
-    head = b"a folder"
-    if not path.is_dir():
-        with path.open("rb") as file:
-            head = file.read(4096)
-    line, whole, _ = head.partition(b"\n")
-    if head and not (line.startswith(b"{") and (b'"op_code"' in line or not whole)):
-        raise UserError(f"storage: {path} is no journal of Optuna; name another file, which is made if it is not there")
+def _is_journal(path: Path) -> bool:
+    """An empty one, and one of which only half a line was written yet, are journals, too."""
+    if path.is_dir():
+        return False
+    with path.open("rb") as file:
+        line, ended, _ = file.read(4096).partition(b"\n")
+    return not line + ended or (line.startswith(b"{") and (b'"op_code"' in line or not ended))
 
 
 def storage_of(where: str) -> BaseStorage:
@@ -55,7 +51,10 @@ def storage_of(where: str) -> BaseStorage:
     scheme, separator, _ = where.partition("://")
     if not separator:
         path = Path(where).absolute()
-        _refuse_no_journal(path)
+        if path.exists() and not _is_journal(path):
+            raise UserError(
+                f"storage: {path} is no journal of Optuna; name another file, which is made if it is not there"
+            )
         path.parent.mkdir(parents=True, exist_ok=True)
         return JournalStorage(Journal(path))
     if scheme.partition("+")[0] != "postgresql":
