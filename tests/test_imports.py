@@ -160,6 +160,21 @@ agent.team(2, 0).act(step.obs, seen, step.avail)
     assert "torch" in loaded and "torch._dynamo" not in loaded
 
 
+@pytest.mark.parametrize("kind", ["Adam", "RMSprop"])
+def test_a_step_down_a_loss_loads_no_compiler(kind):
+    step = f"""
+import torch
+from rmiov2.agents.optimiser import {kind}, Optimiser
+
+module = torch.nn.Linear(2, 1)
+optimiser = Optimiser({kind}, module, 0.1)
+optimiser.step(module(torch.ones(1, 2)).square().mean(), 1.0, 0.1)
+optimiser.load_state_dict(optimiser.state_dict())
+"""
+    loaded = loaded_after(step)
+    assert "torch" in loaded and "torch._dynamo" not in loaded
+
+
 def test_the_page_is_drawn_without_torch():
     modules = [name for name in IMPORTS if name.startswith("rmiov2.reporting")]
     loaded = loaded_after("\n".join(f"import {name}" for name in modules))

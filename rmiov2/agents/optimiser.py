@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 from collections.abc import Callable, Iterable
 from functools import cached_property
 from typing import Any
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 
 
 class Optimiser:
-    """The optimiser of one module, made by its first step: torch loads its compiler for one, which play can spare."""
+    """The optimiser of one module, made by its first step: play can spare it."""
 
     def __init__(
         self, kind: Callable[..., torch.optim.Optimizer], module: nn.Module, lr: float, **options: Any
@@ -49,7 +50,28 @@ class Optimiser:
             self._given = state
 
 
-class Adam(torch.optim.Adam):
+class Uncompiled(torch.optim.Optimizer):
+    """What torch guards against its own compiler without that guard, which loads the compiler, two seconds of a core.
+
+    No step of ours is compiled, as none could be that is captured. Stands before the optimiser that it is for.
+    """
+
+    add_param_group = inspect.unwrap(torch.optim.Optimizer.add_param_group)
+    zero_grad = inspect.unwrap(torch.optim.Optimizer.zero_grad)
+    state_dict = inspect.unwrap(torch.optim.Optimizer.state_dict)
+    load_state_dict = inspect.unwrap(torch.optim.Optimizer.load_state_dict)
+
+    @torch.no_grad()
+    def step(self, closure: None = None) -> None:  # type: ignore[override]
+        """As the optimiser's, if it is not to be differentiated through."""
+        inspect.unwrap(super().step.__func__)(self)  # type: ignore[attr-defined]
+
+
+class RMSprop(Uncompiled, torch.optim.RMSprop):
+    """torch's."""
+
+
+class Adam(Uncompiled, torch.optim.Adam):
     """torch's Adam, which on a GPU reads its rate from a tensor, so that a captured step can be told another.
 
     Its state is the same on either device: what says how it is computed is not kept.
@@ -67,7 +89,7 @@ class Adam(torch.optim.Adam):
 
     def state_dict(self) -> dict[str, Any]:
         """As the CPU's."""
-        state = super().state_dict()
+        state: dict[str, Any] = super().state_dict()
         if self.param_groups[0]["capturable"]:
             as_cpu = {"fused": None, "capturable": False}
             groups = [group | as_cpu | {"lr": float(group["lr"])} for group in state["param_groups"]]

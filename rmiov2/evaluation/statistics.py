@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from rmiov2.types import UserError
 
@@ -26,7 +26,7 @@ def wilson(wins: int, episodes: int) -> Interval:
     """Wilson's 95 % score interval of a win rate; raises UserError without episodes. (Wilson 1927)"""
     if not 0 <= wins <= episodes or episodes == 0:
         raise UserError(f"got {wins} wins of {episodes} episodes, expected 0 <= wins <= episodes > 0")
-    interval = stats.binomtest(int(wins), int(episodes)).proportion_ci(CONFIDENCE, method="wilson")
+    interval = scipy.stats.binomtest(int(wins), int(episodes)).proportion_ci(CONFIDENCE, method="wilson")
     return float(interval.low), float(interval.high)
 
 
@@ -104,7 +104,7 @@ def _bootstrap(samples: Sequence[Values], resamples: int, statistic: Any) -> Int
     def of_means(*drawn: Values, axis: int = -1) -> Any:
         return statistic(np.stack([np.mean(values, axis=axis) for values in drawn]))
 
-    result = stats.bootstrap(
+    result = scipy.stats.bootstrap(
         tuple(samples),
         of_means,
         n_resamples=resamples,

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from rmiov2.evaluation.statistics import CONFIDENCE
 
@@ -32,7 +32,7 @@ class Aggregate:
 
 def iqm(scores: Values) -> Aggregate:
     """The interquartile mean over seeds and rates, scores (S, P), without the lowest and highest quarter."""
-    return _bootstrapped(lambda drawn: stats.trim_mean(drawn.reshape(len(drawn), -1), 0.25, axis=1), scores)
+    return _bootstrapped(lambda drawn: scipy.stats.trim_mean(drawn.reshape(len(drawn), -1), 0.25, axis=1), scores)
 
 
 def profile(scores: Values, thresholds: Values) -> Aggregate:

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-from scipy import stats
+import scipy
 
 from rmiov2.evaluation.modes import UNTUNED, own_mode
 from rmiov2.evaluation.statistics import CONFIDENCE
@@ -176,7 +176,7 @@ def over_seeds(values: Sequence[float], half_widths: Sequence[float]) -> Estimat
     mean, n = float(np.mean(values)), len(values)
     if n < 2:
         return Estimate(mean, None)
-    spread = float(stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
+    spread = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
     half = max(spread, float(np.linalg.norm(half_widths)) / n)
     return Estimate(mean, (mean - half, mean + half))
 

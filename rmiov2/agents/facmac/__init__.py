@@ -14,7 +14,7 @@ from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.facmac.losses import actor_loss, critic_loss, td_target
 from rmiov2.agents.facmac.networks import Actor, ContinuousActor, DiscreteActor, FactoredCritic
 from rmiov2.agents.off_policy import Memory, Windows, draw, follow, readable, target_of
-from rmiov2.agents.optimiser import Optimiser
+from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config
 from rmiov2.policy.exploration import epsilon
@@ -39,8 +39,8 @@ class FACMAC(Agent):
             self.critic = FactoredCritic(p, f, spec)
         self.target_actor, self.target_critic = target_of(self.actor), target_of(self.critic)
         # Fused, since one update for every environment step is what this method costs.
-        self.actor_optimiser = Optimiser(torch.optim.Adam, self.actor, p.lr_actor, eps=f.adam_eps, fused=True)
-        self.critic_optimiser = Optimiser(torch.optim.Adam, self.critic, p.lr_critic, eps=f.adam_eps, fused=True)
+        self.actor_optimiser = Optimiser(Adam, self.actor, p.lr_actor, eps=f.adam_eps, fused=True)
+        self.critic_optimiser = Optimiser(Adam, self.critic, p.lr_critic, eps=f.adam_eps, fused=True)
         self.updates = self.env_steps = 0
 
     # Acting.

@@ -15,7 +15,7 @@ from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.mappo.chunks import Chunks, Rollouts, advantages, cut, side_by_side
 from rmiov2.agents.mappo.losses import actor_loss, critic_loss, standardise
 from rmiov2.agents.mappo.networks import MAPPOActor, MAPPOCritic
-from rmiov2.agents.optimiser import Optimiser
+from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config
 from rmiov2.policy.actor import playable
@@ -46,8 +46,8 @@ class MAPPO(Agent):
             torch.manual_seed(derive(seed, "weights"))
             self.actor, self.critic = MAPPOActor(p, a, spec), MAPPOCritic(p, a, spec)
         self.value_norm = ValueNorm(p.value_norm, a.value_norm_decay, least=1e-2)
-        self.actor_optimiser = Optimiser(torch.optim.Adam, self.actor, p.lr_actor, eps=1e-5)
-        self.critic_optimiser = Optimiser(torch.optim.Adam, self.critic, p.lr_critic, eps=1e-5)
+        self.actor_optimiser = Optimiser(Adam, self.actor, p.lr_actor, eps=1e-5)
+        self.critic_optimiser = Optimiser(Adam, self.critic, p.lr_critic, eps=1e-5)
 
     def start(self, num_envs: int) -> Memory:
         return Memory(self.actor.initial(num_envs))

@@ -11,7 +11,7 @@ import torch
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
 from rmiov2.agents.off_policy import Memory, Windows, draw, follow, readable, target_of
-from rmiov2.agents.optimiser import Optimiser
+from rmiov2.agents.optimiser import Adam, Optimiser, RMSprop
 from rmiov2.agents.qmix.losses import best, td_loss
 from rmiov2.agents.qmix.networks import FactoredQ
 from rmiov2.agents.tensors import Averages
@@ -36,9 +36,9 @@ class QMIX(Agent):
             self.online = FactoredQ(config.policy, config.agent, spec)
         self.target = target_of(self.online)
         self.optimiser = (
-            Optimiser(torch.optim.Adam, self.online, config.policy.lr_critic)
+            Optimiser(Adam, self.online, config.policy.lr_critic)
             if config.agent.optimiser == "adam"
-            else Optimiser(torch.optim.RMSprop, self.online, config.policy.lr_critic, alpha=0.99, eps=1e-5)  # pymarl
+            else Optimiser(RMSprop, self.online, config.policy.lr_critic, alpha=0.99, eps=1e-5)  # pymarl
         )
         self.updates = self.env_steps = 0
 
