@@ -183,7 +183,7 @@ def mark_lost_runs() -> None:
     running = FlowRunFilter.model_validate({"state": {"type": {"any_": [StateType.RUNNING]}}})
     named = FlowFilter(name=FlowFilterName(any_=[NAME, f"{NAME}-sweep"]))
     with get_client(sync_client=True) as client:
-        client.update_flow_run_labels(get_run_context().flow_run.id, own)  # type: ignore[union-attr]
+        client.update_flow_run_labels(get_run_context().flow_run.id, own)
         for run in client.read_flow_runs(flow_filter=named, flow_run_filter=running):
             if mine.items() <= run.labels.items() and not lives(run.labels):
                 message = "its process is gone; run it again, it goes on from its last checkpoint"

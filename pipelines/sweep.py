@@ -127,7 +127,7 @@ def stop_everywhere() -> None:
 
         context = FlowRunContext.get()
         if context is not None:
-            context.task_runner.client.run(flow.stop_all)  # type: ignore[attr-defined]
+            context.task_runner.client.run(flow.stop_all)
 
 
 def side_by_side(folder: Path, seeds: Sequence[int]) -> list[dict[str, str]]:

@@ -31,10 +31,10 @@ STAGES = stages("rmiov2")
 
 
 def copy_code(target):
-    """This checkout as it is, what git ignores left out."""
+    """This checkout as it is, what git ignores left out, and the seeds that were kept: a thousand files."""
     files = subprocess.check_output(["git", "ls-files", "-co", "--exclude-standard", "-z"], cwd=ROOT, text=True)
     for name in filter(None, files.split("\0")):
-        if (ROOT / name).is_file():
+        if (ROOT / name).is_file() and "docs/seeds" not in map(str, Path(name).parent.parents):
             (target / name).parent.mkdir(parents=True, exist_ok=True)
             shutil.copy(ROOT / name, target / name)
 
@@ -99,8 +99,8 @@ class Project:
         return json.loads((self.root / name).read_text())
 
 
-def reproduced(tmp_path_factory, name):
-    """A copy of a traced project in which every stage has run once and nothing is committed since.
+def reproduced(tmp_path_factory, name, kind=Project):
+    """A copy, of a kind, of a traced project in which every stage has run once and nothing is committed since.
 
     It is made once a session, by the worker that needs it first.
     """
@@ -112,4 +112,4 @@ def reproduced(tmp_path_factory, name):
             made.mkdir()
             assert Project(made, traced=True).repro() == list(STAGES)
             (made / "whole").touch()
-    return Project.copy(tmp_path_factory.mktemp(name), made)
+    return kind.copy(tmp_path_factory.mktemp(name), made)

@@ -169,7 +169,7 @@ LEARNS = (
 )  # fmt: skip
 
 
-@pytest.mark.parametrize("preset", ["qmix", "qmix_classic"])
+@pytest.mark.parametrize("preset", ["qmix", pytest.param("qmix_classic", marks=pytest.mark.long)])
 @pytest.mark.parametrize("seed", SEEDS)
 def test_learns_the_toy_game_to_its_optimum(preset: str, seed: int) -> None:
     columns = greedy(trained(settings(preset, "toy/lights", *LEARNS, f"seed={seed}")))

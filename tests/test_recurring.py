@@ -9,8 +9,6 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
-from torch._dynamo.testing import CompileCounter
-from torch._dynamo.utils import counters
 
 from benchmarks.cases import composed, spec_of, synthetic_replay
 from rmiov2 import fused as fusing
@@ -139,6 +137,8 @@ def test_what_is_compiled_takes_the_compiler_for_granted():
 
 
 def test_a_world_model_that_learned_at_once_is_not_compiled_anew():
+    from torch._dynamo.testing import CompileCounter  # the compiler: two seconds of every worker, for a few tests
+
     counted = CompileCounter()
     layers = nn.ModuleList([Linear(3, 3), LayerNorm(3), GRUCell(3, 3)])
     whole = torch.compile(lambda x: layers[2](layers[1](layers[0](x)), x), backend=counted)
@@ -153,6 +153,7 @@ def test_a_world_model_that_learned_at_once_is_not_compiled_anew():
 @pytest.mark.parametrize("name", ["rmiov2", "mamba", "mag"])
 def test_updates_that_are_compiled_say_what_they_say_otherwise(name, monkeypatch):
     """All that a GPU compiles, compiled for the CPU: world model and policy, two updates of each."""
+    from torch._dynamo.utils import counters
 
     def told():
         config = composed("env=toy_lights", f"agent={name}", "preset=toy", *(["agent.dropout=0"] * (name != "rmiov2")))
