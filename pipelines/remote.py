@@ -23,19 +23,13 @@ NAME = "store"
 TOLD_BY_GIT = ("dvc.yaml", "dvc.lock", "params.yaml", "metrics", "plots")
 
 
-def push() -> None:
-    """Everything that dvc.lock names and the store has not; raises UserError if git does not know it."""
+def refuse_unknown_to_git() -> None:
+    """Raises UserError unless git knows what dvc.lock names, without which no clone would find what is pushed."""
     if not paths.ROOT.joinpath("dvc.lock").is_file():
         raise UserError("there is no dvc.lock, so nothing has been run here; `make run`, commit, then push")
     if unknown := uncommitted():
         told = unknown[0] + (f" and {len(unknown) - 1} more files" if unknown[1:] else "")
         raise UserError(f"{told} not committed, so no clone would find what is pushed; commit, then push again")
-    dvc("push")
-
-
-def pull() -> None:
-    """Everything that dvc.lock names."""
-    dvc("pull")
 
 
 def uncommitted() -> list[str]:
@@ -74,9 +68,11 @@ def main() -> int:
     def work() -> None:
         for sentence in heal(paths.ROOT):
             print(sentence)
+        if options.verb == "push":
+            refuse_unknown_to_git()
         if options.store:
             dvc("remote", "modify", "--local", NAME, "url", options.store)
-        push() if options.verb == "push" else pull()
+        dvc(options.verb)
         print(f"{options.verb}: done, store: {store()}")
 
     return exit_code(options.verb, work, "what is there already is not sent again")

@@ -113,8 +113,19 @@ def running(every: Sequence[Page]) -> Iterator[dict[str, subprocess.Popen[bytes]
                 )
         yield started
     finally:
-        SERVER.unlink(missing_ok=True)
         stop(list(started.values()))
+
+
+@contextmanager
+def told(address: str) -> Iterator[None]:
+    """Runs find the server at this address, until the block ends or other pages have told them another one."""
+    with replace_file(SERVER) as handle:
+        handle.write(address.encode())
+    try:
+        yield
+    finally:
+        if SERVER.is_file() and SERVER.read_text() == address:
+            SERVER.unlink()
 
 
 def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
@@ -161,12 +172,11 @@ def show(ports: dict[str, int]) -> None:
     print("ui: starting, half a minute the first time", flush=True)
     with running(every) as started:
         wait_for(every, started)
-        with replace_file(SERVER) as handle:
-            handle.write(f"{every[0].address}/api".encode())
-        print("ui: all pages are up; Ctrl-C ends them", flush=True)
-        while True:
-            refuse_ended(every, started)
-            time.sleep(1.0)
+        with told(f"{every[0].address}/api"):
+            print("ui: all pages are up; Ctrl-C ends them", flush=True)
+            while True:
+                refuse_ended(every, started)
+                time.sleep(1.0)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -80,9 +80,11 @@ def until_it_listens(server, port):
 
 
 def test_results_that_git_does_not_know_are_not_pushed(project):
-    sentence = refused(project, "python", "-m", "pipelines.remote", "push")
+    elsewhere = str(project.root.parent / "elsewhere")
+    sentence = refused(project, "python", "-m", "pipelines.remote", "push", "--store", elsewhere)
     assert sentence.startswith("push: dvc.lock and ") and "commit" in sentence
     assert not (project.root.parent / "rmiov2-store").exists()
+    assert elsewhere not in project.run("dvc", "config", "--list")  # what was refused is not remembered
     project.commit()
 
 

@@ -11,6 +11,8 @@ import psutil
 import pytest
 from study_cases import ROOT, Throwaway, free_port, until
 
+from pipelines import ui
+
 COMMAND = (sys.executable, "-m", "pipelines.ui")
 
 
@@ -51,3 +53,13 @@ def test_all_pages_come_up_and_none_is_left_when_they_are_ended(tmp_path):
     assert process.wait(60) == 0
     assert not [child for child in family if child.is_running()]
     assert not (project.root / "state" / "prefect" / "server").exists()
+
+
+def test_pages_that_end_leave_the_address_of_others(tmp_path, monkeypatch):
+    monkeypatch.setattr(ui, "SERVER", server := tmp_path / "server")
+    with ui.told("http://first/api"):
+        assert server.read_text() == "http://first/api"
+    assert not server.exists()
+    with ui.told("http://first/api"):
+        server.write_text("http://second/api")
+    assert server.read_text() == "http://second/api"
