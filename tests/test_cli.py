@@ -111,6 +111,7 @@ def test_watch_draws_every_step(trained, tmp_path, capsys):
 
 
 README = (ROOT / "README.md").read_text()
+GUIDE = "\n".join([README, *((ROOT / "docs" / name).read_text() for name in ("results.md", "smac.md"))])
 
 
 @pytest.mark.parametrize("line", re.findall(r"^rmiov2 (.*?)(?:  +#.*)?$", README, re.MULTILINE))
@@ -132,10 +133,10 @@ def test_the_readme_shows_every_command():
     assert set(re.findall(r"^rmiov2 ([a-z-]+)", README, re.MULTILINE)) == set(COMMANDS)
 
 
-def test_make_and_python_commands_of_the_readme_exist():
+def test_make_and_python_commands_of_readme_and_guide_exist():
     rules = set(re.findall(r"^([a-z]+):", (ROOT / "Makefile").read_text(), re.MULTILINE))
-    assert {"run", "test"} <= set(re.findall(r"(?:^|`)make ([a-z]+)", README, re.MULTILINE)) <= rules
-    for module in re.findall(r"python -m ([a-z_.]+)", README):
+    assert {"run", "test"} <= set(re.findall(r"(?:^|`)make ([a-z]+)", GUIDE, re.MULTILINE)) <= rules
+    for module in re.findall(r"python -m ([a-z_.]+)", GUIDE):
         place = ROOT / module.replace(".", "/")
         assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
 

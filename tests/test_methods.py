@@ -31,7 +31,7 @@ from rmiov2.reporting.costs import communication, costs, parameters, played, tra
 from rmiov2.reporting.kept import TIMES, Method, read_methods, read_times
 from rmiov2.reporting.methods import Estimate, decided, over_seeds
 from rmiov2.reporting.methods_figure import l_rec_picture, side_by_side
-from rmiov2.reporting.methods_table import methods_tables, verdict
+from rmiov2.reporting.methods_table import methods_markdown, methods_tables, verdict
 from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
 from rmiov2.reporting.style import HUES, looks, styled
@@ -127,6 +127,29 @@ def test_seeds_kept_before_costs_were_are_read_and_say_nothing_of_them(tmp_path:
     assert found["AUC"] == "0.30"
     said = seeds.table()  # of those that are committed
     assert all(f"| {study.agent} |" in said for study in read_methods(seeds.SEEDS))
+
+
+def test_what_is_committed_in_words_says_what_the_seeds_say() -> None:
+    table, docs = seeds.table(), paths.ROOT / "docs"
+    assert (docs / "methods.md").read_text() == f"{table}\n"
+    summary = table.split("\n\n")[1]
+    assert summary in (paths.ROOT / "README.md").read_text(), "README's table is not that of docs/methods.md; copy it"
+
+
+def test_the_summary_has_every_method_on_every_task(tmp_path: Path) -> None:
+    for seed, level in enumerate((0.30, 0.40, 0.44)):
+        keep_seed(tmp_path, "rmiov2", seed, level)
+    keep_seed(tmp_path, "rmiov2", 0, 0.5, env="toy/lights")
+    keep_seed(tmp_path, "mappo", 0, 0.9, steps=308_000)
+    keep_seed(tmp_path, "gawm", 0, 0.1, env="toy/lights", steps=61_000)
+    lines = methods_markdown(tmp_path, "rmiov2").split("\n\n")[1].splitlines()
+    sight = "win rate at p_loss 0 | AUC"
+    assert lines[0] == f"| agent | smax/3m, small: {sight} | toy/lights, small: {sight} | steps, beside rmiov2’s |"
+    assert lines[2:] == [
+        "| rmiov2 | 0.38 [0.20, 0.56] | 0.38 [0.20, 0.56] | 0.50 (one seed) | 0.50 (one seed) | 1 / 1 |",
+        "| gawm | – | – | 0.10 (one seed) | 0.10 (one seed) | – / 1 |",
+        "| mappo | 0.90 (one seed) | 0.90 (one seed) | – | – | 5.00 / – |",
+    ]
 
 
 def test_only_a_lead_that_is_no_luck_is_one(tmp_path: Path) -> None:

@@ -157,10 +157,10 @@ def read_bench(path: Path, bench: str) -> Benched:
     return {row["what"]: row["numbers"] for row in rows if row["numbers"]}
 
 
-def task_of(method: Method) -> tuple[str, str, str]:
-    """What methods must share to be set side by side: environment, scale, grid of p_loss."""
+def task_of(method: Method) -> tuple[bool, str, str, str]:
+    """What methods must share to be set side by side: environment, scale, grid of p_loss; sorted, battles are first."""
     evaluate = method.seeds[0].evaluate
-    return evaluate["env"], method.scale, str(evaluate["p_loss"])
+    return not evaluate["env"].startswith("sma"), evaluate["env"], method.scale, str(evaluate["p_loss"])
 
 
 def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:

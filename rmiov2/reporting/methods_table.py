@@ -17,8 +17,6 @@ from rmiov2.reporting.methods import (
     areas,
     cost_of,
     decided,
-    env_steps,
-    equal,
     estimate_said,
     mean_of,
     own_answer,
@@ -26,6 +24,7 @@ from rmiov2.reporting.methods import (
     told,
     untuned,
 )
+from rmiov2.reporting.methods_summary import after, summary
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, markdown, number_cell
 from rmiov2.reporting.words import (
     NARROW_SPACE,
@@ -176,7 +175,7 @@ def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[M
     groups: dict[tuple[bool, bool], list[str]] = {key: [] for key in _GROUPS}
     for method in sorted(others, key=lambda method: -of(method).mean):
         found = of(method)
-        said = f"{method.agent} ({number(found.mean, digits)}{_after(method, own)}{_alone(method)})"
+        said = f"{method.agent} ({number(found.mean, digits)}{after(method, own)}{_alone(method)})"
         groups[found.mean > mine.mean, decided(found, mine)].append(said)
     highest = not any(groups[True, sure] for sure in (True, False))
     none = ["No other method has a higher one."] if highest else []
@@ -197,20 +196,12 @@ def _alone(method: Method) -> str:
     return ", one seed" if len(method.seeds) == 1 else ""
 
 
-def _after(method: Method, own: Method) -> str:
-    mine, theirs = env_steps(own), env_steps(method)
-    if equal(theirs, mine):
-        return ""
-    ratio = theirs / max(mine, 1)
-    return f" after {significant(ratio) if ratio < 10 else count(round(ratio))} times as many environment steps"
-
-
 def methods_markdown(kept: Path, reference: str) -> str:
-    """Tables and sentences of every task that has kept seeds, the reference's row first."""
+    """A summary, then tables and sentences of every task that has kept seeds, the reference's row first."""
     methods = sorted(read_methods(kept), key=lambda method: (task_of(method), method.agent != reference))
-    parts = []
-    for _, group in groupby(methods, key=task_of):
-        found = list(group)
+    tasks = [list(group) for _, group in groupby(methods, key=task_of)]
+    parts = [markdown(summary(tasks, reference))] if tasks else []
+    for found in tasks:
         reached, spent = map(markdown, methods_tables(found, read_times(kept)))
         parts.append("\n\n".join((reached, *verdict(found, reference), spent)))
     return "\n\n".join([*parts, INTERVALS] if parts else []).replace(NARROW_SPACE, ",")

@@ -19,6 +19,7 @@ from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.kept import Benched, Method, read_kept, read_times, task_of
 from rmiov2.reporting.methods import Estimate, area, decided, estimate_said, over_seeds, own_answer, performance
 from rmiov2.reporting.methods_figure import methods_pictures
+from rmiov2.reporting.methods_summary import summary
 from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
 from rmiov2.reporting.page import STRESS_NOTE, episode_pictures, family_chapters
 from rmiov2.reporting.results import COMPLETION_KEYS, read_scene
@@ -37,6 +38,11 @@ OVERVIEW_NOTE = (
     "How many findings are confirmed, not confirmed, or undecided at this size, of those that were run: the chapters of"
     " each task judge them one by one, each with its interval. A dash: not run. The paper prints no numbers of figures"
     " 7 to 11, and its appendix D is not public."
+)
+SUMMARY_NOTE = (
+    "The method’s own answer to a lost observation after masked fine-tuning, the mean over its seeds, with the 95 %"
+    " interval that the chapters of each task speak of. Steps: environment steps of pre-training and masked fine-tuning"
+    " on each task, as a multiple. A dash: not kept."
 )
 # Of family_chapters' two, as this page, which is all of what is reproduced, calls them.
 PARTS = (("parts", "what each part is worth"), ("paper", "beside the paper’s numbers"))
@@ -94,6 +100,7 @@ def build_paper(kept: Path, agent: str, page: Path) -> Path:
     with styled():
         chapters = [
             overview(tasks, read_sweeps(kept)),
+            *at_a_glance(tasks),
             *(c for task in tasks for c in chapters_of(task, times)),
             *fusion_chapters(fusions),
         ]
@@ -103,18 +110,13 @@ def build_paper(kept: Path, agent: str, page: Path) -> Path:
 
 def read_tasks(kept: Path, agent: str, fusions: Fusions) -> Iterator[Kept]:
     """Every task of which whole seeds of the method are kept, battles first."""
-    for _, group in groupby(sorted(read_kept(kept), key=_order), key=_order):
+    for _, group in groupby(sorted(read_kept(kept), key=task_of), key=task_of):
         methods = list(group)
         own, parts = whole_and_variants([method for method in methods if method.agent == agent])
         if own is not None:
             others = [method for method in methods if method.ablation == WHOLE and method is not own]
             task = Kept((own, *others), family(own, parts))
             yield replace(task, fusions=fusions.get((task.env, task.scale)))
-
-
-def _order(method: Method) -> tuple[bool, tuple[str, str, str]]:
-    task = task_of(method)
-    return not task[0].startswith("sma"), task
 
 
 def front_of(tasks: Sequence[Kept]) -> Front:
@@ -141,6 +143,14 @@ def overview(tasks: Sequence[Kept], sweeps: Sequence[Mapping[str, Any]] = ()) ->
     table = Table("On each task", head, rows, words=True)
     lead = tuple(said for said in [sweeps_said(sweeps)] if said)
     return Chapter("overview", "The paper’s experiments", (), lead, (table,), OVERVIEW_NOTE)
+
+
+def at_a_glance(tasks: Sequence[Kept]) -> list[Chapter]:
+    """What every method reaches on every task; none where the method stands alone."""
+    if all(len(task.methods) == 1 for task in tasks):
+        return []
+    table = summary([task.methods for task in tasks], tasks[0].own.agent)
+    return [Chapter("summary", "Every method at a glance", (), (), (table,), SUMMARY_NOTE)]
 
 
 def _against(measure: Callable[[Method], Estimate]) -> Callable[[Kept], Cell]:

@@ -1,0 +1,57 @@
+"""Every method on every task at a glance: with nothing lost, over all rates of loss, and after how many steps."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+
+from rmiov2.reporting.kept import Method
+from rmiov2.reporting.methods import area, env_steps, equal, estimate_said, own_answer, performance
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, words_cell
+from rmiov2.reporting.words import count, decimals_of, measure_name, probability, significant
+
+
+def summary(tasks: Sequence[Sequence[Method]], reference: str) -> Table:
+    """A row for each method, in the order in which the tasks name them; two columns for each task, and the steps.
+
+    Steps are told as a multiple of the reference's on each task; a method, or a reference, that is not kept is a dash.
+    """
+    on = [{method.agent: method for method in methods} for methods in tasks]
+    digits = [max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds) for methods in tasks]
+    agents = dict.fromkeys(agent for task in on for agent in task)
+    first = sorted(agents, key=lambda agent: (agent != reference, agent))
+    head = ["agent", *(name for methods in tasks for name in _columns(methods[0])), f"steps, beside {reference}’s"]
+    rows = [Row(agent, (*_reached(on, digits, agent), words_cell(_steps(on, agent, reference)))) for agent in first]
+    return Table("Every method on every task", tuple(head), tuple(rows), words=True)
+
+
+def _columns(first: Method) -> tuple[str, str]:
+    evaluate = first.seeds[0].evaluate
+    sight, where = probability(evaluate["p_loss"][0]), f"{evaluate['env']}, {first.scale}"
+    return f"{where}: {measure_name(evaluate)} at p_loss {sight}", "AUC"
+
+
+def _reached(on: Sequence[Mapping[str, Method]], digits: Sequence[int], agent: str) -> Iterator[Cell]:
+    for task, places in zip(on, digits, strict=True):
+        if agent not in task:
+            yield from (ABSENT, ABSENT)
+            continue
+        method = task[agent]
+        for found in (performance(method, own_answer(method), 0), area(method, own_answer(method))):
+            yield Cell(found.mean, estimate_said(found, places), "", best=False)
+
+
+def _steps(on: Sequence[Mapping[str, Method]], agent: str, reference: str) -> str:
+    return " / ".join(times(t[agent], t[reference]) if {agent, reference} <= t.keys() else "–" for t in on)
+
+
+def times(method: Method, own: Method) -> str:
+    """How many times own's environment steps the method had, in digits; 1 where they are called equal."""
+    mine, theirs = env_steps(own), env_steps(method)
+    ratio = 1.0 if equal(theirs, mine) else theirs / max(mine, 1)
+    return "1" if ratio == 1 else significant(ratio) if ratio < 10 else count(round(ratio))
+
+
+def after(method: Method, own: Method) -> str:
+    """The same behind a method's number; nothing where its steps are called equal."""
+    ratio = times(method, own)
+    return "" if ratio == "1" else f" after {ratio} times as many environment steps"
