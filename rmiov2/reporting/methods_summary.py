@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
 
 from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods import area, env_steps, equal, estimate_said, own_answer, performance
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, words_cell
+from rmiov2.reporting.methods import area, env_steps, equal, own_answer, performance
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, words_cell
 from rmiov2.reporting.words import count, decimals_of, measure_name, probability, significant
+
+ALONE = "(one seed)"
 
 
 def summary(tasks: Sequence[Sequence[Method]], reference: str) -> Table:
-    """A row for each method, in the order in which the tasks name them; two columns for each task, and the steps.
+    """A row for each method, the reference first; two columns for each task, and the steps.
 
     Steps are told as a multiple of the reference's on each task; a method, or a reference, that is not kept is a dash.
     """
@@ -21,7 +24,7 @@ def summary(tasks: Sequence[Sequence[Method]], reference: str) -> Table:
     first = sorted(agents, key=lambda agent: (agent != reference, agent))
     head = ["agent", *(name for methods in tasks for name in _columns(methods[0])), f"steps, beside {reference}’s"]
     rows = [Row(agent, (*_reached(on, digits, agent), words_cell(_steps(on, agent, reference)))) for agent in first]
-    return Table("Every method on every task", tuple(head), tuple(rows), words=True)
+    return Table("Every method on every task", tuple(head), tuple(rows))
 
 
 def _columns(first: Method) -> tuple[str, str]:
@@ -37,7 +40,8 @@ def _reached(on: Sequence[Mapping[str, Method]], digits: Sequence[int], agent: s
             continue
         method = task[agent]
         for found in (performance(method, own_answer(method), 0), area(method, own_answer(method))):
-            yield Cell(found.mean, estimate_said(found, places), "", best=False)
+            cell = estimate_cell(found, places)
+            yield cell if found.bounds else replace(cell, bounds=ALONE)
 
 
 def _steps(on: Sequence[Mapping[str, Method]], agent: str, reference: str) -> str:
