@@ -1,7 +1,11 @@
 """The `rmiov2` command on real, untrained teams: what it prints, writes, and says when it refuses."""
 
 import json
+import os
 import re
+import subprocess
+import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -127,6 +131,30 @@ def test_the_python_of_the_readme_runs(trained):
     exec(code.replace("smax/3m", "toy/lights").replace("models/finetune", str(trained)), names)
     assert names["team"].messages.shape == (8,) and names["team"].messages.max() > 0
     assert names["step"].obs.shape == names["team"].completed.shape
+
+
+PLAYS = """
+import sys
+import numpy as np
+import rmiov2
+team = rmiov2.load(sys.argv[1]).team(num_envs=1, seed=0)
+n, width, actions = team.spec.num_agents, team.spec.obs_dim, team.spec.act_dim
+obs, avail, seen = np.zeros((1, n, width), np.float32), np.ones((1, n, actions), bool), np.arange(n)[None] > 0
+assert team.act(obs, seen=seen, avail=avail).shape == (1, n)
+assert team.messages > 0  # it reconstructed
+print(*{name.partition(".")[0] for name in sys.modules})
+"""
+
+
+def test_where_a_team_plays_the_library_alone_is_needed(trained, tmp_path):
+    wanted = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]["optional-dependencies"]
+    extras = {re.split(r"[^\w-]", line)[0].replace("-", "_") for lines in wanted.values() for line in lines}
+    done = subprocess.run(
+        [sys.executable, "-c", PLAYS, str(trained)], cwd=tmp_path, env=os.environ | {"PYTHONPATH": str(ROOT)},
+        capture_output=True, text=True, check=True,
+    )  # fmt: skip
+    loaded = set(done.stdout.split())
+    assert "torch" in loaded and loaded.isdisjoint(extras | {"jax", "pipelines", "matplotlib", "pandas", "scipy"})
 
 
 def test_the_readme_shows_every_command():
