@@ -41,6 +41,11 @@ from rmiov2.types import UserError
 
 Y = "\u202f"  # between thousands
 
+MODE_NAMES_IN_README = {
+    "completion": "completion, fine-tuned", "completion_untuned": "completion, not fine-tuned", "zeros": "zeros",
+    "last_seen": "last one seen", "open_loop": "open loop: it sees only the time step",
+}  # fmt: skip
+
 
 def keep_seed(
     kept: Path, agent: str, seed: int, level: float, *, steps: int = 60_000, env: str = "smax/3m", width: float = 0.02,
@@ -130,10 +135,20 @@ def test_seeds_kept_before_costs_were_are_read_and_say_nothing_of_them(tmp_path:
 
 
 def test_what_is_committed_in_words_says_what_the_seeds_say() -> None:
-    table, docs = seeds.table(), paths.ROOT / "docs"
-    assert (docs / "methods.md").read_text() == f"{table}\n"
-    summary = table.split("\n\n")[1]
-    assert summary in (paths.ROOT / "README.md").read_text(), "README's table is not that of docs/methods.md; copy it"
+    table, readme = seeds.table(), (paths.ROOT / "README.md").read_text()
+    assert (paths.ROOT / "docs" / "methods.md").read_text() == f"{table}\n"
+    assert table.split("\n\n")[1] in readme, "README's table is not that of docs/methods.md; copy it"
+
+
+def test_the_readme_has_the_results_of_the_committed_run() -> None:
+    readme = (paths.ROOT / "README.md").read_text()
+    found = json.loads((paths.ROOT / "metrics" / "evaluate.json").read_text())
+    assert f"| {' | '.join(f'{p:g}' for p in found['p_loss'])} | AUC [95 %] |" in readme
+    for mode, curve in found["performance"].items():
+        if mode in MODE_NAMES_IN_README:
+            lo, hi = found["auc_ci95"][mode]
+            said = [*(f"{p:.2f}" for p in curve), f"{found['auc'][mode]:.2f} [{lo:.2f}, {hi:.2f}]"]
+            assert f"| {MODE_NAMES_IN_README[mode]} | {' | '.join(said)} |" in readme
 
 
 def test_the_summary_has_every_method_on_every_task(tmp_path: Path) -> None:
@@ -142,9 +157,11 @@ def test_the_summary_has_every_method_on_every_task(tmp_path: Path) -> None:
     keep_seed(tmp_path, "rmiov2", 0, 0.5, env="toy/lights")
     keep_seed(tmp_path, "mappo", 0, 0.9, steps=308_000)
     keep_seed(tmp_path, "gawm", 0, 0.1, env="toy/lights", steps=61_000)
-    lines = methods_markdown(tmp_path, "rmiov2").split("\n\n")[1].splitlines()
-    sight = "win rate at p_loss 0 | AUC"
-    assert lines[0] == f"| agent | smax/3m, small: {sight} | toy/lights, small: {sight} | steps, beside rmiov2’s |"
+    caption, table = methods_markdown(tmp_path, "rmiov2").split("\n\n")[:2]
+    lines = table.splitlines()
+    assert caption == "**Every method on every task, small**"
+    heads = [f"{env}: {what}" for env in ("smax/3m", "toy/lights") for what in ("win rate at p_loss 0", "AUC")]
+    assert lines[0] == f"| agent | {' | '.join(heads)} | steps, beside rmiov2’s |"
     assert lines[2:] == [
         "| rmiov2 | 0.38 [0.20, 0.56] | 0.38 [0.20, 0.56] | 0.50 (one seed) | 0.50 (one seed) | 1 / 1 |",
         "| gawm | – | – | 0.10 (one seed) | 0.10 (one seed) | – / 1 |",

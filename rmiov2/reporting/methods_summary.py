@@ -19,18 +19,20 @@ def summary(tasks: Sequence[Sequence[Method]], reference: str) -> Table:
     Steps are told as a multiple of the reference's on each task; a method, or a reference, that is not kept is a dash.
     """
     on = [{method.agent: method for method in methods} for methods in tasks]
-    digits = [max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds) for methods in tasks]
-    agents = dict.fromkeys(agent for task in on for agent in task)
-    first = sorted(agents, key=lambda agent: (agent != reference, agent))
-    head = ["agent", *(name for methods in tasks for name in _columns(methods[0])), f"steps, beside {reference}’s"]
-    rows = [Row(agent, (*_reached(on, digits, agent), words_cell(_steps(on, agent, reference)))) for agent in first]
-    return Table("Every method on every task", tuple(head), tuple(rows))
+    digits = [min(decimals_of(seed.evaluate) for method in methods for seed in method.seeds) for methods in tasks]
+    agents = sorted({agent for task in on for agent in task}, key=lambda agent: (agent != reference, agent))
+    scales = {methods[0].scale for methods in tasks}
+    columns = [name for methods in tasks for name in _columns(methods[0], said=len(scales) > 1)]
+    rows = [Row(agent, (*_reached(on, digits, agent), words_cell(_steps(on, agent, reference)))) for agent in agents]
+    caption = ", ".join(("Every method on every task", *(scales if len(scales) == 1 else ())))
+    return Table(caption, ("agent", *columns, f"steps, beside {reference}’s"), tuple(rows))
 
 
-def _columns(first: Method) -> tuple[str, str]:
+def _columns(first: Method, said: bool) -> tuple[str, str]:
+    """said: the scale, which differs."""
     evaluate = first.seeds[0].evaluate
-    sight, where = probability(evaluate["p_loss"][0]), f"{evaluate['env']}, {first.scale}"
-    return f"{where}: {measure_name(evaluate)} at p_loss {sight}", "AUC"
+    task = f"{evaluate['env']}, {first.scale}" if said else evaluate["env"]
+    return f"{task}: {measure_name(evaluate)} at p_loss {probability(evaluate['p_loss'][0])}", f"{task}: AUC"
 
 
 def _reached(on: Sequence[Mapping[str, Method]], digits: Sequence[int], agent: str) -> Iterator[Cell]:
