@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import re
 import signal
@@ -27,8 +28,10 @@ OUTCOMES: dict[str, Literal["ran", "cached", "up-to-date"]] = {
     r"^Stage '.*' didn't change, skipping": "up-to-date",
 }
 LOCKED = re.compile(r"Unable to acquire lock|is busy, it is being blocked by|JSON structure is corrupted|format error")
+UNKEPT = re.compile(r"failed to transfer '\w+' - (?:\[Errno \d+\] )?(.*?)(?:: '|$)")  # the disk is full, say
 STATUS = re.compile(r"failed to run: .*, exited with (-?\d+)")
 
+REFUSED = 2  # a stage's exit status for what the user must mend
 LOCK_DELAYS = [1.0, 2.0, 4.0, 8.0, 16.0]  # seconds before a stage that met a lock, or may fail again, is tried again
 
 # Ctrl-C first: DVC then waits for the stage and gives its locks back. SIGTERM ends DVC at once, and SIGKILL everything.
@@ -98,9 +101,10 @@ def run_stage(
 ) -> Outcome:
     """`dvc repro --single-item`, every line of it given to `log` and kept in state/logs.
 
-    Raises DvcLocked if another DVC holds the folder, StageFailed with the stage's own sentence if it fails, or if it
-    takes longer than timeout_s.
+    Raises DvcLocked if another DVC holds the folder, StageFailed with the stage's own sentence if it fails, if it takes
+    longer than timeout_s, or if what it made is not in DVC's cache, which the next call then puts right.
     """
+    keep_at_last(stage, root, log, env)
     # DVC takes its lock again when the stage has ended, and would throw its work away if another one held it then.
     command = ["--wait-for-lock", "repro", "--single-item", stage, *["--force"] * force]
     began = time.perf_counter()
@@ -114,12 +118,48 @@ def run_stage(
         raise StageFailed(
             f"{stage} was stopped: it took longer than {timeout_s:g} s; see {log_of(root, stage)}", None
         ) from error
+    _refuse_unkept(stage, root, lines)
     if status:
         raise _failure(stage, status, lines)
     outcome = next((name for form, name in OUTCOMES.items() for line in lines if re.match(form, line)), None)
     if outcome is None:
         raise StageFailed(f"DVC ended well but did not say what it did with {stage}: {' / '.join(lines)}", None)
     return Outcome(stage, outcome, time.perf_counter() - began)
+
+
+def _refuse_unkept(stage: str, root: Path, lines: Sequence[str]) -> None:
+    """Raise StageFailed if DVC could not put into its cache what the stage made; its files lie where they should."""
+    if why := next((found.group(1) for line in lines if (found := UNKEPT.search(line))), None):
+        note = _note_of(root, stage)
+        with writing(note):
+            note.parent.mkdir(parents=True, exist_ok=True)
+            note.touch()
+        raise StageFailed(f"{stage} is made, but DVC could not keep it: {why}; mend that, then run again", REFUSED)
+
+
+def keep_at_last(stage: str, root: Path, log: Say, env: dict[str, str] | None = None) -> None:
+    """Put into DVC's cache what could not be kept when the stage made it, unless something has changed since then.
+
+    That is so where DVC wrote dvc.lock all the same: of folders. What else it could not keep is made anew. Raises
+    StageFailed if it still cannot be kept.
+    """
+    note = _note_of(root, stage)
+    if not note.exists():
+        return
+    _, said = run_dvc(["--quiet", "status", "--json", stage], root, log_of(root, stage), lambda line: None, env)
+    changes = json.loads(said[-1] if said else "{}").get(stage, [])
+    if [list(change) for change in changes] == [["changed outs"]] and {*changes[0]["changed outs"].values()} == {
+        "not in cache"
+    }:
+        log(f"{stage}: what a full disk kept out of DVC's cache is put there")
+        _, lines = run_dvc(["commit", "--force", stage], root, log_of(root, stage), log, env)
+        _refuse_unkept(stage, root, lines)
+    note.unlink()
+
+
+def _note_of(root: Path, stage: str) -> Path:
+    """What says that a stage's result was not kept."""
+    return root / "state" / "unkept" / stage
 
 
 def log_of(root: Path, stage: str) -> Path:
@@ -229,9 +269,9 @@ def _failure(stage: str, status: int, lines: list[str]) -> UserError:
     if any(LOCKED.search(line) for line in lines):
         return DvcLocked(f"{stage} cannot start, another DVC is at work here: {lines[-1]}")
     exits = [found.group(1) for line in lines if (found := STATUS.search(line))]
+    ended = int(exits[-1]) if exits else None
     own = [line for line in lines if line.startswith(f"{stage}: ")]
-    said = [line for line in lines if not STATUS.search(line)]
+    said = [line for line in lines if not STATUS.search(line) and not line.startswith("> ")]  # DVC's own echo
     sentence = own[-1] if own else said[-1] if said else f"DVC exits with {status} and says nothing"
-    return StageFailed(
-        f"{stage} failed, state/logs/{stage}.log tells how: {sentence}", int(exits[-1]) if exits else None
-    )
+    killed = f"{signal.Signals(-ended).name} killed it after: " if ended is not None and ended < 0 else ""
+    return StageFailed(f"{stage} failed, state/logs/{stage}.log tells how: {killed}{sentence}", ended)

@@ -32,6 +32,7 @@ from prefect.task_runners import ThreadPoolTaskRunner
 from pipelines import environment, paths, workspace
 from pipelines.dvc_stage import (
     LOCK_DELAYS,
+    REFUSED,
     DvcLocked,
     Outcome,
     StageFailed,
@@ -47,7 +48,6 @@ from rmiov2.types import UserError
 NAME = "rmiov2"
 SERVED = 2  # stages, or studies, at once where a schedule starts them; pipelines.study looks at what is idle
 STATES = {"ran": "Ran", "cached": "Cached", "up-to-date": "UpToDate"}
-REFUSED = 2  # a stage's exit status for what the user must mend
 CLOCK_SLACK = 60.0  # seconds by which the moment that a process began may seem to move
 _stops = 0
 

@@ -40,11 +40,10 @@ def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
         _refuse_unknown(override)
     try:
         with _composing, initialize_config_dir(str(paths.CONF), version_base="1.3"):
-            composed = compose("config", overrides=list(overrides))
-    except (HydraException, OmegaConfBaseException, yaml.YAMLError) as error:
+            composed = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+    except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"cannot compose {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
-    settings = config.parse(OmegaConf.to_container(composed, resolve=True), " ".join(overrides) or "conf/config.yaml")
-    return settings.model_dump(mode="json")
+    return config.parse(composed, " ".join(overrides) or "conf/config.yaml").model_dump(mode="json")
 
 
 def choices(group: str) -> list[str]:

@@ -18,9 +18,11 @@ from rmiov2.types import UserError
 def record_in(path: Path) -> dict[str, Any]:
     """A record; nothing where a study was made before there were any."""
     try:
-        found: dict[str, Any] = json.loads(path.read_bytes()) if path.is_file() else {}
+        found = json.loads(path.read_bytes()) if path.is_file() else {}
+        if not isinstance(found, dict):
+            raise ValueError(f"a {type(found).__name__}, expected an object")
     except ValueError as error:
-        raise UserError(f"{path} is not JSON ({error}); restore it, or remove its folder and run it again") from error
+        raise UserError(f"{path} is no record ({error}); restore it, or remove its folder and run it again") from error
     return found
 
 

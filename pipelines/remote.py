@@ -70,6 +70,8 @@ def main() -> int:
             print(sentence)
         if options.verb == "push":
             refuse_unknown_to_git()
+        if options.store == "":
+            raise UserError("--store is empty, expected a folder or s3://bucket/folder; without it DVC's own is taken")
         if options.store:
             dvc("remote", "modify", "--local", NAME, "url", options.store)
         dvc(options.verb)

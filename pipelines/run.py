@@ -90,7 +90,8 @@ def needed(stages: Sequence[tuple[str, list[str]]], targets: Sequence[str]) -> l
     chosen = {stage for stage, _ in stages if not targets or stage in targets or stage.partition("@")[0] in targets}
     known = {name for stage, _ in stages for name in (stage, stage.partition("@")[0])}
     if unknown := set(targets) - known:
-        raise UserError(f"no stage {', '.join(sorted(unknown))}; expected of {', '.join(stage for stage, _ in stages)}")
+        names = ", ".join(stage for stage, _ in stages) or "those of dvc.yaml, which has none or is not there"
+        raise UserError(f"no stage {', '.join(sorted(unknown))}; expected of {names}")
     for stage, earlier in reversed(stages):
         if stage in chosen:
             chosen |= set(earlier)

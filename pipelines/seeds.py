@@ -159,6 +159,8 @@ def main() -> int:
     alone = bool(options.keep) or options.table
     if alone and options.what:
         parser.error(f"got {options.what[0]}, expected no seed and no setting beside --keep and --table")
+    if any(text.startswith("seed=") for text in overrides):
+        parser.error("got seed=, expected seeds by their numbers alone, for instance 0 1 2")
     if wrong := [text for text in overrides if "=" not in text] or (["no seed"] if not seeds and not alone else []):
         parser.error(f"got {wrong[0]}, expected seeds and key=value, for instance 0 1 2 env=smax_3m")
 

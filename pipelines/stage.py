@@ -8,7 +8,7 @@ import json
 import os
 import shutil
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -50,7 +50,9 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
         started = time.perf_counter()
         end_with_starters()
         with alone(label), tracking.StageRun(label):
-            where = work(load(paths.PARAMS), *told)
+            config, begun = load(paths.PARAMS), inputs(name)
+            where = work(config, *told)
+            refuse_changed(label, begun, inputs(name))
         print(f"{label}: {time.perf_counter() - started:.0f} s, result in {where.relative_to(paths.ROOT)}", flush=True)
 
     return exit_code(label, play, "`make run` goes on from what is saved in state/resume")
@@ -62,8 +64,8 @@ def resumable(name: str, cell: str = "") -> Iterator[Path]:
 
     It is deleted when the work is done, at one blow, and kept when the work raises.
     """
-    label = f"{name}@{cell}" if cell else name
-    folder = paths.STATE / "resume" / label / fingerprint(name)
+    label, begun = f"{name}@{cell}" if cell else name, inputs(name)
+    folder = paths.STATE / "resume" / label / _short(begun)
     spent = folder.with_suffix(".spent")
     shutil.rmtree(spent, ignore_errors=True)
     with writing(folder):
@@ -71,20 +73,37 @@ def resumable(name: str, cell: str = "") -> Iterator[Path]:
     if any(folder.iterdir()):
         print(f"{label}: goes on from {folder.relative_to(paths.ROOT)}", flush=True)
     yield folder
+    refuse_changed(label, begun, inputs(name))
     folder.rename(spent)
     shutil.rmtree(spent)
 
 
-def fingerprint(name: str) -> str:
-    """The settings and the data, as dvc.yaml lists them, that the stage computes from."""
+def inputs(name: str) -> dict[str, Any]:
+    """What the stage computes from, as dvc.yaml lists it: settings by name, data as digests of their folders."""
     declared = yaml.safe_load(paths.DVC_YAML.read_text())["stages"][name]
     values = yaml.safe_load(paths.PARAMS.read_text())
-    settings = {key: _value(values, key) for key in declared["params"]}
-    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
-    for dependency in declared["deps"]:
-        if dependency.startswith(DATA):
-            _add_files(digest, paths.ROOT / dependency)
-    return digest.hexdigest()[:16]
+    settings = {key: _value(values, key) for key in declared.get("params", ())}
+    data = [dependency for dependency in declared["deps"] if dependency.startswith(DATA)]
+    return settings | {dependency: _digest(paths.ROOT / dependency) for dependency in data}
+
+
+def fingerprint(name: str) -> str:
+    """Of the stage's inputs, short enough for the name of a folder."""
+    return _short(inputs(name))
+
+
+def _short(found: Mapping[str, Any]) -> str:
+    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+
+
+def refuse_changed(label: str, begun: Mapping[str, Any], ended: Mapping[str, Any]) -> None:
+    """Raise UserError if the stage's inputs changed while it was at work: DVC would record the new ones as its own."""
+    if changed := [name for name in begun if begun[name] != ended.get(name)]:
+        named = ", ".join(changed)
+        raise UserError(
+            f"{named} changed while {label} was at work, and its result would be recorded as made of what is there now;"
+            " run it again"
+        )
 
 
 def _value(values: Any, key: str) -> Any:
@@ -93,9 +112,11 @@ def _value(values: Any, key: str) -> Any:
     return values
 
 
-def _add_files(digest: Any, folder: Path) -> None:
+def _digest(folder: Path) -> str:
     if not folder.exists():
         raise UserError(f"{folder.relative_to(paths.ROOT)} is missing; `dvc repro` makes it")
+    digest = hashlib.sha256()
     for path in sorted(folder.rglob("*")):
         if path.is_file():
             digest.update(str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest())
+    return digest.hexdigest()

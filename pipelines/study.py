@@ -24,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import environment, paths
+from rmiov2.files import writing
 from rmiov2.program import exit_code, positive, seed
 from rmiov2.types import UserError
 
@@ -127,9 +128,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 2 and one sentence on standard error for what the user can mend, or 130 when stopped by Ctrl-C."""
     options = parser().parse_args(arguments)
     environment.prepare()
-    Path(os.environ["PREFECT_HOME"]).mkdir(parents=True, exist_ok=True)
-    on = "the same command goes on from what is saved in state/resume"
-    return exit_code("study", lambda: print(options.work(options)), on)
+
+    def work() -> None:
+        home = Path(os.environ["PREFECT_HOME"])
+        with writing(home):
+            home.mkdir(parents=True, exist_ok=True)
+        print(options.work(options))
+
+    return exit_code("study", work, "the same command goes on from what is saved in state/resume")
 
 
 def parser() -> argparse.ArgumentParser:

@@ -39,7 +39,11 @@ def home() -> Path:
 
 def uri() -> str:
     """Where runs and models are recorded; `off` if nowhere."""
-    return os.environ.get("MLFLOW_TRACKING_URI") or f"sqlite:///{home() / 'state' / 'mlflow.db'}"
+    if named := os.environ.get("MLFLOW_TRACKING_URI"):
+        return named
+    if "?" in str(home()):
+        raise UserError(f"{home()} has a ? in its name, where SQLite's address would end; set MLFLOW_TRACKING_URI")
+    return f"sqlite:///{home() / 'state' / 'mlflow.db'}"
 
 
 def name_of(env: str) -> str:

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from rmiov2.program import exit_code, positive, seed
+from rmiov2.types import UserError
 
 if TYPE_CHECKING:
     from rmiov2.config import Config
@@ -116,6 +117,8 @@ def evaluate_team(options: argparse.Namespace) -> None:
     from rmiov2.files import refuse_folder, write_json
     from rmiov2.progress import bar
 
+    if options.out.suffix != ".json":
+        raise UserError(f"--out: got {options.out}, expected a name that ends in .json")
     refuse_folder(options.out)
     agent = rmiov2.load(options.checkpoint)
     name, mode = options.env or agent.spec.name, options.mode or agent.own_mode
@@ -130,10 +133,12 @@ def evaluate_team(options: argparse.Namespace) -> None:
         here = values[played["p_loss"] == p]
         low, high = performance_interval(here, env.spec.measure, 2000)
         table.append({"p_loss": p, "performance": float(here.mean()), "ci95": [low, high], "by_episode": here.tolist()})
-        print(f"p_loss {p:<4g} {env.spec.measure} {here.mean():.3f}  [{low:.3f}, {high:.3f}]")
     asked = {"checkpoint": str(options.checkpoint), "env": name, "mode": mode, "seed": options.seed}
     found = {"measure": env.spec.measure, "episodes": options.episodes, "table": table}
     write_json(options.out, asked | found | facts_of(env, env.lost_episodes))
+    for row in table:
+        low, high = row["ci95"]
+        print(f"p_loss {row['p_loss']:<4g} {env.spec.measure} {row['performance']:.3f}  [{low:.3f}, {high:.3f}]")
     print(f"result: {options.out.resolve()}")
 
 

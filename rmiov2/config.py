@@ -28,7 +28,7 @@ Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
 
 
 class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False)
+    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
 
 
 class Env(Section):
@@ -202,11 +202,13 @@ class Pretrain(Section):
     segment: Positive = Field(
         description="steps between two trainings; an episode that ends earlier ends it, or, on-policy, another begins"
     )
-    e_m: Annotated[float, Field(gt=0)] = Field(
+    e_m: Annotated[float, Field(gt=0, le=1000)] = Field(
         description="E_M, updates from the replay per environment step: of the world model, or of Q and actor; those"
         " who learn from blind play keep to it in masked fine-tuning, too"
     )
-    e_pi: NonNegative = Field(description="E_pi, policy rounds per environment step; on-policy methods have their own")
+    e_pi: Annotated[float, Field(ge=0, le=1000)] = Field(
+        description="E_pi, policy rounds per environment step; on-policy methods have their own"
+    )
     anneal: Rate = Field(description="share of rates and entropy left at the end; they fall over the second half")
     policy_after: Count = Field(description="environment steps before the policy begins to learn")
     eval_every: Positive = Field(description="environment steps between two points of the learning curve")
@@ -280,7 +282,9 @@ class Config(Section):
 
     seed: Count
     preset: str
-    threads: Positive = Field(description="torch threads; more than the idle cores destroys small products")
+    threads: Annotated[int, Field(gt=0, le=1024)] = Field(
+        description="torch threads; more than the idle cores destroys small products"
+    )
     device: Literal["cpu", "cuda"] = Field(description="where networks live; environments stay on the CPU")
     precision: Literal["float32", "tf32"] = Field(description="of a GPU's products; tf32 has 10 bits of mantissa")
     env: Env
@@ -305,7 +309,7 @@ def load(path: Path) -> Config:
     try:
         text = path.read_text()
         values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError) as error:
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise UserError(f"{path} cannot be read: {error}") from error
     return parse(values, str(path))
 

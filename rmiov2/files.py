@@ -20,7 +20,7 @@ def writing(path: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        raise UserError(f"{path} cannot be written: {error.strerror}; free space or choose another folder") from error
+        raise UserError(f"{path} cannot be written: {error.strerror}; free space or choose another place") from error
 
 
 @contextmanager
@@ -68,10 +68,13 @@ def refuse_folder(path: Path) -> None:
     """Raise UserError where no file can take the place of `path`: before the work, not after it."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
-    if path.is_dir():
-        raise UserError(f"{path} is a folder, expected a file to write; give --out the name of one")
-    if not os.access(path.parent, os.W_OK):
-        raise UserError(f"{path.parent} may not be written; give --out another folder")
+        if path.is_dir():
+            raise UserError(f"{path} is a folder, expected a file to write; give --out the name of one")
+        if path.is_symlink() or path.exists() and not path.is_file():
+            raise UserError(f"{path} is a link or a device, which would be replaced; give --out the name of a file")
+        trial = path.with_name(f".{path.name}.probing")  # as long as the name that it will be written under
+        trial.touch()
+        trial.unlink()
 
 
 def sync_folder(folder: Path) -> None:
@@ -90,7 +93,7 @@ def write_json(path: Path, value: Any) -> None:
     except ValueError as error:
         raise UserError(f"{path}: {error}; expected finite numbers, so find what produced the other") from error
     with replace_file(path) as handle:
-        handle.write(text.encode() + b"\n")
+        handle.write(text.encode(errors="backslashreplace") + b"\n")  # JSON's own escape, where a path is no UTF-8
 
 
 def read_bytes(path: Path, missing: str) -> bytes:

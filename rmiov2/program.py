@@ -4,33 +4,67 @@ from __future__ import annotations
 
 import argparse
 import errno
+import io
+import os
+import select
+import signal
 import sys
 from collections.abc import Callable
 
 from rmiov2.types import UserError
 
-DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)  # what only the user can mend
+# What only the user can mend: a disk that may not be written or is full, a path that cannot be what it is taken for.
+DISK = (errno.EACCES, errno.EPERM, errno.EROFS, errno.ENOSPC, errno.EDQUOT)
+PATHS = (errno.EISDIR, errno.ENOTDIR, errno.ENAMETOOLONG, errno.ELOOP)
+UNREAD = 128 + signal.SIGPIPE  # as a shell has it
 
 
 def exit_code(name: str, work: Callable[[], int | None], stopped: str) -> int:
-    """What the process exits with: what work() returns or 0, 2 with one sentence for a UserError or a disk that may not
-    be written or is full, 130 after Ctrl-C.
+    """What the process exits with: what work() returns or 0, 2 with one sentence for a UserError or what is of DISK or
+    PATHS, 130 after Ctrl-C, UNREAD where nobody reads what it prints any more.
 
     Those are said on standard error, behind the program's name; stopped is what became of the work after Ctrl-C.
     """
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # a path may have letters that the terminal has not
     try:
-        return work() or 0
+        status = work() or 0
+        sys.stdout.flush()
+        return status
     except UserError as error:
-        print(f"{name}: {error}", file=sys.stderr)
+        _say(f"{name}: {error}")
         return 2
     except OSError as error:
-        if error.errno not in DISK:
+        if _unread(error):
+            return UNREAD
+        if error.errno not in DISK + PATHS:
             raise
-        print(f"{name}: {error.filename or 'the disk'}: {error.strerror}; mend that, then try again", file=sys.stderr)
+        _say(f"{name}: {error.filename or 'the disk'}: {error.strerror}; mend that, then try again")
         return 2
     except KeyboardInterrupt:
-        print(f"\n{name}: stopped; {stopped}", file=sys.stderr)
+        _say(f"\n{name}: stopped; {stopped}")
         return 130
+
+
+def _say(sentence: str) -> None:
+    """On standard error, on a line of its own."""
+    from rmiov2.progress import end_lines
+
+    end_lines()
+    print(sentence, file=sys.stderr)
+
+
+def _unread(error: OSError) -> bool:
+    """Whether it is that nobody reads standard output any more; what is left to be printed is then dropped."""
+    if error.errno != errno.EPIPE:
+        return False
+    output = select.poll()
+    output.register(sys.stdout.fileno(), 0)
+    if not any(event & select.POLLERR for _, event in output.poll(0)):
+        return False
+    with open(os.devnull, "wb") as nowhere:
+        os.dup2(nowhere.fileno(), sys.stdout.fileno())
+    return True
 
 
 def positive(text: str) -> int:

@@ -9,10 +9,29 @@ from typing import Any
 
 from tqdm import tqdm
 
+from rmiov2.types import UserError
+
 Say = Callable[[str, float], None]  # what is going on, and the share that is done
 VARIABLE = "RMIOV2_PROGRESS_SECONDS"
-# Between two drawings. A log keeps each of them, so there are few, unless whoever shows the log asks for more.
-SECONDS = float(os.environ.get(VARIABLE, 0.5 if sys.stderr.isatty() else 10.0))
+_open: list[tqdm[Any]] = []
+
+
+def seconds() -> float:
+    """Between two drawings. A log keeps each of them, so there are few, unless whoever shows the log asks for more.
+
+    Raises UserError if RMIOV2_PROGRESS_SECONDS is no number.
+    """
+    asked = os.environ.get(VARIABLE) or ("0.5" if sys.stderr.isatty() else "10")
+    try:
+        return float(asked)
+    except ValueError as error:
+        raise UserError(f"{VARIABLE} is {asked!r}, expected a number of seconds, such as 0.5") from error
+
+
+def end_lines() -> None:
+    """End those lines that are still moving, so that what is said next has a line of its own."""
+    while _open:
+        _open.pop().close()
 
 
 def bar(label: str, unit: str = "episode") -> Callable[[int, int], None]:
@@ -22,10 +41,11 @@ def bar(label: str, unit: str = "episode") -> Callable[[int, int], None]:
     def show(done: int, wanted: int) -> None:
         nonlocal line
         if line is None:
-            line = tqdm(desc=label, total=wanted, unit=unit, mininterval=SECONDS, dynamic_ncols=True)
+            line = tqdm(desc=label, total=wanted, unit=unit, mininterval=seconds(), dynamic_ncols=True)
+            _open.append(line)
         line.update(done - line.n)
         if done >= wanted:
-            line.close()
+            _end(line)
 
     return show
 
@@ -38,10 +58,19 @@ def news(label: str) -> Say:
     def say(what: str, share: float) -> None:
         nonlocal line
         if line is None:
-            line = tqdm(desc=label, total=1.0, initial=share, mininterval=SECONDS, bar_format=shape, dynamic_ncols=True)
+            line = tqdm(
+                desc=label, total=1.0, initial=share, mininterval=seconds(), bar_format=shape, dynamic_ncols=True
+            )
+            _open.append(line)
         line.set_postfix_str(what, refresh=False)
         line.update(min(share, 1.0) - line.n)
         if share >= 1.0:
-            line.close()
+            _end(line)
 
     return say
+
+
+def _end(line: tqdm[Any]) -> None:
+    line.close()
+    if line in _open:
+        _open.remove(line)

@@ -16,7 +16,8 @@ from rmiov2 import cli
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import parse
 from rmiov2.envs.registry import list_envs, make_env
-from rmiov2.program import exit_code
+from rmiov2.program import UNREAD, exit_code
+from rmiov2.progress import news
 from rmiov2.training import checkpoint
 from rmiov2.types import UserError
 
@@ -187,6 +188,43 @@ def test_settings_that_the_readme_shows_compose(overrides):
 def test_an_exit_code_comes_with_what_the_user_can_mend_in_one_sentence(capsys, end, code, said):
     assert exit_code("it", end, "all is kept") == code
     assert capsys.readouterr() == ("", said)
+
+
+def test_a_mistake_has_a_line_of_its_own_beside_one_that_moves(monkeypatch, capsys):
+    monkeypatch.setenv("RMIOV2_PROGRESS_SECONDS", "0")
+    say = news("training")
+
+    def work():
+        say("halfway", 0.5)
+        raise UserError("it broke")
+
+    assert exit_code("it", work, "") == 2
+    moving, last = re.split(r"[\r\n]+", capsys.readouterr().err.strip())[-2:]
+    assert "halfway" in moving and last == "it: it broke"
+
+
+def test_a_wrong_pace_of_progress_is_a_sentence(monkeypatch):
+    monkeypatch.setenv("RMIOV2_PROGRESS_SECONDS", "soon")
+    with pytest.raises(UserError, match="RMIOV2_PROGRESS_SECONDS is 'soon'"):
+        news("training")("begun", 0.0)
+
+
+def test_an_evaluation_is_whole_though_nobody_reads_what_it_prints(trained, tmp_path):
+    out = tmp_path / "evaluation.json"
+    command = [sys.executable, "-m", "rmiov2.cli", "evaluate", str(trained), "--p-loss", "0", "--episodes", "2"]
+    reader, writer = os.pipe()
+    os.close(reader)
+    done = subprocess.run([*command, "--out", str(out)], cwd=ROOT, stdout=writer, stderr=subprocess.PIPE, text=True)
+    os.close(writer)
+    assert done.returncode == UNREAD and "Traceback" not in done.stderr
+    assert json.loads(out.read_text())["episodes"] == 2
+
+
+def test_an_evaluation_never_takes_the_place_of_a_checkpoint(trained, capsys):
+    before = (trained / "checkpoint.safetensors").read_bytes()
+    assert cli.main(["evaluate", str(trained), "--out", str(trained / "checkpoint.safetensors")]) == 2
+    assert "expected a name that ends in .json" in capsys.readouterr().err
+    assert (trained / "checkpoint.safetensors").read_bytes() == before
 
 
 def test_a_mistake_of_ours_is_not_told_as_the_users():

@@ -53,6 +53,8 @@ def test_a_missing_key_is_named(values):
         ("world_model", "classes", 1),
         ("policy", "lr_actor", -1.0),
         ("policy", "gamma", 0.0),
+        ("policy", "return_floor", float("inf")),
+        ("pretrain", "e_m", 1e308),
         ("reward_trend", "mode", "smooth"),
         ("evaluate", "p_loss", [0.0, 2.0]),
         ("evaluate", "episodes", "many"),
@@ -96,9 +98,10 @@ def test_settings_survive_json(values, tmp_path):
 def test_a_file_that_is_missing_or_broken_is_a_sentence(tmp_path):
     with pytest.raises(UserError, match=r"pipelines\.params"):
         load(tmp_path / "params.yaml")
-    (tmp_path / "params.yaml").write_text("a: [1")
-    with pytest.raises(UserError, match="cannot be read"):
-        load(tmp_path / "params.yaml")
+    for broken in (b"a: [1", b"# \xe9t\xe9", b"[" * 5000):
+        (tmp_path / "params.yaml").write_bytes(broken)
+        with pytest.raises(UserError, match="cannot be read"):
+            load(tmp_path / "params.yaml")
 
 
 def test_known_keys_are_those_of_the_file(values):

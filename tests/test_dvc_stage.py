@@ -2,11 +2,13 @@
 
 import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import threading
 import time
+from contextlib import contextmanager
 
 import psutil
 import pytest
@@ -19,6 +21,13 @@ from rmiov2.types import UserError
 
 SAY = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('made'); print('a\\rb'); print('two words')"
 REFUSE = "print('bad: no such map', file=__import__('sys').stderr); raise SystemExit(2)"
+LARGE_BYTES = 2**24
+LARGE = f"""
+import os, resource
+resource.setrlimit(resource.RLIMIT_FSIZE, resource.getrlimit(resource.RLIMIT_FSIZE)[1:] * 2)
+os.makedirs("large", exist_ok=True)
+open("large/file", "wb").write(os.urandom({LARGE_BYTES}))
+"""
 SLEEP = "import pathlib, time; pathlib.Path('began').write_text('x'); time.sleep(600)"
 
 
@@ -26,7 +35,7 @@ SLEEP = "import pathlib, time; pathlib.Path('began').write_text('x'); time.sleep
 def tiny(tmp_path_factory):
     """A DVC project of stages that take no time, two of which have run, and one that would take ten minutes."""
     root, monkey = tmp_path_factory.mktemp("tiny"), pytest.MonkeyPatch()
-    for name, code in {"say": SAY, "refuse": REFUSE, "sleep": SLEEP}.items():
+    for name, code in {"say": SAY, "refuse": REFUSE, "sleep": SLEEP, "large": LARGE}.items():
         (root / f"{name}.py").write_text(code)
     stages = {
         "first": {"cmd": "python say.py first.txt", "outs": ["first.txt"], "deps": ["say.py"], "params": ["word"]},
@@ -34,6 +43,8 @@ def tiny(tmp_path_factory):
                   "outs": ["${key}.txt"]},
         "bad": {"cmd": "python refuse.py", "deps": ["first.txt"]},
         "long": {"cmd": "python sleep.py", "deps": ["first.txt"], "outs": ["never.txt"]},
+        "large": {"cmd": "python large.py", "deps": ["first.txt"], "params": ["word"], "outs": ["large"]},
+        "shot": {"cmd": "echo aiming; kill -SEGV $$", "deps": ["first.txt"]},
     }  # fmt: skip
     (root / "dvc.yaml").write_text(yaml.safe_dump({"stages": stages}))
     (root / "params.yaml").write_text("word: one\n")
@@ -48,7 +59,7 @@ def tiny(tmp_path_factory):
 def test_the_graph_is_dvc_yaml_s_with_its_matrix_written_out(tiny):
     graph = dict(dvc_stage.dag(tiny))
     assert list(graph)[:2] == ["first", "bad"]
-    assert graph == {"first": [], "bad": ["first"], "cells@1": ["first"], "cells@2": ["first"], "long": ["first"]}
+    assert graph == {"first": []} | dict.fromkeys(("bad", "cells@1", "cells@2", "long", "large", "shot"), ["first"])
 
 
 def test_what_most_wait_for_comes_first():
@@ -72,6 +83,42 @@ def test_a_stage_that_fails_says_its_own_sentence(tiny):
     with pytest.raises(dvc_stage.StageFailed, match="bad: no such map$") as failed:
         dvc_stage.run_stage("bad", tiny, print)
     assert failed.value.status == 2
+
+
+def test_a_stage_that_is_killed_is_said_to_be(tiny):
+    with pytest.raises(dvc_stage.StageFailed, match="SIGSEGV killed it after: aiming$") as failed:
+        dvc_stage.run_stage("shot", tiny, print)
+    assert failed.value.status == -signal.SIGSEGV
+
+
+@contextmanager
+def no_file_beyond(size):
+    """For what this process starts: a disk that is full for large files."""
+    old = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, old[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, old)
+
+
+@pytest.mark.parametrize("meanwhile", ["nothing", "a setting"])
+def test_what_the_cache_could_not_take_is_kept_later_and_made_anew_only_if_something_changed(tiny, meanwhile):
+    """DVC itself calls it a success."""
+    lines, unkept = [], "^large is made, but DVC could not keep it: File too large; mend that, then run again$"
+    (tiny / "params.yaml").write_text(f"word: before {meanwhile}\n")
+    with no_file_beyond(LARGE_BYTES // 4):
+        for _ in range(2):  # still full when it is tried again
+            with pytest.raises(dvc_stage.StageFailed, match=unkept):
+                dvc_stage.run_stage("large", tiny, lines.append)
+            assert (tiny / "large" / "file").stat().st_size == LARGE_BYTES
+    if meanwhile == "a setting":
+        (tiny / "params.yaml").write_text("word: after\n")
+    expected = "ran" if meanwhile == "a setting" else "up-to-date"
+    assert dvc_stage.run_stage("large", tiny, lines.append).outcome == expected
+    assert sum("Running stage 'large'" in line for line in lines) == 1 + (expected == "ran")
+    assert dvc_stage.run_stage("large", tiny, lines.append).outcome == "up-to-date"
+    (tiny / "params.yaml").write_text("word: one\n")
 
 
 def test_a_stage_that_does_not_exist_fails(tiny):
@@ -199,8 +246,8 @@ paths.STATE = pathlib.Path(sys.argv[1])
 def work(config):
     print("works", flush=True)
     time.sleep(600)
-sys.argv = ["slow"]
-sys.exit(stage.main("slow", "It is slow.", work))
+sys.argv = ["collect"]
+sys.exit(stage.main("collect", "It is slow.", work))
 """
 
 
@@ -221,7 +268,7 @@ def test_a_stage_stops_on_sigterm_as_on_ctrl_c_and_never_works_twice(tmp_path):
     time.sleep(3)
     assert second.poll() is None  # it waits, says nothing and does nothing
     first.send_signal(signal.SIGTERM)
-    assert first.wait(30) == 130 and "slow: stopped; " in first.stderr.read()
+    assert first.wait(30) == 130 and "collect: stopped; " in first.stderr.read()
     assert second.stdout.readline() == "works\n"
     second.kill()
     second.communicate()

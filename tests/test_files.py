@@ -57,9 +57,27 @@ def test_a_folder_is_no_file_to_write_and_is_refused_before_the_work(tmp_path):
     with pytest.raises(UserError, match="cannot be written"):
         refuse_folder(tmp_path / "file" / "result.json")
     refuse_folder(tmp_path / "new" / "result.json")
+    assert os.listdir(tmp_path / "new") == []
 
 
-@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES])
+def test_what_would_be_replaced_or_cannot_be_named_is_refused_before_the_work(tmp_path):
+    (tmp_path / "file").touch()
+    (tmp_path / "link.json").symlink_to(tmp_path / "file")
+    os.mkfifo(tmp_path / "pipe.json")
+    for name in ("link.json", "pipe.json"):
+        with pytest.raises(UserError, match="is a link or a device"):
+            refuse_folder(tmp_path / name)
+    for letters in (250, 300):  # the first is a name, but not one beside which its half-written file would fit
+        with pytest.raises(UserError, match="cannot be written: File name too long"):
+            refuse_folder(tmp_path / ("a" * letters))
+
+
+def test_a_path_that_is_no_text_does_not_lose_a_result(tmp_path):
+    write_json(tmp_path / "result.json", {"path": os.fsdecode(b"/m\xff"), "ü": 1})
+    assert json.loads((tmp_path / "result.json").read_bytes()) == {"path": os.fsdecode(b"/m\xff"), "ü": 1}
+
+
+@pytest.mark.parametrize("number", [errno.EROFS, errno.ENOSPC, errno.EACCES, errno.EISDIR, errno.ENAMETOOLONG])
 def test_a_disk_that_takes_nothing_is_one_sentence(number, capsys):
     def work():
         raise OSError(number, os.strerror(number), "/mnt/state/run.lock")

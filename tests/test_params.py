@@ -163,6 +163,7 @@ def test_one_value_overrides_one_value():
         ("smax_3m", "expected key=value"),
         ("finetune.p_mask=2", "finetune.p_mask"),
         ("finetune.p_mask=[", "cannot compose"),
+        ("seed=${oops}", "cannot compose"),
     ],
 )
 def test_a_wrong_override_is_a_sentence(override, said):

@@ -120,6 +120,22 @@ def test_resumable_state_belongs_to_its_settings_and_its_data(clone):
     assert stage.fingerprint("pretrain") != before[1]
 
 
+@pytest.mark.parametrize("changed", ["params.yaml", "data/collect/content"])
+def test_what_changes_under_a_stage_that_is_at_work_does_not_name_its_result(clone, changed):
+    """DVC records settings and data when the stage has ended."""
+    before, begun = (clone / changed).read_bytes(), stage.inputs("pretrain")
+    after = before.replace(b"e_m: ", b"e_m: 1") if changed == "params.yaml" else b"other games"
+    with pytest.raises(UserError, match="changed while pretrain was at work"), stage.resumable("pretrain") as first:
+        (first / "whole").write_text("done")
+        (clone / changed).write_bytes(after)
+    stage.refuse_changed("pretrain", begun, begun)
+    with pytest.raises(UserError, match="^pretrain changed|^data/collect changed"):
+        stage.refuse_changed("pretrain", begun, stage.inputs("pretrain"))
+    (clone / changed).write_bytes(before)
+    with stage.resumable("pretrain") as again:
+        assert again == first and (again / "whole").read_text() == "done"
+
+
 def test_resumable_state_without_its_data_is_refused(clone):
     shutil.rmtree(clone / "data" / "collect")
     with pytest.raises(UserError, match="data/collect is missing"):

@@ -33,7 +33,7 @@ def read_json(path: Path, stage: str, keys: tuple[str, ...]) -> dict[str, Any]:
     _refuse_absent(path, stage)
     try:
         values = json.loads(path.read_text(encoding="utf-8"))
-    except json.JSONDecodeError as error:
+    except (json.JSONDecodeError, UnicodeDecodeError) as error:
         raise UserError(f"{path} is not JSON ({error}); write it anew with {_anew(path, stage)}") from error
     if not isinstance(values, dict):
         raise UserError(f"{path} holds a {type(values).__name__}, expected an object; run {_anew(path, stage)}")
