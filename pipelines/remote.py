@@ -54,6 +54,13 @@ def dvc(*arguments: str) -> None:
         raise UserError(f"{words}; the store is {store()}, --store names another")
 
 
+def named(text: str) -> str:
+    """The `type` of an option that names a place; raises argparse.ArgumentTypeError for an empty one."""
+    if not text:
+        raise argparse.ArgumentTypeError("it is empty, expected a folder or s3://bucket/folder; or leave --store out")
+    return text
+
+
 def main() -> int:
     """0, or 2 and one sentence on standard error."""
     parser = argparse.ArgumentParser(
@@ -61,7 +68,7 @@ def main() -> int:
     )
     parser.add_argument("verb", choices=("push", "pull"))
     parser.add_argument(
-        "--store", help="a folder, s3://bucket/folder, or what else DVC knows; remembered for this clone"
+        "--store", type=named, help="a folder, s3://bucket/folder, or what else DVC knows; remembered for this clone"
     )
     options = parser.parse_args()
 
@@ -70,8 +77,6 @@ def main() -> int:
             print(sentence)
         if options.verb == "push":
             refuse_unknown_to_git()
-        if options.store == "":
-            raise UserError("--store is empty, expected a folder or s3://bucket/folder; without it DVC's own is taken")
         if options.store:
             dvc("remote", "modify", "--local", NAME, "url", options.store)
         dvc(options.verb)

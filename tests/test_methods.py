@@ -123,6 +123,13 @@ def test_the_table_has_the_numbers_of_the_seeds(tmp_path: Path) -> None:
     assert found["parameters"] == f"1{Y}145 / 1{Y}105" and found["ms an update"] == "–"
 
 
+def test_a_seed_is_its_number_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+    monkeypatch.setattr("sys.argv", ["seeds", "0", "seed=3", "env=toy_lights"])
+    with pytest.raises(SystemExit) as stopped:
+        seeds.main()
+    assert stopped.value.code == 2 and "expected seeds by their numbers alone" in capsys.readouterr().err
+
+
 def test_seeds_kept_before_costs_were_are_read_and_say_nothing_of_them(tmp_path: Path) -> None:
     keep_seed(tmp_path, "mappo", 0, 0.3)
     found = cells_of(tmp_path, "mappo")

@@ -10,6 +10,7 @@ from project import Project
 from teams_on_shelves import free_port
 
 from pipelines import tracking
+from rmiov2.types import UserError
 
 
 @pytest.fixture(scope="module")
@@ -107,6 +108,13 @@ def test_a_temporary_copy_of_an_experiment_records_in_the_project(monkeypatch) -
         monkeypatch.setenv("DVC_ROOT", root)
         assert tracking.home() == Path("/home/me/rmiov2")
         assert tracking.uri() == "sqlite:////home/me/rmiov2/state/mlflow.db"
+
+
+def test_a_folder_that_no_address_of_a_store_can_name_is_refused(monkeypatch) -> None:
+    monkeypatch.delenv("MLFLOW_TRACKING_URI", raising=False)
+    monkeypatch.setenv("DVC_ROOT", "/work/what now?/clone")
+    with pytest.raises(UserError, match="has a . in its name.*set MLFLOW_TRACKING_URI"):
+        tracking.uri()
 
 
 def test_curves_keep_whole_steps_and_number_the_rest(tmp_path) -> None:
