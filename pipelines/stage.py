@@ -81,10 +81,12 @@ def resumable(name: str, cell: str = "") -> Iterator[Path]:
 def inputs(name: str) -> dict[str, Any]:
     """What the stage computes from, as dvc.yaml lists it: settings by name, data as digests of their folders."""
     declared = yaml.safe_load(paths.DVC_YAML.read_text())["stages"][name]
-    values = yaml.safe_load(paths.PARAMS.read_text())
-    settings = {key: _value(values, key) for key in declared.get("params", ())}
+    values, found = load(paths.PARAMS).model_dump(mode="json"), dict[str, Any]()
+    for key in declared.get("params", ()):
+        value = _value(values, key)
+        found |= {f"{key}.{part}": of for part, of in value.items()} if isinstance(value, dict) else {key: value}
     data = [dependency for dependency in declared["deps"] if dependency.startswith(DATA)]
-    return settings | {dependency: _digest(paths.ROOT / dependency) for dependency in data}
+    return found | {dependency: _digest(paths.ROOT / dependency) for dependency in data}
 
 
 def fingerprint(name: str) -> str:
