@@ -32,6 +32,8 @@ UNKEPT = re.compile(r"failed to transfer '\w+' - (?:\[Errno \d+\] )?(.*?)(?:: '|
 STATUS = re.compile(r"failed to run: .*, exited with (-?\d+)")
 
 REFUSED = 2  # a stage's exit status for what the user must mend
+# DVC takes its lock again when a stage has ended, and would throw its work away if another one held it then.
+PATIENT = ("--wait-for-lock",)
 LOCK_DELAYS = [1.0, 2.0, 4.0, 8.0, 16.0]  # seconds before a stage that met a lock, or may fail again, is tried again
 
 # Ctrl-C first: DVC then waits for the stage and gives its locks back. SIGTERM ends DVC at once, and SIGKILL everything.
@@ -105,8 +107,7 @@ def run_stage(
     longer than timeout_s, or if what it made is not in DVC's cache, which the next call then puts right.
     """
     keep_at_last(stage, root, log, env)
-    # DVC takes its lock again when the stage has ended, and would throw its work away if another one held it then.
-    command = ["--wait-for-lock", "repro", "--single-item", stage, *["--force"] * force]
+    command = [*PATIENT, "repro", "--single-item", stage, *["--force"] * force]
     began = time.perf_counter()
     try:
         status, lines = run_dvc(command, root, log_of(root, stage), log, env, timeout_s)
@@ -146,15 +147,22 @@ def keep_at_last(stage: str, root: Path, log: Say, env: dict[str, str] | None = 
     note = _note_of(root, stage)
     if not note.exists():
         return
-    _, said = run_dvc(["--quiet", "status", "--json", stage], root, log_of(root, stage), lambda line: None, env)
+    status, said = run_dvc([*PATIENT, "--quiet", "status", "--json", stage], root, log_of(root, stage), _unheard, env)
+    if status:
+        raise _failure(stage, status, said)
     changes = json.loads(said[-1] if said else "{}").get(stage, [])
-    if [list(change) for change in changes] == [["changed outs"]] and {*changes[0]["changed outs"].values()} == {
-        "not in cache"
-    }:
+    outs = changes[0]["changed outs"] if [list(change) for change in changes] == [["changed outs"]] else {}
+    if set(outs.values()) == {"not in cache"}:
         log(f"{stage}: what a full disk kept out of DVC's cache is put there")
-        _, lines = run_dvc(["commit", "--force", stage], root, log_of(root, stage), log, env)
-        _refuse_unkept(stage, root, lines)
+        status, said = run_dvc([*PATIENT, "commit", "--force", stage], root, log_of(root, stage), log, env)
+        _refuse_unkept(stage, root, said)
+        if status:
+            raise _failure(stage, status, said)
     note.unlink()
+
+
+def _unheard(line: str) -> None:
+    """A line that nobody needs."""
 
 
 def _note_of(root: Path, stage: str) -> Path:
