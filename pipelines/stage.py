@@ -81,7 +81,8 @@ def resumable(name: str, cell: str = "") -> Iterator[Path]:
 def inputs(name: str) -> dict[str, Any]:
     """What the stage computes from, as dvc.yaml lists it: settings by name, data as digests of their folders."""
     declared = yaml.safe_load(paths.DVC_YAML.read_text())["stages"][name]
-    values, found = load(paths.PARAMS).model_dump(mode="json"), dict[str, Any]()
+    load(paths.PARAMS)  # which says what is wrong with it
+    values, found = yaml.safe_load(paths.PARAMS.read_text()), dict[str, Any]()
     for key in declared.get("params", ()):
         value = _value(values, key)
         found |= {f"{key}.{part}": of for part, of in value.items()} if isinstance(value, dict) else {key: value}
