@@ -17,13 +17,13 @@ import yaml
 from synthetic_run import CELLS, write_run
 from test_variants import keep_variant, kept_family, of_kept, record
 
-from pipelines import cells, seeds
+from pipelines import cells, paths, seeds
 from pipelines import workspace as workspaces
 from pipelines.cells import Cell
 from pipelines.params import as_text, compose_values
 from pipelines.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
-from rmiov2.reporting.kept import read_kept
+from rmiov2.reporting.kept import SAME_CODE, read_kept, same_version
 from rmiov2.reporting.methods import own_method
 from rmiov2.reporting.page import variants_chapters
 from rmiov2.reporting.results import read_results
@@ -89,8 +89,29 @@ def test_a_seed_kept_before_records_stands_beside_one_with_a_record(tmp_path: Pa
     for path in tmp_path.glob("smax-3m*/seed-*/variant.json"):
         write_json(path, json.loads(path.read_text()) | {"code": "1f"})
     assert what_differs(of_kept(tmp_path))[-1] == (
-        "Made at commits c0ffee, decade of the code, which are one version of what was run."
+        "Made at commits c0ffee, decade of the code, which are one version of what was run, or make the committed run’s"
+        " team the same, to the byte."
     )
+
+
+def test_two_versions_count_as_one_where_the_folder_says_so(tmp_path: Path) -> None:
+    kept_family(tmp_path, {"none": [0.5], "no_fusion": [0.1]})
+    for study, digest in (("smax-3m", "1f"), ("smax-3m+no_fusion", "2e")):
+        path = tmp_path / study / "seed-0/variant.json"
+        write_json(path, record("none" if study == "smax-3m" else "no_fusion") | {"code": digest})
+    assert what_differs(of_kept(tmp_path))[-1].endswith("differences may be theirs, too.")
+    write_json(tmp_path / SAME_CODE, {"2e": "1f"})
+    assert not what_differs(of_kept(tmp_path))[-1].endswith("differences may be theirs, too.")
+
+
+def test_a_version_counts_as_another_only_if_it_makes_the_committed_team_the_same() -> None:
+    """When the code changes and its run does not, docs/seeds/same_code.json is to say so; and not when it does."""
+    place = seeds.SEEDS / "smax-3m" / "seed-0-AVX2"
+    texts = {name: (paths.ROOT / name).read_bytes() for name in (*workspaces.KEPT, workspaces.TUNING_CURVE)}
+    names = ("metrics/evaluate.json", "plots/learning.csv", "plots/finetune.csv")
+    same = workspaces.same_results(place, texts, names)
+    now, then = workspaces.code_of(paths.ROOT), str(record_in(place / "variant.json")["code"])
+    assert (same_version(seeds.SEEDS, now) == same_version(seeds.SEEDS, then)) == same
 
 
 def test_only_teams_of_one_seed_and_one_processor_are_pairs(tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ VARIANT_KEYS = ("ablation", "scale", "changes", "instead", "settings", "commit")
 STRESS_KEYS = ("env", "agent", "measure", "episodes", "full_sight", "bursty", "one_agent", "blackout")
 BLACKOUT_KEYS = ("steps", "endured", "performance", "ci95", "lasts")
 MEMORY_KEYS = ("history", "own", "p_loss", "performance", "ci95", "auc", "auc_ci95")  # of a team that completes
+SAME_CODE = "same_code.json"  # digest of a version to that of another
 TIMES, UPDATES = "update_time.json", ("model_ms", "masked_ms", "policy_ms")  # a file of the benchmarks, what it has
 Benched = Mapping[str, Mapping[str, float]]
 
@@ -68,7 +69,8 @@ class Method:
 
     ablation, changes: the part that it goes without, and the settings that this changes. scale: its preset, or the list
     of experiments that it is of. settings: those of the whole method that it is or is a variant of, by section.name.
-    commits: that its seeds were made at; code: digests of what of them was run. Empty where it was not recorded.
+    commits: that its seeds were made at; code: digests of what of them was run, see same_version. Empty where it was
+    not recorded.
     """
 
     agent: str
@@ -142,8 +144,18 @@ def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
     part = rest.partition("+")[2] or WHOLE
     if part != found["ablation"] or scale not in ("", found["scale"]):
         raise UserError(f"{path} is of {found['ablation']} at {found['scale']}, which is not kept as {name}; move it")
-    newer = {"code": found.get("code", ""), "processor": found.get("machine", {}).get("processor", "")}
+    code = same_version(folder.parent.parent, found.get("code", ""))
+    newer = {"code": code, "processor": found.get("machine", {}).get("processor", "")}
     return {key: found[key] for key in VARIANT_KEYS} | newer
+
+
+def same_version(kept: Path, code: str) -> str:
+    """The digest of the first version of the code that makes the committed run's team as this one does, to the byte.
+
+    The folder kept tells, in SAME_CODE, of a version which other one that is.
+    """
+    path = kept / SAME_CODE
+    return str(read_json(path, "", ()).get(code, code)) if path.is_file() else code
 
 
 def read_times(kept: Path) -> Benched:

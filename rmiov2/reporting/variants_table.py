@@ -207,7 +207,8 @@ def made_by(found: Family) -> tuple[str, ...]:
         return (f"{named}, and some of it before that was recorded: differences may be theirs, too.",)
     if len(code) > 1:
         return (f"{named}, {len(code)} versions of what was run: differences may be theirs, too.",)
-    return (f"{named}, which are one version of what was run.",) if len(commits) > 1 else (f"{named}.",)
+    alike = "which are one version of what was run, or make the committed run’s team the same, to the byte"
+    return (f"{named}, {alike}.",) if len(commits) > 1 else (f"{named}.",)
 
 
 def made_on(found: Family) -> tuple[str, ...]:
