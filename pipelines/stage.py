@@ -79,15 +79,13 @@ def resumable(name: str, cell: str = "") -> Iterator[Path]:
 
 
 def inputs(name: str) -> dict[str, Any]:
-    """What the stage computes from, as dvc.yaml lists it: settings by name, data as digests of their folders."""
+    """What the stage computes from, as dvc.yaml lists it: settings and sections by name, data as names and digests."""
     declared = yaml.safe_load(paths.DVC_YAML.read_text())["stages"][name]
     load(paths.PARAMS)  # which says what is wrong with it
-    values, found = yaml.safe_load(paths.PARAMS.read_text()), dict[str, Any]()
-    for key in declared.get("params", ()):
-        value = _value(values, key)
-        found |= {f"{key}.{part}": of for part, of in value.items()} if isinstance(value, dict) else {key: value}
+    values = yaml.safe_load(paths.PARAMS.read_text())
+    settings = {key: _value(values, key) for key in declared.get("params", ())}
     data = [dependency for dependency in declared["deps"] if dependency.startswith(DATA)]
-    return found | {dependency: _digest(paths.ROOT / dependency) for dependency in data}
+    return settings | {dependency: _files(paths.ROOT / dependency) for dependency in data}
 
 
 def fingerprint(name: str) -> str:
@@ -96,17 +94,30 @@ def fingerprint(name: str) -> str:
 
 
 def _short(found: Mapping[str, Any]) -> str:
-    return hashlib.sha256(json.dumps(found, sort_keys=True).encode()).hexdigest()[:16]
+    """The same from version to version: half-done stages and studies are found again by it."""
+    settings = {key: value for key, value in found.items() if not key.startswith(DATA)}
+    digest = hashlib.sha256(json.dumps(settings, sort_keys=True).encode())
+    for key, value in found.items():
+        if key.startswith(DATA):
+            digest.update(value)
+    return digest.hexdigest()[:16]
 
 
 def refuse_changed(label: str, begun: Mapping[str, Any], ended: Mapping[str, Any]) -> None:
     """Raise UserError if the stage's inputs changed while it was at work: DVC would record the new ones as its own."""
-    if changed := [name for name in begun if begun[name] != ended.get(name)]:
+    if changed := [name for key in begun for name in _changed(key, begun[key], ended.get(key))]:
         named = ", ".join(changed)
         raise UserError(
             f"{named} changed while {label} was at work, and its result would be recorded as made of what is there now;"
             " run it again"
         )
+
+
+def _changed(key: str, old: Any, new: Any) -> list[str]:
+    """What differs, by name; of a section, those of its settings."""
+    if isinstance(old, dict) and isinstance(new, dict):
+        return [f"{key}.{part}" for part in {**old, **new} if old.get(part) != new.get(part)]
+    return [key] if old != new else []
 
 
 def _value(values: Any, key: str) -> Any:
@@ -115,11 +126,12 @@ def _value(values: Any, key: str) -> Any:
     return values
 
 
-def _digest(folder: Path) -> str:
+def _files(folder: Path) -> bytes:
+    """Name and digest of every file in it."""
     if not folder.exists():
         raise UserError(f"{folder.relative_to(paths.ROOT)} is missing; `dvc repro` makes it")
-    digest = hashlib.sha256()
-    for path in sorted(folder.rglob("*")):
-        if path.is_file():
-            digest.update(str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest())
-    return digest.hexdigest()
+    return b"".join(
+        str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest()
+        for path in sorted(folder.rglob("*"))
+        if path.is_file()
+    )

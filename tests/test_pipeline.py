@@ -1,5 +1,6 @@
 """dvc.yaml is true: its names exist, a stage declares what it reads and runs, and only what changed is run again."""
 
+import hashlib
 import importlib.util
 import json
 import shutil
@@ -134,6 +135,20 @@ def test_what_changes_under_a_stage_that_is_at_work_does_not_name_its_result(clo
     (clone / changed).write_bytes(before)
     with stage.resumable("pretrain") as again:
         assert again == first and (again / "whole").read_text() == "done"
+
+
+def test_what_an_earlier_version_began_is_found_by_a_later_one(clone):
+    """Names of folders under state/resume, and what a study of settings was begun on, are of these bytes."""
+    declared = yaml.safe_load((clone / "dvc.yaml").read_text())["stages"]["pretrain"]["params"]
+    values = yaml.safe_load((clone / "params.yaml").read_text())
+    settings = {}
+    for key in declared:
+        settings[key] = values
+        for part in key.split("."):
+            settings[key] = settings[key][part]
+    data = b"content" + hashlib.sha256(b"data/collect").digest()
+    told = json.dumps(settings, sort_keys=True).encode() + data
+    assert stage.fingerprint("pretrain") == hashlib.sha256(told).hexdigest()[:16]
 
 
 def test_resumable_state_without_its_data_is_refused(clone):
