@@ -30,8 +30,9 @@ from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 GROUPS = ("env", "agent", "preset", "tuned", "ablation")
+PACKAGE = "# @package _global_"  # without it Hydra puts a file's settings where nobody reads them
 _composing = threading.Lock()  # hydra composes one configuration at a time in a process
-HEADER = "# Written by `python -m pipelines.params`; rmiov2/config.py says what each key means.\n"
+HEADER = "# Written by `python -m pipelines.params`; rmiov2/config says what each key means.\n"
 
 
 def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
@@ -58,6 +59,8 @@ def _refuse_unknown(override: str) -> None:
     if key in GROUPS:
         if value not in choices(key):
             raise UserError(f"conf/{key} has no {value!r}; it has {', '.join(choices(key))}")
+        if PACKAGE not in (paths.CONF / key / f"{value}.yaml").read_text().splitlines():
+            raise UserError(f"conf/{key}/{value}.yaml lacks the line `{PACKAGE}`; put it first")
     elif key not in config.known_keys():
         nearest = difflib.get_close_matches(key, [*GROUPS, *config.known_keys()], n=1, cutoff=0.0)[0]
         raise UserError(f"unknown key {key}; did you mean {nearest}?")

@@ -19,7 +19,7 @@ from rmiov2.types import UserError
 ROWS = 3
 NAMES = [
     "toy/lights", "toy/dials", "toy/clock", "smax/3m", "mamujoco/HalfCheetah-2x3", "mamujoco/Walker2d-2x3",
-    "pettingzoo/zoo:Relay", "pettingzoo/zoo:Push",
+    "pettingzoo/zoo:Relay", "pettingzoo/zoo:Push", "python/own_env:Meeting",
 ]  # fmt: skip
 
 
@@ -113,6 +113,11 @@ def test_a_number_that_is_not_finite_is_refused_where_it_arises():
         ("mamujoco/ManySegmentSwimmer-1", "AGENTSxSEGMENTS"),
         ("pettingzoo/no_such_module", "no module no_such_module"),
         ("pettingzoo/zoo:Chase", "zoo has no Chase"),
+        ("python/no_such_module:Env", "no module no_such_module"),
+        ("python/own_env", "expected MODULE:CLASS"),
+        ("python/own_env:Parting", "own_env has no Parting"),
+        ("python/zoo:Relay", "is called with .num_envs, seed."),
+        ("python/collections:OrderedDict", "is called with|expected an rmiov2.envs.base.Env"),
     ],
 )
 def test_a_wrong_name_is_answered_with_what_to_do(name, message):

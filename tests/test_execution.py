@@ -1,7 +1,5 @@
 """A team under observation loss (Algorithm 2, lines 28-39)."""
 
-import copy
-
 import numpy as np
 import pytest
 import torch
@@ -11,7 +9,8 @@ from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.envs.base import legalise
 from rmiov2.envs.registry import make_env
 from rmiov2.execution.communication import exchange
-from rmiov2.execution.completion import History, Reached, Unrolled, complete
+from rmiov2.execution.completion import Completion, Unrolled
+from rmiov2.execution.history import History
 from rmiov2.execution.team import MODES, Team
 from rmiov2.seeding import Generators
 from rmiov2.types import Actions, Bools, UserError
@@ -40,11 +39,9 @@ def played(agent: RMIOv2, team: Team, seen: Bools, noise: float = 0.0) -> list[A
 @pytest.mark.parametrize("mode", MODES)
 def test_with_every_eye_open_the_team_is_the_plain_policy_and_asks_nobody(agent: RMIOv2, mode: str) -> None:
     team = agent.team(4, 0, mode)
-    team.agent.complete = None  # type: ignore[method-assign,assignment]
-    try:
-        acts = played(agent, team, np.ones((20, 4, 3), bool))
-    finally:
-        del team.agent.complete
+    if team._completion is not None:
+        team._completion.present = None  # type: ignore[method-assign,assignment]
+    acts = played(agent, team, np.ones((20, 4, 3), bool))
     env, memory, rng = make_env("toy/lights", 4), agent.start(4), np.random.default_rng(0)
     step = env.reset(3)
     for act in acts:
@@ -82,7 +79,7 @@ def test_a_blind_agent_acts_on_what_the_model_makes_of_the_window(agent: RMIOv2)
 
 
 def test_the_window_keeps_the_last_l_steps_and_forgets_at_an_episodes_beginning(agent: RMIOv2) -> None:
-    spec, history = agent.spec, History(agent.spec, 2, 3)
+    spec, history = agent.spec, History.empty(agent.spec, 2, 3)
     first, seen = np.array([True, True]), np.ones((2, spec.num_agents), bool)
     for k in range(6):
         obs = np.full((2, spec.num_agents, spec.obs_dim), k, np.float32)
@@ -93,10 +90,10 @@ def test_the_window_keeps_the_last_l_steps_and_forgets_at_an_episodes_beginning(
     assert history.act[0, :, 0].tolist() == [2, 3, 4, 5]
 
 
-def seen_at_random(agent: RMIOv2, history: History, rng: np.random.Generator, first: Bools) -> None:
+def seen_at_random(agent: RMIOv2, completion: Completion, rng: np.random.Generator, first: Bools) -> None:
     shape = (len(first), agent.spec.num_agents)
     seen = rng.random(shape) < 0.5
-    history.saw(rng.random((*shape, agent.spec.obs_dim)).astype(np.float32) * seen[..., None], seen, first)
+    completion.saw(rng.random((*shape, agent.spec.obs_dim)).astype(np.float32) * seen[..., None], seen, first)
 
 
 @pytest.mark.parametrize("name", ["rmiov2", "rmio"])
@@ -105,14 +102,14 @@ def test_a_window_that_is_gone_on_with_says_what_one_unrolled_anew_says(name: st
     agent, replay = agent_and_replay(settings("toy/lights", **of_agent(name)))
     agent.update(replay, Generators(0), 20, 0)
     agent.update(replay, Generators(0), 20, 0, lambda b, t: np.random.default_rng(0).random((b, t, 3)) < 0.5)
-    history, rng, went_on = History(agent.spec, 3, 4), np.random.default_rng(1), np.zeros(2, int)
+    completion, rng = agent.completion(History.empty(agent.spec, 3, 4)), np.random.default_rng(1)
+    history, went_on = completion.history, np.zeros(2, int)
     for step in range(40):
-        seen_at_random(agent, history, rng, (rng.random(3) < 0.15) | (step == 0))
-        asked, anew = rng.random(3) < 0.5, copy.copy(history)
-        anew.reached = Reached(3)
+        seen_at_random(agent, completion, rng, (rng.random(3) < 0.15) | (step == 0))
+        asked, anew = rng.random(3) < 0.5, agent.completion(history)
         if asked.any():
-            went_on += [(asked & history.start & (history.reached.rows > 0)).sum(), (asked & ~history.start).sum()]
-            answers = [complete(agent.model, agent.unroll, kept, asked, 0.1) for kept in (history, anew, history)]
+            went_on += [(asked & history.start & (completion.unrolled_rows > 0)).sum(), (asked & ~history.start).sum()]
+            answers = [one.present(asked) for one in (completion, anew, completion)]
             for said in answers[1:]:
                 np.testing.assert_allclose(said[0], answers[0][0], atol=1e-5)
                 np.testing.assert_array_equal(said[1], answers[0][1])
@@ -121,16 +118,17 @@ def test_a_window_that_is_gone_on_with_says_what_one_unrolled_anew_says(name: st
 
 
 def test_a_step_costs_one_row_until_the_window_moves_on(agent: RMIOv2) -> None:
-    history, rng, rows = History(agent.spec, 2, 5), np.random.default_rng(0), []
+    rng, rows = np.random.default_rng(0), []
 
     def unroll(obs: torch.Tensor, *rest: torch.Tensor) -> Unrolled:
         rows.append(obs.shape[1])
         return agent.unroll(obs, *rest)
 
+    completion = Completion(agent.model, unroll, History.empty(agent.spec, 2, 5), 0.1)
     for step in range(8):
-        seen_at_random(agent, history, rng, np.full(2, step == 0))
+        seen_at_random(agent, completion, rng, np.full(2, step == 0))
         if step != 3:
-            complete(agent.model, unroll, history, np.array([True, False]), 0.1)
+            completion.present(np.array([True, False]))
     assert rows == [1, 1, 1, 2, 1, 6, 6]
 
 

@@ -19,7 +19,8 @@ from rmiov2.agents.registry import make_agent
 from rmiov2.config import parse
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import play
-from rmiov2.execution.completion import History, complete
+from rmiov2.execution.completion import Completion
+from rmiov2.execution.history import History
 from rmiov2.fused import attends
 from rmiov2.networks import FusionLayer
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
@@ -145,17 +146,21 @@ def test_a_padded_minibatch_has_the_losses_of_the_bare_one() -> None:
 def test_a_whole_window_of_every_team_says_what_that_of_the_blind_says(name: str) -> None:
     """Three teams, one of whom sees, at different steps of their games and past the window's length."""
     agent, replay = team(name, "cpu", "toy/lights")
-    histories, rng = [History(replay.spec, 3, 4) for _ in range(2)], np.random.default_rng(0)
+    rng = np.random.default_rng(0)
+    ways = [
+        Completion(agent.model, agent.unroll, History.empty(replay.spec, 3, 4), 0.1, captured)
+        for captured in (None, agent.unroll)
+    ]
     for step in range(7):
         first = np.array([step == 0, step in (0, 2), step in (0, 5)])
         seen = rng.random((3, 3)) < 0.5
         obs = rng.random((3, 3, replay.spec.obs_dim)).astype(np.float32) * seen[..., None]
         blind, act = np.array([True, False, True]), rng.integers(replay.spec.act_dim, size=(3, 3))
         said = []
-        for history, fixed in zip(histories, (False, True), strict=True):
-            history.saw(obs, seen, first)
-            said.append(complete(agent.model, agent.unroll, history, blind, 0.1, fixed=fixed))
-            history.did(act)
+        for way in ways:
+            way.saw(obs, seen, first)
+            said.append(way.present(blind))
+            way.history.did(act)
         for some, others in zip(*said, strict=True):
             np.testing.assert_allclose(some, others, atol=1e-5)
 

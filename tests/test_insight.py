@@ -55,7 +55,7 @@ def test_the_windows_are_those_that_were_completed() -> None:
     """What M says of the windows is what blind agents acted on, also where a window no longer reaches the beginning."""
     agent = untrained("execution.history=6")
     insight, completed, seen = played(agent)
-    said, _ = agent.reconstruct(insight.windows)
+    said, _ = agent.completion(insight.windows).every_row()
     present = said[np.arange(LENGTH), insight.windows.rows - 1]
     assert (~seen).any() and not insight.windows.start.all()
     assert present[~seen] == pytest.approx(completed[~seen], abs=1e-3)  # batches of other shapes

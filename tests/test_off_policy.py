@@ -256,7 +256,7 @@ def test_it_learns_from_what_was_lost_and_cannot_reconstruct(name: str, env: str
     agent, _ = agent_and_replay(name, env)
     with pytest.raises(UserError, match="cannot reconstruct observations; choose mode zeros or last_seen"):
         agent.team(2, 0, "completion")
-    assert not agent.capabilities.on_policy and not agent.capabilities.needs_state
+    assert not agent.capabilities.on_policy
 
 
 @pytest.mark.parametrize("name", ["qmix", "qmix_classic", "facmac", "facmac_discrete"])

@@ -19,7 +19,6 @@ from rmiov2.types import UserError
 # Settings' names, writing files and moving a line on the screen change no result.
 CHANGES_NO_RESULT = {
     "rmiov2/__init__.py",
-    "rmiov2/config.py",
     "rmiov2/files.py",
     "rmiov2/progress.py",
     "rmiov2/program.py",
@@ -31,6 +30,7 @@ CHANGES_NO_RESULT |= {
     "pipelines/lifeline.py",
     "rmiov2/agents/registry.py",
 }
+CHANGES_NO_RESULT |= {str(path.relative_to(ROOT)) for path in (ROOT / "rmiov2/config").glob("*.py")}
 # An ablation reads these too, after its cell and its own section have taken their place.
 OVERRIDDEN = {"finetune.p_mask", "finetune.updates", "evaluate.episodes"}
 

@@ -1,4 +1,4 @@
-"""The contract of every method: five verbs, and declared capabilities that are checked before anything is built."""
+"""The contract of every method: four verbs, and declared capabilities that are checked before anything is built."""
 
 from __future__ import annotations
 
@@ -11,7 +11,8 @@ import numpy as np
 from torch import Tensor, nn
 
 from rmiov2.config import Config
-from rmiov2.execution.completion import History
+from rmiov2.execution.completion import Completion
+from rmiov2.execution.history import History
 from rmiov2.execution.team import Team
 from rmiov2.seeding import Generators
 from rmiov2.types import Actions, Batch, Bools, EnvSpec, Floats, Sampler, UserError
@@ -26,7 +27,6 @@ class Capabilities:
 
     discrete: bool
     continuous: bool
-    needs_state: bool  # trains on the environment's global state
     on_policy: bool  # learns only from what its present policy collected
     reconstructs: bool  # can say what a blind agent would have seen
     model_free: bool = False  # has no world model, so there is none to fine-tune
@@ -42,6 +42,7 @@ class Agent(ABC):
     spec: EnvSpec
     env_steps = 0  # that it has learned from; exploration that fades reads it
     updates = 0  # gradient updates, of the world model or of whatever stands in its place
+    counters: tuple[str, ...] = ("updates",)  # attributes, whole numbers, that are saved beside the parts
 
     @abstractmethod
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None: ...
@@ -80,12 +81,8 @@ class Agent(ABC):
         """L_rec on the agents that seen (B, T, N) hides; only of methods that reconstruct."""
         raise UserError(f"{type(self).__name__} does not reconstruct observations")
 
-    def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
-        """What the agents of the chosen teams (B,) would see now, (M, N, O), and could do, (M, N, A)."""
-        raise UserError(f"{type(self).__name__} does not reconstruct observations")
-
-    def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
-        """The same of every team at every row up to the longest window's present, (B, T, N, O) and (B, T, N, A)."""
+    def completion(self, history: History) -> Completion:
+        """What says what blind agents of these teams would see and could do; only of methods that reconstruct."""
         raise UserError(f"{type(self).__name__} does not reconstruct observations")
 
     def predicted_avail(self, memory: Any, obs: Floats, first: Bools) -> Bools | None:
@@ -112,12 +109,19 @@ class Agent(ABC):
         return Team(self, num_envs, seed, mode, true_availability)
 
     @abstractmethod
-    def state_dict(self) -> Mapping[str, Any]:
-        """Everything that learning changed: networks, optimisers, normalisers, counters."""
+    def parts(self) -> dict[str, Any]:
+        """By name, everything that learning changes and that has a state_dict: networks, optimisers, normalisers."""
 
-    @abstractmethod
+    def state_dict(self) -> dict[str, Any]:
+        """The state of every part, and the counters."""
+        states = {name: part.state_dict() for name, part in self.parts().items()}
+        return states | {name: getattr(self, name) for name in self.counters}
+
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over what state_dict gave; raises UserError where a name or a shape differs."""
+        load_parts(self.parts(), state)
+        for name in self.counters:
+            setattr(self, name, int(state[name]))
 
 
 def refuse_mismatch(name: str, capabilities: Capabilities, spec: EnvSpec) -> None:
@@ -130,8 +134,6 @@ def refuse_mismatch(name: str, capabilities: Capabilities, spec: EnvSpec) -> Non
         raise UserError(
             f"{name} plays discrete actions only, {spec.name} has continuous ones; choose another agent or env"
         )
-    if capabilities.needs_state and spec.state_dim == 0:
-        raise UserError(f"{name} trains on a global state and {spec.name} has none; choose another agent or env")
 
 
 def refuse_device(name: str, capabilities: Capabilities, device: str, precision: str) -> None:

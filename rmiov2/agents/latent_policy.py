@@ -16,7 +16,7 @@ import torch
 from torch import Tensor
 
 from rmiov2 import config as configuration
-from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
 from rmiov2.agents.captured import Inputs, Regions, device_of, forked
 from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
 from rmiov2.agents.optimiser import Adam, Optimiser
@@ -50,9 +50,10 @@ class LatentPolicy(Agent):
     """World model, actor on its features, attention critic, their optimisers, and what they count."""
 
     capabilities = Capabilities(
-        discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=False, gpu=True, talks=True
+        discrete=True, continuous=True, on_policy=False, reconstructs=False, gpu=True, talks=True
     )
     settings: configuration.MAMBA | configuration.MAG
+    counters = ("updates", "policy_updates")
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         assert isinstance(config.agent, configuration.LatentPolicy)
@@ -288,17 +289,12 @@ class LatentPolicy(Agent):
 
     # Keeping.
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         return {"model": self.model, "model_optimiser": self.model_optimiser} | self.ppo.parts()
 
-    def state_dict(self) -> Mapping[str, Any]:
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return parts | {"updates": self.updates, "policy_updates": self.policy_updates}
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_parts(self._parts(), state)
+        super().load_state_dict(state)
         self.regions.forget()
-        self.updates, self.policy_updates = int(state["updates"]), int(state["policy_updates"])
 
 
 def standardised(advantage: Tensor) -> Tensor:

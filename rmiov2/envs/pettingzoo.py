@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
@@ -12,6 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space, flatdim, flatten
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 
 from rmiov2.envs.base import Adapter
+from rmiov2.envs.own import imported
 from rmiov2.seeding import derive
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Step, UserError
 
@@ -41,7 +41,7 @@ class PettingZoo(Adapter):
     """
 
     def __init__(self, map_name: str, num_envs: int, seed: int = 0) -> None:
-        make = _factory(map_name)
+        make = imported(f"pettingzoo/{map_name}", map_name, "parallel_env")
         environments = [make() for _ in range(num_envs)]
         first = environments[0]
         self._agents: list[str] = list(first.possible_agents)
@@ -139,17 +139,6 @@ class PettingZoo(Adapter):
         """Close every game."""
         for game in self._games:
             game.env.close()
-
-
-def _factory(map_name: str) -> Any:
-    module_name, _, factory = map_name.partition(":")
-    factory = factory or "parallel_env"
-    try:
-        return getattr(importlib.import_module(module_name), factory)
-    except ModuleNotFoundError as error:
-        raise UserError(f"pettingzoo/{map_name}: no module {error.name}; install it, or put it on the path") from error
-    except AttributeError as error:
-        raise UserError(f"pettingzoo/{map_name}: {module_name} has no {factory}; expected MODULE:FACTORY") from error
 
 
 def _observed(space: Space[Any]) -> Space[Any]:

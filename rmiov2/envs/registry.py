@@ -98,6 +98,7 @@ SUITES = {
         "pettingzoo",
         {"MODULE:FACTORY": "any parallel environment; without :FACTORY its parallel_env"},
     ),
+    "python": Suite("rmiov2.envs.own:own", "", {"MODULE:CLASS": "an rmiov2.envs.base.Adapter of your own"}),
 }
 
 

@@ -10,7 +10,8 @@ from torch import Tensor
 
 from rmiov2.config import Config
 from rmiov2.envs.base import blank
-from rmiov2.execution.completion import History, Unrolled
+from rmiov2.execution.completion import Unrolled
+from rmiov2.execution.history import History
 from rmiov2.networks import FusionLayer
 from rmiov2.types import Actions, Bools, EnvSpec, Floats
 from rmiov2.world_model.rollout import observe
@@ -88,11 +89,11 @@ class Insight:
 
 def windows(spec: EnvSpec, steps: int, obs: Floats, seen: Bools, act: Actions) -> History:
     """The window of `steps` steps that ends at each of L rows, as L teams; what was not seen is blanked."""
-    team, kept = History(spec, 1, steps), History(spec, len(obs), steps)
+    team, kept = History.empty(spec, 1, steps), History.empty(spec, len(obs), steps)
     blanked = blank(obs, seen)
     for present in range(len(obs)):
         team.saw(blanked[[present]], seen[[present]], np.array([present == 0]))
-        for part in ("obs", "seen", "act", "rows", "start"):
-            getattr(kept, part)[present] = getattr(team, part)[0]
+        for part, value in vars(team).items():
+            getattr(kept, part)[present] = value[0]
         team.did(act[[present]])
     return kept

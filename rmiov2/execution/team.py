@@ -8,7 +8,8 @@ import numpy as np
 
 from rmiov2.config import Config
 from rmiov2.execution.communication import exchange
-from rmiov2.execution.completion import History
+from rmiov2.execution.completion import Completion
+from rmiov2.execution.history import History
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, UserError
 
 MODES = ("completion", "zeros", "last_seen")
@@ -28,8 +29,8 @@ class Player(Protocol):
     ) -> tuple[Actions, Any]:
         """Actions and the memory after them."""
 
-    def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
-        """Observations and masks of the chosen teams."""
+    def completion(self, history: History) -> Completion:
+        """What completes the observations and masks of these teams."""
 
     def predicted_avail(self, memory: Any, obs: Floats, first: Bools) -> Bools | None:
         """Masks of a method that has its own idea of them."""
@@ -54,7 +55,10 @@ class Team:
         n, shape = self.spec.num_agents, (num_envs, self.spec.num_agents, self.spec.obs_dim)
         self._rng = np.random.default_rng(seed)
         self._memory = agent.start(num_envs)
-        self._history = History(self.spec, num_envs, agent.config.execution.history) if mode == "completion" else None
+        self._completion: Completion | None = None
+        if mode == "completion":
+            steps = agent.config.execution.history
+            self._completion = agent.completion(History.empty(self.spec, num_envs, steps))
         self._last_obs = np.zeros(shape, np.float32)
         self._last_avail = np.ones((num_envs, n, self.spec.act_dim), bool) if self.spec.discrete else None
         self._begun = False
@@ -78,12 +82,12 @@ class Team:
         self._forget(first)
         self._count_talk(first)
         obs = np.where(seen[..., None], obs, np.float32(0))
-        if self._history is not None:
-            self._history.saw(obs, seen, first)
+        if self._completion is not None:
+            self._completion.saw(obs, seen, first)
         completed, mask = self._complete(obs, seen, avail, first)
         act, self._memory = self.agent.act(self._memory, completed, mask, first, self._rng, greedy=True)
-        if self._history is not None:
-            self._history.did(act)
+        if self._completion is not None:
+            self._completion.history.did(act)
         self.completed = completed
         return act
 
@@ -105,13 +109,14 @@ class Team:
         if self.mode == "last_seen":
             return self._last_obs, self._last_avail
         said = np.zeros_like(obs)
-        if self._history is None:
+        if self._completion is None:
             return said, None
         said_avail = None if self._last_avail is None else np.ones_like(self._last_avail)
-        said[blind], avail = self.agent.complete(self._history, blind)
+        said[blind], avail = self._completion.present(blind)
         if said_avail is not None and avail is not None:
             said_avail[blind] = avail
-        cost = exchange(seen, self._history.seen, self._history.rows, self.spec)
+        history = self._completion.history
+        cost = exchange(seen, history.seen, history.rows, self.spec)
         self.messages, self.bytes = self.messages + cost.messages, self.bytes + cost.bytes
         return said, said_avail
 

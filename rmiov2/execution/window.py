@@ -12,7 +12,8 @@ from typing import Any, Protocol
 import numpy as np
 
 from rmiov2.config import Config
-from rmiov2.execution.completion import History
+from rmiov2.execution.completion import Completion
+from rmiov2.execution.history import History
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints, UserError
 
 LARGEST = 1e9  # size of an observed number; squared and summed it is still far from where float32 ends
@@ -55,8 +56,8 @@ class Decider(Protocol):
     def did(self, memory: Any, act: Actions) -> Any:
         """The memory of a team that did act."""
 
-    def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
-        """Observations and masks at every row."""
+    def completion(self, history: History) -> Completion:
+        """What completes observations and masks at every row."""
 
     def predicted_avail(self, memory: Any, obs: Floats, first: Bools) -> Bools | None:
         """Masks at a row of a method that has its own idea of them."""
@@ -101,14 +102,12 @@ def decide(agent: Decider, window: Window) -> tuple[Actions, Floats]:
 def _history(window: Window, spec: EnvSpec) -> History:
     """The window as completion takes it: zeros and unseen where nothing arrived or the window had not begun."""
     steps = window.act.shape[1]
-    history = History(spec, len(window.rows), steps)
     exists = np.arange(steps + 1) < window.rows[:, None]
-    history.seen = ~np.isnan(window.obs).any(-1) & exists[..., None]
-    history.obs = np.where(history.seen[..., None], window.obs, np.float32(0))
+    seen = ~np.isnan(window.obs).any(-1) & exists[..., None]
     acted = exists[:, 1:].reshape(*exists[:, 1:].shape, *[1] * (window.act.ndim - 2))
-    history.act[:, :-1] = np.where(acted, window.act, 0)
-    history.rows, history.start = window.rows, window.start
-    return history
+    act = History.empty(spec, len(window.rows), steps).act
+    act[:, :-1] = np.where(acted, window.act, 0)
+    return History(np.where(seen[..., None], window.obs, np.float32(0)), seen, act, window.rows, window.start)
 
 
 def _stand_in(agent: Decider, history: History) -> tuple[Floats, Bools | None]:
@@ -117,7 +116,7 @@ def _stand_in(agent: Decider, history: History) -> tuple[Floats, Bools | None]:
         return np.zeros_like(history.obs), None
     said = np.zeros_like(history.obs)
     longest = int(history.rows.max())
-    said[:, :longest], avail = agent.reconstruct(history)
+    said[:, :longest], avail = agent.completion(history).every_row()
     return said, avail
 
 

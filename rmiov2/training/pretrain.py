@@ -194,7 +194,7 @@ def pretrain(
             pending, saved = [], time.monotonic()
     save(run, pending, resume)
     env.close(), examiner.close()
-    return _finish(run, out, replay_out, plots, resume)
+    return _finish(run, out, replay_out, plots)
 
 
 def _begin(config: Config, env: Env, collected: Path, resume: Path) -> Pretraining:
@@ -207,7 +207,7 @@ def _begin(config: Config, env: Env, collected: Path, resume: Path) -> Pretraini
     return run
 
 
-def _finish(run: Pretraining, out: Path, replay_out: Path, plots: Path, resume: Path) -> dict[str, Any]:
+def _finish(run: Pretraining, out: Path, replay_out: Path, plots: Path) -> dict[str, Any]:
     config, spec = run.config, run.env.spec
     shards.replace(replay_out, run.replay.trajectories(run.replay.episodes), spec)
     checkpoint.save(out / "checkpoint.safetensors", portable(run), config=config, spec=spec)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -10,7 +9,7 @@ import torch
 from torch import Tensor
 
 from rmiov2 import config as configuration
-from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
 from rmiov2.agents.facmac.losses import actor_loss, critic_loss, td_target
 from rmiov2.agents.facmac.networks import Actor, ContinuousActor, DiscreteActor, FactoredCritic
 from rmiov2.agents.off_policy import Memory, Windows, draw, follow, readable, target_of
@@ -25,9 +24,9 @@ from rmiov2.types import Actions, Bools, EnvSpec, Floats, Sampler
 class FACMAC(Agent):
     """Actor and critic, their targets, the optimisers, and what they count."""
 
-    capabilities = Capabilities(
-        discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=False, model_free=True
-    )
+    capabilities = Capabilities(discrete=True, continuous=True, on_policy=False, reconstructs=False, model_free=True)
+
+    counters = ("updates", "env_steps")
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         assert isinstance(config.agent, configuration.FACMAC)
@@ -97,17 +96,9 @@ class FACMAC(Agent):
 
     # Keeping.
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         return {
             "actor": self.actor, "critic": self.critic, "target_actor": self.target_actor,
             "target_critic": self.target_critic, "actor_optimiser": self.actor_optimiser,
             "critic_optimiser": self.critic_optimiser,
         }  # fmt: skip
-
-    def state_dict(self) -> Mapping[str, Any]:
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return parts | {"updates": self.updates, "env_steps": self.env_steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_parts(self._parts(), state)
-        self.updates, self.env_steps = int(state["updates"]), int(state["env_steps"])

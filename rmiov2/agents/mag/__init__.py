@@ -124,8 +124,8 @@ class MAG(LatentPolicy):
         act, _ = self.actor.choose(self.actor.body(features), self.drawn_masks(features, generator), generator)
         return playable(act, self.spec.discrete)
 
-    def _parts(self) -> dict[str, Any]:
-        return super()._parts() | {"predictor": self.predictor, "predictor_optimiser": self.predictor_optimiser}
+    def parts(self) -> dict[str, Any]:
+        return super().parts() | {"predictor": self.predictor, "predictor_optimiser": self.predictor_optimiser}
 
 
 def chosen(errors: Tensor, by: str) -> Tensor:

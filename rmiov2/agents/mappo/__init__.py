@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rmiov2 import config as configuration
-from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
 from rmiov2.agents.mappo.chunks import Chunks, Rollouts, advantages, cut, side_by_side
 from rmiov2.agents.mappo.losses import actor_loss, critic_loss, standardise
 from rmiov2.agents.mappo.networks import MAPPOActor, MAPPOCritic
@@ -34,9 +33,7 @@ class Memory:
 class MAPPO(Agent):
     """Actor, critic, their optimisers, and what they count."""
 
-    capabilities = Capabilities(
-        discrete=True, continuous=True, needs_state=False, on_policy=True, reconstructs=False, model_free=True
-    )
+    capabilities = Capabilities(discrete=True, continuous=True, on_policy=True, reconstructs=False, model_free=True)
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         self.config, self.spec, self.updates = config, spec, 0
@@ -118,18 +115,11 @@ class MAPPO(Agent):
         norms = {"grad_norm_actor": actor_norm, "grad_norm_critic": critic_norm}
         return metrics | norms | {"policy_loss": loss, "value_loss": value_loss}
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         return {
             "actor": self.actor, "critic": self.critic, "value_norm": self.value_norm,
             "actor_optimiser": self.actor_optimiser, "critic_optimiser": self.critic_optimiser,
         }  # fmt: skip
-
-    def state_dict(self) -> Mapping[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()} | {"updates": self.updates}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_parts(self._parts(), state)
-        self.updates = int(state["updates"])
 
 
 def before(after: Tensor, initial: Tensor) -> Tensor:

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
 import torch
 
 from rmiov2 import config as configuration
-from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
 from rmiov2.agents.off_policy import Memory, Windows, draw, follow, readable, target_of
 from rmiov2.agents.optimiser import Adam, Optimiser, RMSprop
 from rmiov2.agents.qmix.losses import best, td_loss
@@ -24,9 +23,9 @@ from rmiov2.types import Actions, Bools, EnvSpec, Floats, Sampler
 class QMIX(Agent):
     """The networks, their targets, the optimiser, and what they count."""
 
-    capabilities = Capabilities(
-        discrete=True, continuous=False, needs_state=False, on_policy=False, reconstructs=False, model_free=True
-    )
+    capabilities = Capabilities(discrete=True, continuous=False, on_policy=False, reconstructs=False, model_free=True)
+
+    counters = ("updates", "env_steps")
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         assert isinstance(config.agent, configuration.QMIX)
@@ -93,13 +92,5 @@ class QMIX(Agent):
 
     # Keeping.
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         return {"online": self.online, "target": self.target, "optimiser": self.optimiser}
-
-    def state_dict(self) -> Mapping[str, Any]:
-        parts = {name: part.state_dict() for name, part in self._parts().items()}
-        return parts | {"updates": self.updates, "env_steps": self.env_steps}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_parts(self._parts(), state)
-        self.updates, self.env_steps = int(state["updates"]), int(state["env_steps"])

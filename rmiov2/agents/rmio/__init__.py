@@ -59,5 +59,5 @@ class RMIO(RMIOv2):
         norm = self.correction_optimiser.step(loss, self.config.world_model.grad_clip, lr)
         return {"loss_correction": loss, "grad_norm_correction": norm}
 
-    def _parts(self) -> dict[str, Any]:
-        return super()._parts() | {"correction": self.correction, "correction_optimiser": self.correction_optimiser}
+    def parts(self) -> dict[str, Any]:
+        return super().parts() | {"correction": self.correction, "correction_optimiser": self.correction_optimiser}

@@ -11,13 +11,14 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics, load_parts
+from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
 from rmiov2.agents.captured import Inputs, Regions, device_of, forked
 from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
 from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.tensors import Averages, moved, of_play, to_torch
 from rmiov2.config import Config
-from rmiov2.execution.completion import History, Unrolled, complete, reconstruct, semi_posterior
+from rmiov2.execution.completion import Completion, Unrolled, semi_posterior
+from rmiov2.execution.history import History
 from rmiov2.policy.actor import Actor, playable
 from rmiov2.policy.critic import Critic, ReturnScale, ValueNorm
 from rmiov2.policy.ppo import Pseudo, standardise
@@ -39,9 +40,7 @@ class Memory:
 class RMIOv2(Agent):
     """World model, actor, critic, their optimisers, and what they count."""
 
-    capabilities = Capabilities(
-        discrete=True, continuous=True, needs_state=False, on_policy=False, reconstructs=True, gpu=True
-    )
+    capabilities = Capabilities(discrete=True, continuous=True, on_policy=False, reconstructs=True, gpu=True)
 
     def __init__(self, config: Config, spec: EnvSpec, seed: int) -> None:
         self.config, self.spec = config, spec
@@ -94,12 +93,9 @@ class RMIOv2(Agent):
         error = reconstruction_error(said, obs, self.model.width_mask)
         return float(masked_mean(error, (~arrived) * tensors["row"][..., None]))
 
-    def complete(self, history: History, teams: Bools) -> tuple[Floats, Bools | None]:
-        threshold = self.config.execution.availability
-        return complete(self.model, self._unroll_captured, history, teams, threshold, self.regions.fixed)
-
-    def reconstruct(self, history: History) -> tuple[Floats, Bools | None]:
-        return reconstruct(self.model, self.unroll, history, self.config.execution.availability)
+    def completion(self, history: History) -> Completion:
+        captured = self._unroll_captured if self.regions.fixed else None
+        return Completion(self.model, self.unroll, history, self.config.execution.availability, captured)
 
     def unroll(self, obs: Tensor, seen: Tensor, act: Tensor, h: Tensor) -> Unrolled:
         """What M makes of windows in which observations are missing; see rmiov2.execution.completion.Unroll."""
@@ -218,14 +214,10 @@ class RMIOv2(Agent):
 
     # Keeping.
 
-    def _parts(self) -> dict[str, Any]:
+    def parts(self) -> dict[str, Any]:
         kept = {"model": self.model, "return_scale": self.return_scale, "model_optimiser": self.model_optimiser}
         return kept | self.ppo.parts()
 
-    def state_dict(self) -> Mapping[str, Any]:
-        return {name: part.state_dict() for name, part in self._parts().items()} | {"updates": self.updates}
-
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        load_parts(self._parts(), state)
+        super().load_state_dict(state)
         self.regions.forget()
-        self.updates = int(state["updates"])

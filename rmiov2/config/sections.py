@@ -1,122 +1,25 @@
-"""Typed, frozen settings with ranges; one loader; an unknown key is an error that names the nearest one.
+"""The sections of params.yaml, named after the stages and the parts that read them; what each key means.
 
-The sections are those of params.yaml, named after the stages and the parts that read them. There are no defaults here:
-params.yaml is complete, so that what ran is what can be read.
+There are no defaults here: params.yaml is complete, so that what ran is what can be read.
 """
 
 from __future__ import annotations
 
-import difflib
-import json
-from pathlib import Path
-from typing import Annotated, Any, Literal, get_args
+from typing import Annotated, Literal
 
-import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import Field, model_validator
 
-from rmiov2.types import UserError
+from rmiov2.config.agents import Agent
+from rmiov2.config.section import Count, NonNegative, Positive, Probability, Rate, Section
 
-Positive = Annotated[int, Field(gt=0)]
-Count = Annotated[int, Field(ge=0)]
-Probability = Annotated[float, Field(ge=0, le=1)]
-Rate = Annotated[float, Field(gt=0, le=1)]
-NonNegative = Annotated[float, Field(ge=0)]
 BEFORE = {  # of settings that were kept without these
     "device": "cpu", "precision": "float32", "stress": {"blackout": (1,), "episodes": 1},
 }  # fmt: skip
 Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
 
 
-class Section(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", strict=False, allow_inf_nan=False)
-
-
 class Env(Section):
     name: str = Field(description="suite/map, for instance smax/3m")
-
-
-class RMIOv2(Section):
-    """And its forerunners GAWM and RMIO: what tells them apart stands in the other sections, see conf/agent."""
-
-    name: Literal["rmiov2", "gawm", "rmio"]
-
-
-class MAPPO(Section):
-    """Yu et al. 2022; what it shares with r-MAPPO in imagination stands in policy, where e_sample is its epochs."""
-
-    name: Literal["mappo"]
-    recurrent: bool = Field(description="actor and critic remember; false: perceptrons")
-    layers: Count = Field(description="hidden layers after the first")
-    gain: Annotated[float, Field(gt=0)] = Field(description="of the orthogonal weights that give logits or means")
-    std: Annotated[float, Field(gt=0)] = Field(description="of continuous actions, to begin with")
-    chunk: Positive = Field(description="rows through which gradients flow back")
-    own_obs: bool = Field(description="the critic sees each agent's observation beside the state; zeros when dead")
-    value_clip: bool = Field(description="the clipped value loss, at policy.clip")
-    value_norm_decay: Rate
-
-
-class QMIX(Section):
-    """Rashid et al. 2018; its discount, lambda, widths, rates and clipping stand in policy."""
-
-    name: Literal["qmix"]
-    mixer: Positive = Field(description="width of the monotone mixer")
-    hyper: Positive = Field(description="hidden width of the networks that make the mixer's weights")
-    optimiser: Literal["adam", "rmsprop"]
-    batch: Positive = Field(description="episodes of an update")
-    target_every: Positive = Field(description="updates between two copies to the target networks")
-    epsilon_start: Probability
-    epsilon_end: Probability
-    epsilon_steps: Positive = Field(description="environment steps in which epsilon falls")
-
-
-class FACMAC(Section):
-    """Peng et al. 2021; its discount, lambda, widths, rates and clipping stand in policy."""
-
-    name: Literal["facmac"]
-    monotone: bool = Field(description="the mixer's weights are kept positive, as QMIX's")
-    mixer: Positive = Field(description="width of the mixer of the agents' critics")
-    hyper: Positive = Field(description="hidden width of the networks that make the mixer's weights")
-    batch: Positive = Field(description="episodes of an update; with continuous actions transitions")
-    target_every: Positive = Field(description="updates between two moves of the target networks")
-    tau: Rate = Field(description="share of the way that the target networks move")
-    adam_eps: Annotated[float, Field(gt=0)]
-    regulariser: NonNegative = Field(description="weight of the mean squared action in the actor's loss")
-    noise: NonNegative = Field(description="deviation of the noise on continuous actions")
-    epsilon_start: Probability = Field(description="of discrete actions")
-    epsilon_end: Probability
-    epsilon_steps: Positive = Field(description="environment steps in which epsilon falls")
-
-
-class LatentPolicy(Section):
-    """What MAMBA and MAG have in common; the rest of it stands in world_model and policy."""
-
-    action_information: NonNegative = Field(description="weight of saying the last action from the decoded observation")
-    dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="of the action fusion, while M learns")
-    actor_layers: Positive = Field(description="hidden layers of the actor")
-    weight_decay: NonNegative = Field(description="of the actor")
-    entropy_decay: Rate = Field(description="share of policy.entropy that is left after every minibatch")
-    masked_rounds: NonNegative = Field(
-        description="policy rounds per masked update, which changes what the policy reads"
-    )
-
-
-class MAMBA(LatentPolicy):
-    """Egorov & Shpilman 2022."""
-
-    name: Literal["mamba"]
-
-
-class MAG(LatentPolicy):
-    """Wu et al. 2023: MAMBA that goes where its model is least wrong."""
-
-    name: Literal["mag"]
-    candidates: Annotated[int, Field(gt=1)] = Field(description="next states of which one is chosen")
-    look_ahead: Positive = Field(description="steps over which their predicted errors are added up, their own included")
-    chosen_by: Literal["sample", "batch"] = Field(description="one winner for every imagined team, or one for all")
-    lr_predictor: Rate
-
-
-Agent = Annotated[RMIOv2 | MAPPO | QMIX | FACMAC | MAMBA | MAG, Field(discriminator="name")]
 
 
 class WorldModel(Section):
@@ -300,65 +203,3 @@ class Config(Section):
     stress: Stress
     ablate: Ablate
     report: Report
-
-
-def load(path: Path) -> Config:
-    """Read params.yaml, or the config.json of a checkpoint; raises UserError with one sentence for each mistake."""
-    if not path.is_file():
-        raise UserError(f"no settings at {path}; compose them with `python -m pipelines.params`")
-    try:
-        text = path.read_text()
-        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
-    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
-        raise UserError(f"{path} cannot be read: {error}") from error
-    return parse(values, str(path))
-
-
-def parse(values: Any, source: str) -> Config:
-    """Check the values; raises UserError with one sentence for each mistake."""
-    try:
-        return Config.model_validate(values)
-    except ValidationError as error:
-        raise UserError("\n".join(_sentence(mistake, source) for mistake in error.errors())) from error
-
-
-def _sentence(mistake: Any, source: str) -> str:
-    path = _path(mistake["loc"])
-    if mistake["type"] == "union_tag_invalid":
-        return f"{source}: {_unknown_agent(**mistake['ctx'])}"
-    if mistake["type"] == "extra_forbidden":
-        return f"{source}: unknown key {path}; did you mean {_nearest(path)}?"
-    if mistake["type"] == "missing":
-        return f"{source}: {path} is missing; compose the settings anew with `python -m pipelines.params`"
-    if isinstance(mistake["input"], dict) and mistake["type"] == "value_error":
-        return f"{source}: {path}: {mistake['msg'].removeprefix('Value error, ')}"
-    return f"{source}: {path or 'the whole'} = {mistake['input']!r}: {mistake['msg']}"
-
-
-def _unknown_agent(tag: str, expected_tags: str, **_: Any) -> str:
-    names = [name.strip("' ") for name in expected_tags.split(",")]
-    nearest = difflib.get_close_matches(tag, names, n=1, cutoff=0.0)[0]
-    return f"unknown agent {tag!r}; did you mean {nearest}? There are: {', '.join(names)}"
-
-
-def _path(loc: tuple[str | int, ...]) -> str:
-    """section.name of a mistake; pydantic puts the agent's name between the two."""
-    parts = [str(part) for part in loc]
-    return ".".join(parts[:1] + parts[2:] if parts[:1] == ["agent"] and len(parts) > 2 else parts)
-
-
-def known_keys(agent: str = "") -> list[str]:
-    """Every key that params.yaml may hold, as section.name; with an agent's name, those that it then holds."""
-    keys: list[str] = []
-    for name, field in Config.model_fields.items():
-        kinds = get_args(field.annotation) if name == "agent" else (field.annotation,)
-        for kind in kinds:
-            if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
-                keys.append(name)
-            elif name != "agent" or agent in ("", *get_args(kind.model_fields["name"].annotation)):
-                keys += [f"{name}.{key}" for key in kind.model_fields]
-    return list(dict.fromkeys(keys))
-
-
-def _nearest(path: str) -> str:
-    return difflib.get_close_matches(path, known_keys(), n=1, cutoff=0.0)[0]

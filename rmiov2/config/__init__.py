@@ -1,0 +1,30 @@
+"""Typed, frozen settings with ranges: sections.py and agents.py say what each key means, loading.py reads them."""
+
+from __future__ import annotations
+
+from rmiov2.config.agents import FACMAC, MAG, MAMBA, MAPPO, QMIX, Agent, LatentPolicy, RMIOv2
+from rmiov2.config.loading import known_keys, load, parse
+from rmiov2.config.section import Section
+from rmiov2.config.sections import (
+    BEFORE,
+    Ablate,
+    Collect,
+    Config,
+    Env,
+    Evaluate,
+    Execution,
+    Finetune,
+    Pattern,
+    Policy,
+    Pretrain,
+    Report,
+    RewardTrend,
+    Stress,
+    WorldModel,
+)
+
+__all__ = [
+    "BEFORE", "FACMAC", "MAG", "MAMBA", "MAPPO", "QMIX", "Ablate", "Agent", "Collect", "Config", "Env", "Evaluate",
+    "Execution", "Finetune", "LatentPolicy", "Pattern", "Policy", "Pretrain", "RMIOv2", "Report", "RewardTrend",
+    "Section", "Stress", "WorldModel", "known_keys", "load", "parse",
+]  # fmt: skip

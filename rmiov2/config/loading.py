@@ -1,0 +1,76 @@
+"""One loader; every mistake is a sentence, and an unknown key is told the nearest one."""
+
+from __future__ import annotations
+
+import difflib
+import json
+from pathlib import Path
+from typing import Any, get_args
+
+import yaml
+from pydantic import BaseModel, ValidationError
+
+from rmiov2.config.sections import Config
+from rmiov2.types import UserError
+
+
+def load(path: Path) -> Config:
+    """Read params.yaml, or the config.json of a checkpoint; raises UserError with one sentence for each mistake."""
+    if not path.is_file():
+        raise UserError(f"no settings at {path}; compose them with `python -m pipelines.params`")
+    try:
+        text = path.read_text()
+        values = json.loads(text) if path.suffix == ".json" else yaml.safe_load(text)
+    except (yaml.YAMLError, json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise UserError(f"{path} cannot be read: {error}") from error
+    return parse(values, str(path))
+
+
+def parse(values: Any, source: str) -> Config:
+    """Check the values; raises UserError with one sentence for each mistake."""
+    try:
+        return Config.model_validate(values)
+    except ValidationError as error:
+        raise UserError("\n".join(_sentence(mistake, source) for mistake in error.errors())) from error
+
+
+def _sentence(mistake: Any, source: str) -> str:
+    path = _path(mistake["loc"])
+    if mistake["type"] == "union_tag_invalid":
+        return f"{source}: {_unknown_agent(**mistake['ctx'])}"
+    if mistake["type"] == "extra_forbidden":
+        return f"{source}: unknown key {path}; did you mean {_nearest(path)}?"
+    if mistake["type"] == "missing":
+        return f"{source}: {path} is missing; compose the settings anew with `python -m pipelines.params`"
+    if isinstance(mistake["input"], dict) and mistake["type"] == "value_error":
+        return f"{source}: {path}: {mistake['msg'].removeprefix('Value error, ')}"
+    return f"{source}: {path or 'the whole'} = {mistake['input']!r}: {mistake['msg']}"
+
+
+def _unknown_agent(tag: str, expected_tags: str, **_: Any) -> str:
+    names = [name.strip("' ") for name in expected_tags.split(",")]
+    nearest = difflib.get_close_matches(tag, names, n=1, cutoff=0.0)[0]
+    return f"unknown agent {tag!r}; did you mean {nearest}? There are: {', '.join(names)}"
+
+
+def _path(loc: tuple[str | int, ...]) -> str:
+    """section.name of a mistake; pydantic puts the agent's name between the two."""
+    parts = [str(part) for part in loc]
+    return ".".join(parts[:1] + parts[2:] if parts[:1] == ["agent"] and len(parts) > 2 else parts)
+
+
+def known_keys(agent: str = "") -> list[str]:
+    """Every key that params.yaml may hold, as section.name; with an agent's name, those that it then holds."""
+    keys: list[str] = []
+    for name, field in Config.model_fields.items():
+        kinds = get_args(field.annotation) if name == "agent" else (field.annotation,)
+        for kind in kinds:
+            if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
+                keys.append(name)
+            elif name != "agent" or agent in ("", *get_args(kind.model_fields["name"].annotation)):
+                keys += [f"{name}.{key}" for key in kind.model_fields]
+    return list(dict.fromkeys(keys))
+
+
+def _nearest(path: str) -> str:
+    return difflib.get_close_matches(path, known_keys(), n=1, cutoff=0.0)[0]
