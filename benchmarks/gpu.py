@@ -12,7 +12,7 @@ from benchmarks.cases import SMAX, composed, spec_of, synthetic_replay, untraine
 from benchmarks.clock import Effort, Work, rates
 from benchmarks.methods import update
 from benchmarks.table import Row
-from rmiov2.agents.captured import WARM, Regions, device_of
+from rmiov2.acceleration.captured import WARM, Regions, device_of
 from rmiov2.seeding import Generators
 from rmiov2.types import EnvSpec
 

@@ -23,7 +23,7 @@ from benchmarks.cases import composed, spec_of, synthetic_replay
 from benchmarks.clock import Effort, Work, rates
 from benchmarks.methods import update
 from benchmarks.table import Row
-from rmiov2.agents.captured import WARM, device_of
+from rmiov2.acceleration.captured import WARM, device_of
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import Config
 from rmiov2.seeding import Generators
@@ -114,7 +114,7 @@ class _Theirs:
 
 @contextmanager
 def as_torch_has_it() -> Iterator[None]:
-    """cuDNN may round to TF32 inside, other products may not; of ours rmiov2.agents.captured.device_of decides."""
+    """cuDNN may round to TF32 inside, other products may not; of ours captured.device_of decides."""
     products = torch.backends.cudnn, torch.backends.cuda.matmul
     ours = [part.allow_tf32 for part in products]
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False

@@ -8,8 +8,8 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from rmiov2.fused import attends, fused
-from rmiov2.recurring import LayerNorm, Linear
+from rmiov2.acceleration.deferred_gradients import LayerNorm, Linear
+from rmiov2.acceleration.fused import attends, fused
 
 Activation = type[nn.SiLU] | type[nn.ReLU] | type[nn.ELU]
 
@@ -88,7 +88,7 @@ class FusionLayer(nn.Module):
         """What every agent takes from all, (M, N, width), before the output's matrix."""
         drops = self.training and isinstance(self.dropout, nn.Dropout)
         if attends(x, self.heads) and not drops:
-            from rmiov2.kernels import attend  # Triton, which a machine without a GPU need not have
+            from rmiov2.acceleration.kernels import attend  # Triton, which a machine without a GPU need not have
 
             return attend(self.qkv(x), self.heads)  # type: ignore[no-any-return]
         weights, v = self.attention(x)

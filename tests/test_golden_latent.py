@@ -69,6 +69,9 @@ def test_the_predictor_learns_the_errors_that_the_reference_s_does() -> None:
         errors, _ = model_errors(agent.model, agent.observe(batch, case.generator()), batch)
     label, where = agent.step_errors(errors, batch["step"])
     assert where.all() and close(label, case.golden["out/label"])
+    for term, error in errors.items():  # a term of L_M that is new counts, too
+        more, _ = agent.step_errors(errors | {term: error + 1}, batch["step"])
+        assert not torch.equal(more, label), term
     loss = agent.predictor_loss(batch, case.generator())
     assert close(loss, case.golden["out/predictor_loss"])
     assert close(gradients(loss, agent.predictor), case.predictor("grad/predictor"))

@@ -13,7 +13,9 @@ from learning_cases import random_games
 
 from benchmarks.gpu import launch_one_by_one
 from pipelines.params import compose_values
-from rmiov2.agents.captured import Regions, device_of
+from rmiov2.acceleration.captured import Regions, device_of
+from rmiov2.acceleration.deferred_gradients import GRU
+from rmiov2.acceleration.fused import attends
 from rmiov2.agents.optimiser import Adam
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import parse
@@ -21,10 +23,8 @@ from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import play
 from rmiov2.execution.completion import Completion
 from rmiov2.execution.history import History
-from rmiov2.fused import attends
 from rmiov2.networks import FusionLayer
 from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
-from rmiov2.recurring import GRU
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
 from rmiov2.training.pretrain import Pretraining

@@ -12,6 +12,7 @@ import yaml
 from project import CELLS, ROOT, STAGES, Project, reproduced, stages
 
 from pipelines import paths, stage
+from pipelines.params import choices
 from rmiov2.config import known_keys
 from rmiov2.evaluation.modes import modes_played
 from rmiov2.types import UserError
@@ -197,7 +198,12 @@ AGENTS = {
     "gawm": ("toy_dials",), "rmio": ("toy_lights",), "mamba": ("toy_lights",), "mag": ("toy_dials",),
 }  # fmt: skip
 COMPLETES = {"rmio"}
+PAPER_SIZE = {"mamba_paper", "mag_paper", "qmix_classic"}  # other numbers of the same code
 SHORT = ("collect.num_envs=4", "collect.warmup_steps=200", "pretrain.env_steps=600", "pretrain.eval_every=200")
+
+
+def test_no_agent_is_left_out() -> None:
+    assert {*AGENTS, *PAPER_SIZE, "rmiov2"} == set(choices("agent"))
 
 
 @pytest.mark.pipeline

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from rmiov2 import config
-from rmiov2.agents.captured import Inputs, Regions
+from rmiov2.acceleration.captured import Inputs, Regions
 from rmiov2.agents.optimiser import Optimiser
 from rmiov2.agents.tensors import Averages
 from rmiov2.policy.actor import Actor, FeatureActor

@@ -10,10 +10,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmiov2 import config
-from rmiov2.fused import fused, fused_to_learn
+from rmiov2.acceleration.deferred_gradients import GRU
+from rmiov2.acceleration.fused import fused, fused_to_learn
 from rmiov2.networks import mlp
 from rmiov2.policy.exploration import gumbel
-from rmiov2.recurring import GRU
 from rmiov2.types import EnvSpec
 
 LOG_STD_RANGE = (-2.5, 0.5)

@@ -9,7 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmiov2.fused import fused_to_learn
+from rmiov2.acceleration.fused import fused_to_learn
 from rmiov2.policy.actor import Actor, FeatureActor
 from rmiov2.policy.critic import AttentionCritic, Critic, ValueNorm
 

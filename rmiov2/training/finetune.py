@@ -43,7 +43,8 @@ HELD_OUT_WINDOWS = 512
 def rates_of(settings: configuration.Finetune, batch: int, rng: np.random.Generator) -> Floats:
     """(B,) p_mask for every sequence, or, varied, a rate of its own with that mean."""
     if settings.vary_p_mask:
-        return rng.uniform(0, min(1.0, 2 * settings.p_mask), batch).astype(np.float32)
+        low, high = max(0.0, 2 * settings.p_mask - 1), min(1.0, 2 * settings.p_mask)
+        return rng.uniform(low, high, batch).astype(np.float32)
     return np.full(batch, settings.p_mask, np.float32)
 
 
@@ -94,6 +95,7 @@ class Finetuning:
         self.rngs = Generators(derive(config.seed, "finetune"), config.device)
         self.mask = mask_of(config.finetune, env.spec.num_agents, self.rngs.numpy["observation_loss"])
         self.agent.load_state_dict(pretrained.state["agent"])
+        self.pretrained_updates = self.agent.updates
         self.play = player_of(self.agent, config.pretrain.segment)
         self.replay = Replay(env.spec, config.collect.capacity)
         self.held_out = HeldOut(config, self.agent) if self.agent.capabilities.reconstructs else None
@@ -114,7 +116,7 @@ class Finetuning:
         collected: list[Trajectory] = []
         lost = self.env.lost_episodes
         if self.agent.capabilities.on_policy:
-            metrics = self._play_rounds(due - done, scale)
+            metrics = self._play_rounds(due, scale)
         elif plays_blind(self.agent):
             collected = self._collect(due / self.config.pretrain.e_m)
             metrics = self.agent.update(self.replay, self.rngs, due - done, 0, scale=scale)
@@ -129,10 +131,15 @@ class Finetuning:
         l_rec = {"l_rec": self.held_out.l_rec(self.agent)} if self.held_out else {}
         return {"update": update, **l_rec}
 
-    def _play_rounds(self, updates: int, scale: float) -> Metrics:
-        """Rollouts, until they have been worth so many updates."""
-        begun, metrics = self.agent.updates, Metrics()
-        while self.agent.updates - begun < updates:
+    @property
+    def updates(self) -> int:
+        """Masked updates so far; a rollout's come all at once, so that the last may bring more than were asked for."""
+        return self.agent.updates - self.pretrained_updates
+
+    def _play_rounds(self, due: int, scale: float) -> Metrics:
+        """Rollouts, until all of them have been worth so many updates."""
+        metrics = Metrics()
+        while self.updates < due:
             metrics = self.agent.update(replay_of(self._played(), self.env.spec), self.rngs, 0, 1, scale=scale)
         return metrics
 
@@ -202,7 +209,7 @@ def finetune(
         _rounds(run, resume, say, save_seconds, watch)
     checkpoint.save(out / "checkpoint.safetensors", {"agent": run.state_dict()["agent"]}, config=config, spec=env.spec)
     write_csv(plots / "finetune.csv", run.curve)
-    told: dict[str, Any] = summary(config, run.env_steps, config.finetune.updates, run.wall_s)
+    told: dict[str, Any] = summary(config, run.env_steps, run.updates, run.wall_s)
     if run.held_out:
         told["l_rec"] = {"before": run.curve[0]["l_rec"], "after": run.curve[-1]["l_rec"]}
     return told | facts_in(env, run.curve)

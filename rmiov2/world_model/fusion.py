@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from torch import Tensor, nn
 
+from rmiov2.acceleration.deferred_gradients import LayerNorm, Linear
 from rmiov2.networks import FusionLayer
-from rmiov2.recurring import LayerNorm, Linear
 from rmiov2.world_model.layout import Layout
 
 

@@ -6,7 +6,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from rmiov2.fused import fused_to_learn
+from rmiov2.acceleration.fused import fused_to_learn
 from rmiov2.world_model.rssm import Latent, WorldModel
 
 

@@ -16,8 +16,8 @@ from typing import Protocol
 import torch
 from torch import Tensor
 
-from rmiov2.fused import fused
-from rmiov2.recurring import at_once
+from rmiov2.acceleration.deferred_gradients import at_once
+from rmiov2.acceleration.fused import fused
 from rmiov2.world_model.rssm import Latent, WorldModel, gumbel_noise
 
 

@@ -8,9 +8,9 @@ import torch
 from torch import Tensor, nn
 
 from rmiov2 import config
-from rmiov2.fused import fused
+from rmiov2.acceleration.deferred_gradients import GRUCell, Linear
+from rmiov2.acceleration.fused import fused
 from rmiov2.networks import as_gumbel, sinusoids
-from rmiov2.recurring import GRUCell, Linear
 from rmiov2.types import EnvSpec
 from rmiov2.world_model.fusion import fusion
 from rmiov2.world_model.heads import Predictors

@@ -57,7 +57,7 @@ def begin(stage: str, out: Path) -> None:
     code: set[str] = set()
     builtins.ran_in = code.add  # type: ignore[attr-defined]
     sys.meta_path.insert(0, Finder)
-    from rmiov2 import config
+    from rmiov2 import config  # whose loader calls its own parse
 
     sections = {"Config": ""}
     for name, field in config.Config.model_fields.items():
@@ -86,7 +86,7 @@ def begin(stage: str, out: Path) -> None:
         (out / f"{stage}.json").write_text(json.dumps({"settings": leaves, "code": files}))
 
     config.Section.__getattribute__ = get_and_note
-    config.parse = parse_without_notes
+    config.parse = config.loading.parse = parse_without_notes
     atexit.register(write)
 
 

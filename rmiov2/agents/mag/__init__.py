@@ -15,8 +15,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmiov2 import config as configuration
+from rmiov2.acceleration.captured import Inputs
 from rmiov2.agents.base import Mask
-from rmiov2.agents.captured import Inputs
 from rmiov2.agents.latent_policy import LatentPolicy
 from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.tensors import Averages

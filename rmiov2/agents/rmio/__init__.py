@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from rmiov2.acceleration.captured import Inputs, forked
 from rmiov2.agents.base import Mask
-from rmiov2.agents.captured import Inputs, forked
 from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.rmio.correction import Correction, correction_loss, unroll
 from rmiov2.agents.rmiov2 import RMIOv2

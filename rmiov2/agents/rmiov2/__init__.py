@@ -11,8 +11,8 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from rmiov2.acceleration.captured import Inputs, Regions, device_of, forked
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
-from rmiov2.agents.captured import Inputs, Regions, device_of, forked
 from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
 from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.tensors import Averages, moved, of_play, to_torch

@@ -4,8 +4,8 @@ A product of five rows fills nothing of a GPU, and the copies, sums and softmax 
 slices that a step of a GRU writes. Here whatever stands between two products of many rows is one kernel: it reads each
 number once, and keeps what is between in registers.
 
-The numbers are those of rmiov2.networks.FusionLayer.attention and of rmiov2.recurring but for rounding, and float32 in
-every precision of products.
+The numbers are those of networks.FusionLayer.attention and of deferred_gradients.py but for rounding, and float32
+in every precision of products.
 """
 
 import math
@@ -87,7 +87,7 @@ def _launch(kernel: Any, qkv: Tensor, *others: Tensor, heads: int) -> None:
 def attend(qkv: Tensor, heads: int) -> Tensor:
     """What every agent takes from all, (M, N, width), of q, k and v side by side, (M, N, 3 width).
 
-    width / heads is a power of two, as a tile's sides are; rmiov2.fused.attends says whether it is.
+    width / heads is a power of two, as a tile's sides are; rmiov2.acceleration.fused.attends says whether it is.
     """
     out = qkv.new_empty(*qkv.shape[:2], qkv.shape[2] // 3)
     _launch(_attend_kernel, qkv.contiguous(), out, heads=heads)
@@ -180,7 +180,7 @@ def step_back(
     gradient: Tensor, kept: Tensor, through: Tensor, of_input: Tensor, of_memory: Tensor, h: Tensor, for_input: Tensor,
     for_memory: Tensor,
 ) -> None:  # fmt: skip
-    """What rmiov2.recurring.step_back says; all are contiguous but gradient, whose rows may lie anywhere."""
+    """What deferred_gradients.step_back says; all are contiguous but gradient, whose rows may lie anywhere."""
     rows, width = h.shape
     gradient = gradient if gradient.stride(1) == 1 else gradient.contiguous()
     _step_back_kernel[(rows,)](

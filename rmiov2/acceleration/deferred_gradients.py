@@ -20,7 +20,7 @@ from torch import Tensor, nn
 from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
-from rmiov2.fused import fused, has_kernels
+from rmiov2.acceleration.fused import fused, has_kernels
 
 Gradients = tuple[Tensor | None, ...]
 
@@ -225,7 +225,7 @@ class _Sequence(Function):
 def step(of_input: Tensor, of_memory: Tensor, h: Tensor, out: Tensor) -> None:
     """The next h into out (M, D), of both products (M, 3D) and h (M, D)."""
     if has_kernels(h):
-        from rmiov2 import kernels
+        from rmiov2.acceleration import kernels
 
         kernels.step(of_input, of_memory, h, out)
     else:
@@ -241,7 +241,7 @@ def step_back(
     The gradient of the next h is the sum of three: of others, of kept and of through.
     """
     if has_kernels(h):
-        from rmiov2 import kernels
+        from rmiov2.acceleration import kernels
 
         kernels.step_back(gradient, kept, through, of_input, of_memory, h, for_input, for_memory)
         return

@@ -11,13 +11,13 @@ import torch
 from torch import nn
 
 from benchmarks.cases import composed, spec_of, synthetic_replay
-from rmiov2 import fused as fusing
-from rmiov2.agents.captured import Regions, _Captured
+from rmiov2.acceleration import fused as fusing
+from rmiov2.acceleration.captured import Regions, _Captured
+from rmiov2.acceleration.deferred_gradients import GRU, GRUCell, LayerNorm, Linear, Rows, at_once, gated
+from rmiov2.acceleration.fused import compiles
 from rmiov2.agents.registry import make_agent
 from rmiov2.agents.tensors import to_torch
-from rmiov2.fused import compiles
 from rmiov2.policy.actor import Actor
-from rmiov2.recurring import GRU, GRUCell, LayerNorm, Linear, Rows, at_once, gated
 from rmiov2.seeding import Generators
 from rmiov2.world_model.losses import model_losses, total_loss
 from rmiov2.world_model.rollout import observe

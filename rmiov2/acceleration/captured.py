@@ -1,7 +1,7 @@
 """Parts of an update as CUDA graphs: captured once for each set of shapes, then replayed by one call, not thousands.
 
 What the reference does on the CPU a GPU does with the same code, but for how it sums weights' gradients over steps
-(rmiov2.recurring), what is compiled (rmiov2.fused), and kernels that are written for it (rmiov2.kernels).
+(deferred_gradients.py), what is compiled (fused.py), and kernels that are written for it (kernels.py).
 """
 
 from __future__ import annotations
