@@ -151,7 +151,6 @@ def _pieces(file: str, arrays: Arrays, spec: EnvSpec) -> Iterator[Piece]:
 def piece_facts(piece: Piece, spec: EnvSpec) -> Facts:
     """What one trajectory says of itself."""
     obs, rew, con = piece.arrays["obs"], piece.arrays["rew"], piece.arrays["con"]
-    padding = np.arange(spec.obs_dim) >= np.asarray(spec.obs_widths)[:, None]  # (N, O)
     act = _discrete_facts if spec.discrete else _continuous_facts
     return {
         "shard": piece.shard,
@@ -162,7 +161,7 @@ def piece_facts(piece: Piece, spec: EnvSpec) -> Facts:
         "rew_not_finite": _not_finite(rew),
         "obs_largest": _largest(obs),
         "rew_largest": _largest(rew),
-        "padding_not_zero": np.count_nonzero(obs[:, padding]),
+        "padding_not_zero": np.count_nonzero(obs[:, ~spec.obs_mask]),
         "con_not_binary": len(con) - int(np.isin(con, (0, 1)).sum()),
         "con_zero_inside": int((con[:-1] == 0).sum()),
         **act(piece.arrays, spec),
@@ -174,12 +173,11 @@ def _discrete_facts(arrays: Arrays, spec: EnvSpec) -> Facts:
     outside = (act < 0) | (act >= np.asarray(spec.act_widths))
     inside = np.where(outside, 0, act)[..., None]
     allowed = np.take_along_axis(avail[:-1], inside, axis=-1)[..., 0]
-    beyond = np.arange(spec.act_dim) >= np.asarray(spec.act_widths)[:, None]  # (N, A)
     return {
         "act_out_of_range": int(outside.sum()),
         "act_unavailable": int((~outside & ~allowed).sum()),
         "nothing_available": int((~avail.any(-1)).sum()),
-        "avail_beyond_width": int(avail[:, beyond].sum()),
+        "avail_beyond_width": int(avail[:, ~spec.act_mask].sum()),
     }
 
 

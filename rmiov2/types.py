@@ -51,6 +51,16 @@ class EnvSpec:
     measure: str  # "win_rate" | "step_return"
     idle_actions: tuple[int, ...] = ()  # what an illegal choice becomes: the first of these that is available
 
+    @property
+    def obs_mask(self) -> Bools:
+        """(N, O) the agent has such a number; the rest is padding."""
+        return np.arange(self.obs_dim) < np.asarray(self.obs_widths)[:, None]
+
+    @property
+    def act_mask(self) -> Bools:
+        """(N, A) the agent has such an action, or such a component of it; the rest is padding."""
+        return np.arange(self.act_dim) < np.asarray(self.act_widths)[:, None]
+
 
 @dataclass
 class Step:

@@ -79,12 +79,7 @@ def readable(act: Actions, spec: EnvSpec) -> Tensor:
     """act (..., N) one-hot, or (..., N, A) zero beyond each agent's width: (..., N, A)."""
     if spec.discrete:
         return F.one_hot(torch.from_numpy(act), spec.act_dim).float()
-    return torch.from_numpy(act) * width_mask(spec)
-
-
-def width_mask(spec: EnvSpec) -> Tensor:
-    """(N, A), one where the agent has such an action."""
-    return (torch.tensor(spec.act_widths)[:, None] > torch.arange(spec.act_dim)).float()
+    return torch.from_numpy(act * spec.act_mask)
 
 
 def state_width(spec: EnvSpec) -> int:

@@ -33,8 +33,7 @@ class Choices(nn.Module):
     def __init__(self, settings: config.Policy, spec: EnvSpec) -> None:
         super().__init__()
         self.settings, self.spec = settings, spec
-        widths = torch.tensor(spec.act_widths)[:, None] > torch.arange(spec.act_dim)
-        self.register_buffer("width_mask", widths.float(), persistent=False)  # (N, A)
+        self.register_buffer("width_mask", torch.from_numpy(spec.act_mask).float(), persistent=False)  # (N, A)
 
     def initial(self, teams: int) -> Tensor:
         """An empty memory, (teams, N, hidden)."""

@@ -68,8 +68,7 @@ class WorldModel(nn.Module):
         self.predict = Predictors(
             s.deter + stoch, hidden, layers, spec.obs_dim, spec.act_dim, spec.discrete, self.layout
         )  # fmt: skip
-        widths = torch.tensor(spec.obs_widths)[:, None] > torch.arange(spec.obs_dim)
-        self.register_buffer("width_mask", widths.float(), persistent=False)  # (N, O)
+        self.register_buffer("width_mask", torch.from_numpy(spec.obs_mask).float(), persistent=False)  # (N, O)
         positions = sinusoids(spec.num_agents, hidden) * s.agent_ids
         self.register_buffer("positions", positions, persistent=False)  # (N, hidden), of joint inputs
         self.register_buffer("obs_mean", torch.zeros(spec.num_agents, spec.obs_dim))

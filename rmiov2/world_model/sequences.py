@@ -70,7 +70,7 @@ def any_actions(spec: EnvSpec, rng: np.random.Generator, teams: int) -> Actions:
     if spec.discrete:
         return rng.integers(spec.act_dim, size=(teams, spec.num_agents))
     drawn: Floats = rng.uniform(-1, 1, (teams, spec.num_agents, spec.act_dim)).astype(np.float32)
-    return drawn * (np.asarray(spec.act_widths)[:, None] > np.arange(spec.act_dim))
+    return drawn * spec.act_mask
 
 
 def as_vectors(act: Tensor, spec: EnvSpec) -> Tensor:

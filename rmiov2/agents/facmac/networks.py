@@ -13,7 +13,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from rmiov2 import config
-from rmiov2.agents.off_policy import readable, state_width, width_mask
+from rmiov2.agents.off_policy import readable, state_width
 from rmiov2.policy.exploration import epsilon, gumbel, or_uniform, straight_through
 from rmiov2.policy.mixing import Mixer
 from rmiov2.policy.recurrent import Recurrent, with_ids
@@ -36,7 +36,7 @@ class ContinuousActor(nn.Module):
         super().__init__()
         self.agent_ids, self.settings = policy.agent_ids, settings
         self.body = perceptron(spec.obs_dim + (spec.num_agents if policy.agent_ids else 0), policy.hidden, spec.act_dim)
-        self.register_buffer("widths", width_mask(spec), persistent=False)
+        self.register_buffer("widths", torch.from_numpy(spec.act_mask).float(), persistent=False)
 
     def initial(self, teams: int, agents: int) -> Tensor:
         """A memory of no width."""

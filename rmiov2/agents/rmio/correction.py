@@ -33,8 +33,7 @@ class Correction(nn.Module):
         self.change = nn.Linear(hidden, spec.obs_dim)
         nn.init.zeros_(self.change.weight)
         nn.init.zeros_(self.change.bias)
-        widths = torch.tensor(spec.obs_widths)[:, None] > torch.arange(spec.obs_dim)
-        self.register_buffer("width_mask", widths.float(), persistent=False)  # (N, O)
+        self.register_buffer("width_mask", torch.from_numpy(spec.obs_mask).float(), persistent=False)  # (N, O)
 
     def forward(self, given: Tensor, seen: Tensor) -> Tensor:
         """Corrected (M, N, O) of given (M, N, O), real where seen (M, N) and predicted elsewhere; normalised."""
