@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 from learning_cases import SEEDS, composed, random_games
-from test_training import digests, run, run_with_stops
+from test_training import digests, quiet, run, run_with_stops
 
 import rmiov2
 from rmiov2.agents.mappo import MAPPO
@@ -20,6 +20,7 @@ from rmiov2.evaluation.episodes import play
 from rmiov2.policy.critic import ValueNorm
 from rmiov2.policy.returns import gae
 from rmiov2.training.collect import Rollout, random_policy
+from rmiov2.training.finetune import finetune
 from rmiov2.training.pretrain import Pretraining, replay_of
 from rmiov2.types import Trajectory, UserError
 
@@ -221,6 +222,19 @@ def test_a_stopped_run_goes_on_to_the_bit(tmp_path: Path) -> None:
     run_with_stops(config, tmp_path / "stopped")
     assert len(digests(tmp_path / "straight")) > 5
     assert digests(tmp_path / "stopped") == digests(tmp_path / "straight")
+
+
+def test_it_makes_the_masked_updates_that_are_asked_for_and_says_how_many(tmp_path: Path) -> None:
+    """A rollout is worth 3 passes of so many minibatches, more than a twentieth of what is asked for."""
+    config = toy("lights", "pretrain.env_steps=1000", "finetune.updates=50", "policy.e_sample=3")
+    run(config, tmp_path)
+    before, after = (rmiov2.load(tmp_path / name, config).updates for name in ("pretrain", "finetune"))
+    told = finetune(
+        config, tmp_path / "pretrain", tmp_path / "replay", tmp_path / "again", tmp_path, tmp_path / "r3", quiet
+    )  # fmt: skip
+    worth = config.policy.e_sample * config.policy.minibatches
+    assert 50 // 20 < worth and told["updates"] == after - before
+    assert 50 <= after - before < 50 + worth
 
 
 def test_it_finds_the_optimum_and_masked_fine_tuning_makes_it_better_at_playing_blind(tmp_path: Path) -> None:

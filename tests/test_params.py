@@ -87,7 +87,7 @@ def test_every_addition_that_is_on_by_default_can_be_switched_off():
     sized |= {f"world_model.{k}" for k in ("batch", "length", "lr")} | {"policy.hidden", "policy.critic_hidden"}
     sized |= {f"policy.{k}" for k in ("horizon", "lr_actor", "lr_critic", "starts", "e_sample", "minibatches")}
     sized |= {"policy.entropy", "policy.grad_clip", "collect.num_envs", "collect.warmup_steps"}
-    sized |= {f"pretrain.{k}" for k in ("env_steps", "segment", "e_m", "e_pi")}
+    sized |= {f"pretrain.{k}" for k in ("env_steps", "e_m", "e_pi")}
     off = {}
     for name in ABLATIONS:
         for key, value in taken_out(name).items():
@@ -187,3 +187,10 @@ def test_a_refused_command_leaves_the_file_alone(tmp_path, monkeypatch, capsys):
     assert params.main(["finetune.p_mask=7"]) == 2
     assert "finetune.p_mask = 7" in capsys.readouterr().err
     assert not (tmp_path / "params.yaml").exists()
+
+
+@pytest.mark.parametrize("p_mask", [0.0, 0.25, 0.5, 0.75, 1.0])
+def test_rates_that_vary_have_the_mean_that_was_asked_for(p_mask: float) -> None:
+    section = params.compose_values([f"finetune.p_mask={p_mask}", "finetune.vary_p_mask=true"])["finetune"]
+    rates = rates_of(Finetune(**section), 20_000, np.random.default_rng(0))
+    assert rates.mean() == pytest.approx(p_mask, abs=0.01) and 0 <= rates.min() <= rates.max() <= 1

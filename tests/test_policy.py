@@ -151,3 +151,26 @@ def test_learns_the_toy_game(env: str) -> None:
     reached = float(np.mean(columns["return"] / columns["length"]))
     chance = random_performance(game, 64, 6) if env == "toy/dials" else 1 / agent.spec.act_dim
     assert reached > 0.9 and reached > chance + 0.3
+
+
+@torch.no_grad()
+def test_imagination_begins_with_the_memory_that_the_actor_had_before_the_row() -> None:
+    """And the posterior there: what the actor would do at a row in play is what it does first in imagination."""
+    agent, replay = agent_and_replay(settings("toy/lights"))
+    batch = to_torch(replay.sample(8, 8, np.random.default_rng(0)), agent.device)
+    shown = batch | {"obs": agent.model.normalise(batch["obs"]), "seen": torch.ones(batch["obs"].shape[:3])}
+    h, z, memory = agent._states(torch.Generator().manual_seed(0), shown)
+    assert not memory[:, 0].any() and torch.equal(h[:, 0], agent.model.initial(batch["start"]))
+    for row in (1, 5):
+        _, after = agent.actor.unroll(shown["obs"][:, :row], agent.actor.initial(8))
+        assert torch.allclose(memory[:, row], after[:, -1], atol=1e-6)
+        led = agent.model.advance(h[:, row - 1], z[:, row - 1], agent.model.embed_action(batch["act"][:, row - 1]))
+        assert torch.allclose(h[:, row], led, atol=1e-6)
+
+
+@torch.no_grad()
+def test_an_imagined_step_counts_as_much_as_it_is_likely_to_be_played() -> None:
+    agent, replay = agent_and_replay(settings("toy/lights"))
+    batch, rngs = to_torch(replay.sample(8, 8, np.random.default_rng(0)), agent.device), Generators(0)
+    imagined, p = agent._imagine(*agent._branches(batch, rngs), rngs)
+    assert torch.equal(p.weight, still_playing(imagined.con)) and (p.weight < 0.9).any()  # a new model doubts it

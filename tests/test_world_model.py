@@ -175,3 +175,26 @@ def test_imagination_is_finite_also_from_total_blindness_and_always_leaves_an_ac
     rollout = imagine(agent.model, latent_h, latent.z[:, -1].detach(), choose, 9, torch.Generator().manual_seed(0))
     assert rollout.features.shape == (5, 10, n, 48) and rollout.rew.shape == rollout.con.shape == (5, 9)
     assert torch.isfinite(rollout.obs).all() and ((0 < rollout.con) & (rollout.con < 1)).all()
+
+
+def test_what_observations_are_normalised_by_is_what_numpy_says_of_all_that_were_seen() -> None:
+    agent, replay = agent_and_replay(settings("toy/dials", world_model__normalise_obs=True))
+    pieces = [np.random.default_rng(seed).normal(seed, 1 + seed, (rows, 3, 6)) for seed, rows in enumerate((5, 1, 40))]
+    for piece in pieces:
+        agent.model.measure(torch.from_numpy(piece.astype(np.float32)))
+    every = np.concatenate(pieces)
+    assert agent.model.obs_mean.numpy() == pytest.approx(every.mean(0), abs=1e-5)
+    assert agent.model.obs_std.numpy() == pytest.approx(every.std(0), abs=1e-4)
+
+
+def test_what_observations_are_normalised_by_stays_while_they_are_masked() -> None:
+    """Else the frozen policy would see the world in another scale than it learned in."""
+    agent, replay = agent_and_replay(settings("toy/dials", world_model__normalise_obs=True))
+    agent.update(replay, Generators(0), 2, 0)
+    before = [agent.model.obs_mean.clone(), agent.model.obs_std.clone(), agent.model.obs_count.clone()]
+    assert before[2] > 0
+    agent.update(replay, Generators(1), 2, 0, lambda b, t: np.ones((b, t, 3), bool))
+    after = [agent.model.obs_mean, agent.model.obs_std, agent.model.obs_count]
+    assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
+    agent.update(replay, Generators(2), 2, 0)
+    assert not torch.equal(before[0], agent.model.obs_mean)
