@@ -12,14 +12,14 @@ import numpy as np
 from rmiov2.envs.base import Adapter
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints, Step
 
-PLACES, LIMIT = 7, 8
+PLACES, LIMIT = 7, 4
 MOVES = np.array([0, -1, 1])  # action 0 stays
 
 
 class Meeting(Adapter):
-    """Two agents on a line, who see where both stand, win by standing at one place within eight steps.
+    """Two agents on a line, who see where both stand, win by standing at one place within four steps.
 
-    All num_envs games are stepped at once; arrays have a row for each.
+    Blindly they seldom do. All num_envs games are stepped at once; arrays have a row for each.
     """
 
     def __init__(self, num_envs: int, seed: int = 0) -> None:

@@ -174,8 +174,12 @@ def test_last_seen_and_zeros_stand_in_as_they_say(agent: RMIOv2) -> None:
     [
         ({"seen": np.ones((1, 2), bool)}, r"seen: got shape \(1, 2\), expected \(1, 3\)"),
         ({"seen": np.ones((1, 3))}, "seen: got dtype float64, expected bool"),
+        ({"first": np.ones(1, int)}, "first: got dtype int64, expected bool"),
         ({"avail": None}, "discrete actions: pass avail"),
+        ({"avail": np.ones((1, 3, 6))}, "avail: got dtype float64, expected bool"),
+        ({"avail": np.arange(3)[:, None].repeat(6, 1)[None] != 1}, "avail: agent 1 of game 0 sees and can do nothing"),
         ({"obs": np.full((1, 3, 1), np.nan, np.float32)}, "obs: got shape"),
+        ({"obs": [["far"]]}, "obs: got what is no array of numbers"),
     ],
 )
 def test_wrong_input_is_refused_in_one_sentence(agent: RMIOv2, arguments: dict, sentence: str) -> None:
@@ -189,10 +193,27 @@ def test_wrong_input_is_refused_in_one_sentence(agent: RMIOv2, arguments: dict, 
 
 def test_a_nan_is_refused_from_an_agent_that_sees_and_ignored_from_one_that_does_not(agent: RMIOv2) -> None:
     obs, avail = np.zeros((1, 3, agent.spec.obs_dim), np.float32), np.ones((1, 3, agent.spec.act_dim), bool)
-    obs[0, 1, 0] = np.nan
-    with pytest.raises(UserError, match="NaN"):
-        agent.team(1, 0).act(obs, avail=avail)
-    agent.team(1, 0).act(obs, seen=np.array([[True, False, True]]), avail=avail)
+    for broken in (np.nan, np.inf, 1e38):
+        obs[0, 1, 0] = broken
+        with pytest.raises(UserError, match="from agent 1 of game 0"):
+            agent.team(1, 0).act(obs, avail=avail)
+        agent.team(1, 0).act(obs, seen=np.array([[True, False, True]]), avail=avail)
+
+
+def test_any_numbers_are_an_observation_and_what_was_refused_was_no_step(agent: RMIOv2) -> None:
+    """float64, whole numbers, lists, None where a sensor said nothing: all decide as float32 does."""
+    plain, other, rng = agent.team(1, 0), agent.team(1, 0), np.random.default_rng(0)
+    avail, seen = np.ones((1, 3, agent.spec.act_dim), bool), np.array([[True, True, False]])
+    for step in range(4):
+        obs = rng.integers(2, size=(1, 3, agent.spec.obs_dim))
+        listed = obs.tolist()
+        listed[0][2] = [None] * agent.spec.obs_dim
+        with pytest.raises(UserError):
+            other.act(listed, seen=seen.astype(int), avail=avail)
+        given = (listed, obs, obs.astype(np.float64))[step % 3]
+        act = plain.act(obs.astype(np.float32), seen=seen, avail=avail)
+        assert np.array_equal(act, other.act(given, seen=seen, avail=avail.tolist()))
+        assert np.array_equal(plain.completed, other.completed)
 
 
 def test_an_unknown_mode_is_refused(agent: RMIOv2) -> None:

@@ -8,6 +8,8 @@ import numpy as np
 
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints
 
+LARGEST = 1e9  # size of an observed number; squared and summed it is still far from where float32 ends
+
 
 @dataclass
 class History:

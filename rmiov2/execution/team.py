@@ -9,7 +9,7 @@ import numpy as np
 from rmiov2.config import Config
 from rmiov2.execution.communication import exchange
 from rmiov2.execution.completion import Completion
-from rmiov2.execution.history import History
+from rmiov2.execution.history import LARGEST, History
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, UserError
 
 MODES = ("completion", "zeros", "last_seen")
@@ -72,11 +72,14 @@ class Team:
         """Actions (B, N) or (B, N, A) for obs (B, N, O), of which only those of agents in seen (B, N) arrived.
 
         avail (B, N, A) is needed where actions are discrete; a blind agent's is not looked at, unless
-        true_availability, so its choice may be illegal. first (B,) marks rows that begin an episode. Raises UserError
-        for a wrong shape or an observation that is not finite.
+        true_availability, so its choice may be illegal. first (B,) marks rows that begin an episode. One call is one
+        step of the games, also where nobody sees. Raises UserError, before anything is remembered, for a wrong shape or
+        type, an observation that is not finite, or an agent that sees and can do nothing.
         """
+        obs = _numbers("obs", obs)
         seen = np.ones(obs.shape[:2], bool) if seen is None else np.asarray(seen)
         first = np.full(self.num_envs, not self._begun) if first is None else np.asarray(first)
+        avail = None if avail is None else np.asarray(avail)
         self._check(obs, seen, avail, first)
         self._begun = True
         self._forget(first)
@@ -149,9 +152,29 @@ class Team:
                 raise UserError(f"{self.spec.name} has discrete actions: pass avail of shape {shape}")
             if value is not None and value.shape != shape:
                 raise UserError(f"{name}: got shape {value.shape}, expected {shape} for {b} teams of {self.spec.name}")
-        if seen.dtype != bool:
-            raise UserError(f"seen: got dtype {seen.dtype}, expected bool")
-        if not np.isfinite(obs[seen]).all():
+        for name, value in (("seen", seen), ("first", first), ("avail", avail)):
+            if value is not None and value.dtype != bool:
+                raise UserError(f"{name}: got dtype {value.dtype}, expected bool")
+        broken = seen & ~(np.abs(obs) <= LARGEST).all(-1)  # NaN compares as false
+        if broken.any():
             raise UserError(
-                "obs: got a NaN or infinite value from an agent marked as seen; mark it lost in `seen` instead"
+                f"obs: got NaN or a value beyond {LARGEST:g} from {_first_of(broken)}, marked as seen; mark it lost in"
+                " `seen` instead"
             )
+        idle = np.zeros_like(seen) if avail is None else seen & ~avail.any(-1)
+        if idle.any():
+            raise UserError(f"avail: {_first_of(idle)} sees and can do nothing, expected one available action at least")
+
+
+def _numbers(name: str, values: Any) -> Floats:
+    try:
+        with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused if it was seen
+            return np.asarray(values, np.float32)
+    except (TypeError, ValueError) as error:
+        raise UserError(f"{name}: got what is no array of numbers: {error}") from error
+
+
+def _first_of(found: Bools) -> str:
+    """The first of found (B, N), in words."""
+    game, agent = np.argwhere(found)[0]
+    return f"agent {agent} of game {game}"

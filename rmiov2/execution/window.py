@@ -13,10 +13,8 @@ import numpy as np
 
 from rmiov2.config import Config
 from rmiov2.execution.completion import Completion
-from rmiov2.execution.history import History
+from rmiov2.execution.history import LARGEST, History
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints, UserError
-
-LARGEST = 1e9  # size of an observed number; squared and summed it is still far from where float32 ends
 
 
 @dataclass(frozen=True)

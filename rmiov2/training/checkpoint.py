@@ -68,8 +68,14 @@ def load(path: Path) -> Checkpoint:
     digest = str(header["digest"])
     if _digest(data.replace(digest.encode(), NO_DIGEST.encode(), 1)) != digest:
         raise UserError(f"{path} was altered since it was saved: its digest differs; restore it or make it again")
+    try:
+        config = configuration.parse(configuration.BEFORE | header["config"], str(path))
+    except UserError as error:
+        raise UserError(
+            f"{error}\n{path} was written by a version with other settings; load it with that one, or train again"
+        ) from error
     return Checkpoint(
-        config=configuration.parse(configuration.BEFORE | header["config"], str(path)),
+        config=config,
         spec=parse_spec(header["spec"], path),
         state=_decode(header["state"], tensors),
     )
