@@ -15,6 +15,8 @@ TOOLS: dict[str, str] = {
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes and two gigabytes that nothing here uses
     "PREFECT_HOME": str(paths.STATE / "prefect"),
+    # In memory, as by default, leases die with the server, and minutes later every run that has a concurrency limit.
+    "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # a first database alone takes longer than the default
 }

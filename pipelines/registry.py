@@ -2,7 +2,7 @@
 
     python -m pipelines.registry register               what the pipeline made last, with its evaluated episodes
     python -m pipelines.registry promote [--version N]  make it champion, if it is better on the same games
-    python -m pipelines.registry rollback               back to the champion before
+    python -m pipelines.registry rollback [--version N] back to the champion before N, which has to be champion
     python -m pipelines.registry show
 
 Ends with 0, 2 for a mistake, 3 for a promotion that is refused. Every decision is a line of state/decisions.jsonl and
@@ -12,124 +12,20 @@ tags of its version.
 from __future__ import annotations
 
 import argparse
-import hashlib
-import json
 import sys
-from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from pipelines import environment, paths, promotion, tracking
 from pipelines.promotion import Decision
+from pipelines.registration import Measured, refuse_stale, register, versions
 from rmiov2.config import Config, load
-from rmiov2.evaluation.modes import own_mode
 from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
 CHAMPION = "champion"
 ROLLED_BACK = "rolled_back"  # the tag of a version that is not to be promoted again unless it is named
 REFUSED = 3
-REQUIRED = ("rmiov2", "mlflow", "torch", "numpy", "scipy", "pydantic", "safetensors")
-MEASURED = ("data/", "models/", "results/", "metrics/", "params.yaml")  # code that changed does not make numbers wrong
-
-
-@dataclass(frozen=True)
-class Measured:
-    """What is registered together: the weights, the episodes they were measured by, and their summary."""
-
-    checkpoint: Path = paths.FINETUNED / "checkpoint.safetensors"
-    episodes: Path = paths.RESULTS / "episodes.parquet"
-    summary: Path = paths.METRICS / "evaluate.json"
-
-
-def refuse_stale() -> None:
-    """Raise UserError if the results on disk are not those of the models and settings on disk, by DVC's word."""
-    from dvc.repo import Repo
-
-    with Repo(str(paths.ROOT)) as repo:
-        status = repo.status(targets=["evaluate"])
-    changed = [entry for change in status.get("evaluate", []) if isinstance(change, dict) for entry in change.values()]
-    names = [name for entry in changed if isinstance(entry, dict) for name in entry if name.startswith(MEASURED)]
-    if names:
-        raise UserError(
-            f"{', '.join(sorted(set(names)))}: changed since the evaluation; run `dvc repro evaluate` first"
-        )
-
-
-def register(config: Config, measured: Measured) -> tuple[str, bool]:
-    """(version, whether it is new) of a team; the same weights measured by the same episodes are registered once."""
-    from rmiov2.files import read_bytes
-
-    digests = {
-        name: hashlib.md5(read_bytes(path, f"no {path}; run `make run` first"), usedforsecurity=False).hexdigest()
-        for name, path in asdict(measured).items()
-    }
-    client, model = tracking.open_store(), tracking.name_of(config.env.name)
-    with tracking.locked("registry"):
-        for version in versions(client, model):
-            if all(version.tags.get(name) == digests[name] for name in ("checkpoint", "episodes")):
-                return str(version.version), False
-        return _add(client, config, measured, digests), True
-
-
-def _add(client: Any, config: Config, measured: Measured, digests: dict[str, str]) -> str:
-    """The version becomes visible last, with all its tags."""
-    import mlflow
-
-    summary = json.loads(measured.summary.read_text())
-    own = own_mode(summary["auc"])
-    low, high = summary["auc_ci95"][own]
-    numbers = {"auc": summary["auc"][own], "auc_low": low, "auc_high": high}
-    tags = digests | {"protocol": promotion.protocol(config), "agent": config.agent.name, "env": config.env.name}
-    tags |= {name: f"{value:.6g}" for name, value in numbers.items()}
-    with mlflow.start_run(experiment_id=tracking.experiment_of(client, config.env.name), run_name="register"):
-        logged = _log_model(measured)
-        mlflow.log_metrics(numbers, model_id=logged.model_id)
-    model = tracking.name_of(config.env.name)
-    return str(mlflow.register_model(logged.model_uri, model, tags=tags).version)
-
-
-def _log_model(measured: Measured) -> Any:
-    """The team as a pyfunc model, made anew from its file and its checkpoint wherever it is loaded."""
-    from importlib.metadata import version
-
-    import mlflow
-    import numpy as np
-
-    import rmiov2
-    from rmiov2.execution.window import shapes
-
-    agent = rmiov2.load(measured.checkpoint)
-    parts = shapes(agent.spec, agent.config.execution.history)
-    example = {name: np.zeros((1, *shape), np.float32) for name, shape in parts.items()}
-    example["rows"][:] = example["start"][:] = 1
-    example["obs"][:, :, -1] = np.nan
-    if agent.spec.discrete:
-        example["avail"][:] = 1
-    return mlflow.pyfunc.log_model(
-        name="team",
-        python_model=str(Path(__file__).with_name("team_model.py")),
-        artifacts={name: str(path) for name, path in asdict(measured).items()},
-        signature=_signature(agent.spec, parts),
-        input_example=example,
-        pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
-    )
-
-
-def _signature(spec: Any, parts: dict[str, tuple[int, ...]]) -> Any:
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    act = TensorSpec(np.dtype("int64" if spec.discrete else "float32"), (-1, *parts["act"][1:]), "act")
-    obs = TensorSpec(np.dtype("float32"), (-1, *parts["obs"][1:]), "obs")
-    inputs: list[Any] = [TensorSpec(np.dtype("float32"), (-1, *shape), name) for name, shape in parts.items()]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema([act, obs]))
-
-
-def versions(client: Any, model: str) -> list[Any]:
-    """Every version, the oldest first."""
-    return sorted(client.search_model_versions(f"name='{model}'"), key=lambda version: int(version.version))
 
 
 def _known(client: Any, model: str) -> list[Any]:
@@ -153,12 +49,12 @@ def promote(client: Any, model: str, version: str, resamples: int) -> Decision |
             return None
         mine = _rows(model, number)
         if current:
-            _refuse_other_protocol(asked, client.get_model_version(model, current))
-            verdict = promotion.against(mine, _rows(model, current), resamples)
+            verdict = promotion.against(mine, _rows(model, _measured_alike(client, asked, current)), resamples)
         else:
             verdict = promotion.first(mine, resamples)
         word, champion = ("promoted", number) if verdict.promoted else ("refused", current)
         decision = Decision(promotion.now(), model, word, number, champion, verdict.reason, verdict.numbers)
+        _refuse_moved(client, model, current)
         _keep(client, decision)
         if verdict.promoted:
             client.set_model_version_tag(model, number, "replaced", current)
@@ -179,13 +75,31 @@ def chosen(client: Any, model: str, version: str) -> Any:
     return one
 
 
-def _refuse_other_protocol(candidate: Any, champion: Any) -> None:
-    mine, theirs = candidate.tags["protocol"], champion.tags["protocol"]
-    if mine != theirs:
+def _measured_alike(client: Any, candidate: Any, champion: str) -> str:
+    """The version of the champion's weights that was measured as the candidate was: the champion, or a later one.
+
+    Raises UserError where there is none.
+    """
+    one = client.get_model_version(candidate.name, champion)
+    mine, theirs = candidate.tags["protocol"], one.tags["protocol"]
+    alike = [
+        str(version.version)
+        for version in [one, *versions(client, candidate.name)]
+        if version.tags.get("checkpoint") == one.tags["checkpoint"] and version.tags["protocol"] == mine
+    ]
+    if not alike:
+        made = one.tags.get("git.commit", "that made it")
         raise UserError(
-            f"version {candidate.version} was evaluated by protocol {mine}, champion {champion.version} by {theirs}:"
-            " other games; evaluate and register the champion's checkpoint under the same settings"
+            f"version {candidate.version} was evaluated by protocol {mine}, champion {champion} by {theirs}: other"
+            f" games; check out the champion's commit {made}, set `evaluate` as here, `make run` and `make register`"
         )
+    return alike[0]
+
+
+def _refuse_moved(client: Any, model: str, judged: str) -> None:
+    """The lock is this clone's; another one may have used the same store meanwhile."""
+    if (now := champion_of(client, model)) != judged:
+        raise UserError(f"{model}: the champion became {now or 'none'} meanwhile; nothing was changed, decide again")
 
 
 def _rows(model: str, version: str) -> Any:
@@ -197,14 +111,25 @@ def _rows(model: str, version: str) -> Any:
     return read_rows(Path(download_artifacts(artifact_uri=f"models:/{model}/{version}/artifacts/episodes.parquet")))
 
 
-def rollback(client: Any, model: str) -> Decision:
-    """Make the champion that the present one replaced the champion again; raises UserError if there is none."""
+def rollback(client: Any, model: str, version: str = "") -> Decision:
+    """Make the champion that the present one replaced the champion again.
+
+    version: the one to be left, so that two who mean the same do not go back twice. Raises UserError if it is not the
+    champion, or if there is none before it.
+    """
     with tracking.locked("registry"):
-        _known(client, model)
+        known = {str(entry.version): entry for entry in _known(client, model)}
         current = champion_of(client, model)
-        before = client.get_model_version(model, current).tags.get("replaced", "") if current else ""
+        if version and version != current:
+            raise UserError(f"{model}: version {version} is not champion, {current or 'none'} is; nothing was changed")
+        before = known[current].tags.get("replaced", "") if current else ""
         if not before:
             raise UserError(f"{model} has no champion before {current or 'the first'}; nothing was changed")
+        if before not in known:
+            raise UserError(
+                f"{model}: version {before}, champion before {current}, was deleted; nothing was changed, promote"
+                f" another one of {', '.join(known)} by --version"
+            )
         decision = Decision(
             promotion.now(), model, "rolled back", current, before, f"back to version {before}, by command", {}
         )
@@ -219,6 +144,9 @@ def _keep(client: Any, decision: Decision) -> None:
     promotion.write_down(decision, tracking.home() / "state" / "decisions.jsonl")
     told = {"decision": decision.decision, "decision.reason": decision.reason, "decision.time": decision.time}
     told |= {f"decision.{name}": f"{value:.6g}" for name, value in decision.numbers.items()}
+    for name in client.get_model_version(decision.model, decision.version).tags:
+        if name.startswith("decision") and name not in told:  # of an earlier decision
+            client.delete_model_version_tag(decision.model, decision.version, name)
     for name, value in told.items():
         client.set_model_version_tag(decision.model, decision.version, name, value)
 
@@ -256,7 +184,7 @@ def say_promote(options: argparse.Namespace, config: Config) -> int:
 
 def say_rollback(options: argparse.Namespace, config: Config) -> None:
     """Go back one champion."""
-    decision = rollback(tracking.open_store(), _model(options, config))
+    decision = rollback(tracking.open_store(), _model(options, config), options.version)
     print(f"champion: {_champion_line(decision)}, instead of {decision.version}")
 
 
@@ -291,6 +219,8 @@ def main(arguments: list[str] | None = None) -> int:
             command.add_argument("--env", metavar="NAME", help="suite/map (default: that of params.yaml)")
         if run is say_promote:
             command.add_argument("--version", default="", help="which one (default: the newest)")
+        if run is say_rollback:
+            command.add_argument("--version", default="", help="the champion to be left (default: whichever it is)")
     options = parser.parse_args(arguments)
 
     def work() -> int | None:

@@ -6,7 +6,7 @@
 POST /invocations takes {"inputs": {"obs": ..., "act": ..., "avail": ..., "rows": ..., "start": ...}}, windows as in
 rmiov2/execution/window.py with null for what was lost, and answers {"predictions": {"act": ..., "obs": ...}}; obs is
 null where an observation was lost and the team does not reconstruct. The server keeps the team that it was started
-with.
+with; every answer names it in its header x-rmiov2-team.
 """
 
 from __future__ import annotations
@@ -34,6 +34,7 @@ Send = Callable[[Message], Awaitable[None]]
 
 LIMIT = 16 * 2**20  # bytes of a request: hundreds of windows
 PATH = "/invocations"
+TEAM = b"x-rmiov2-team"  # the header that says who answered
 
 
 class Refused(Exception):
@@ -50,8 +51,8 @@ class Guard:
     Left alone, MLflow fails on a missing content type and on deep nesting, and repeats the whole request in its errors.
     """
 
-    def __init__(self, app: Any, names: list[str]) -> None:
-        self.app, self.names = app, names
+    def __init__(self, app: Any, names: list[str], team: str) -> None:
+        self.app, self.names, self.team = app, names, team
 
     async def __call__(self, scope: Message, receive: Receive, send: Send) -> None:
         """Pass everything but invocations through."""
@@ -65,27 +66,28 @@ class Guard:
                 return
             await asyncio.to_thread(refuse_content, body, self.names)
         except Refused as error:
-            await answer(send, error.status, str(error))
+            await answer(send, error.status, str(error), self.team)
             return
-        await self.app(scope, _again(body, receive), _Shortened(send))
+        await self.app(scope, _again(body, receive), _Shortened(send, self.team))
 
 
 class _Shortened:
-    """Passes a response on; of a refusal only the sentence, since MLflow repeats the request before it."""
+    """Passes a response on, signed by the team; of a refusal only the sentence, as MLflow repeats the request first."""
 
-    def __init__(self, send: Send) -> None:
-        self.send, self.status, self.body = send, 0, b""
+    def __init__(self, send: Send, team: str) -> None:
+        self.send, self.team, self.status, self.body = send, team, 0, b""
 
     async def __call__(self, message: Message) -> None:
         """One message of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
+            message["headers"] = [*message.get("headers", []), (TEAM, self.team.encode())]
         if not 400 <= self.status < 500:
             await self.send(message)
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
             if not message.get("more_body", False):
-                await answer(self.send, self.status, _sentence(self.body))
+                await answer(self.send, self.status, _sentence(self.body), self.team)
 
 
 def _sentence(body: bytes) -> str:
@@ -96,10 +98,11 @@ def _sentence(body: bytes) -> str:
     return text.rsplit("Error: ", 1)[-1].strip()
 
 
-async def answer(send: Send, status: int, sentence: str) -> None:
+async def answer(send: Send, status: int, sentence: str, team: str) -> None:
     """A refusal in the form of MLflow's own."""
     content = json.dumps({"error_code": "BAD_REQUEST", "message": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
+    headers.append((TEAM, team.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 
@@ -170,7 +173,7 @@ def make_app(uri: str) -> Any:
     from mlflow.pyfunc import scoring_server
 
     model = mlflow.pyfunc.load_model(uri)
-    return Guard(scoring_server.init(model), model.metadata.get_input_schema().input_names())
+    return Guard(scoring_server.init(model), model.metadata.get_input_schema().input_names(), uri)
 
 
 def chosen(env: str, version: str) -> tuple[str, str]:

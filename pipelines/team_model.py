@@ -46,8 +46,15 @@ def _window(given: dict[str, Floats], discrete: bool) -> Window:
     if not np.isin(start, (0, 1)).all():
         raise UserError("start: got something else than true and false")
     rows = _whole("rows", given["rows"])
-    act = _whole("act", np.nan_to_num(given["act"])) if discrete else given["act"]
+    act = _actions(given["act"], rows) if discrete else given["act"]
     return Window(given["obs"], act, given["avail"] if discrete else None, rows, start.astype(bool))
+
+
+def _actions(act: Floats, rows: Any) -> Any:
+    """Whole numbers (B, l, N); what stands where no action was taken yet is not looked at."""
+    if len(act) == len(rows) and np.isnan(act[np.arange(act.shape[1]) < rows[:, None] - 1]).any():
+        raise UserError("act: got null for an action that was taken, expected what was chosen at every past row")
+    return _whole("act", np.nan_to_num(act))
 
 
 def _with_nulls(obs: Floats) -> Any:

@@ -91,8 +91,13 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except (DvcException, MlflowException, SQLAlchemyError, OSError, json.JSONDecodeError) as error:
-        reason = (str(error).splitlines() or [type(error).__name__])[0]
-        raise UserError(f"{uri()}: {reason}; MLFLOW_TRACKING_URI names another store") from error
+        raise UserError(f"{uri()}: {_reason(error)}; MLFLOW_TRACKING_URI names another store") from error
+
+
+def _reason(error: Exception) -> str:
+    """The first line of what it says, and the next where that only announces it."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()] or [type(error).__name__]
+    return " ".join(lines[:2]) if lines[0].endswith(":") else lines[0]
 
 
 def experiment_of(client: Any, env: str) -> str:
@@ -152,7 +157,7 @@ def record(name: str, began: float, error: BaseException | None) -> str:
         experiment_of(client, settings.get("env.name", _env())),
         start_time=int(began * 1000),
         run_name=name,
-        tags={"dvc.stage": name, **_circumstances(error)},
+        tags={"dvc.stage": name, **circumstances(error)},
     )
     run_id = str(run.info.run_id)
     _log(client, run_id, params=settings, tags=digests, metrics=metrics)
@@ -192,7 +197,7 @@ def _digests(stage: Any, with_outs: bool) -> dict[str, str]:
     return {f"md5.{role}.{item}": item.get_hash().value for role, item in files if item.exists}
 
 
-def _circumstances(error: BaseException | None) -> dict[str, str]:
+def circumstances(error: BaseException | None = None) -> dict[str, str]:
     """Tags: versions, commit, experiment, flow, and what went wrong."""
     told = {
         "dvc.exp": os.environ.get("DVC_EXP_NAME"),

@@ -53,6 +53,7 @@ ONLY = [
         ("mlflow",),
         {
             "pipelines.tracking",
+            "pipelines.registration",
             "pipelines.registry",
             "pipelines.team_model",
             "pipelines.serving",

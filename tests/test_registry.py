@@ -3,6 +3,7 @@
 import json
 import shutil
 import sys
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -135,6 +136,66 @@ def test_other_games_are_not_compared(shelf, store) -> None:
     with pytest.raises(UserError, match="evaluated by protocol .* other games"):
         registry.promote(client, MODEL, "", 300)
     assert registry.champion_of(client, MODEL) == "1" and len(decisions(store)) == 1
+
+
+def test_the_champion_measured_anew_is_what_others_are_held_to(shelf, store, tmp_path) -> None:
+    client, config = tracking.open_store(), toy_config(evaluate__seed=7)
+    registry.register(toy_config(), shelf["good"])
+    registry.promote(client, MODEL, "", 300)
+    again, better = (measured(config, tmp_path / name, slips) for name, slips in (("again", 0.01), ("better", 0.0)))
+    registry.register(config, replace(again, checkpoint=shelf["good"].checkpoint))
+    registry.register(config, better)
+    assert registry.promote(client, MODEL, "", 300).decision == "promoted"
+    assert registry.champion_of(client, MODEL) == "3"
+
+
+def two(shelf) -> object:
+    """A store whose champion, 2, has replaced 1."""
+    client = tracking.open_store()
+    for name in ("good", "better"):
+        registry.register(toy_config(), shelf[name])
+        registry.promote(client, MODEL, "", 300)
+    return client
+
+
+def test_a_champion_that_moved_meanwhile_is_not_replaced(shelf, store, monkeypatch) -> None:
+    """As another clone's promotion would move it, which no lock of this one stops."""
+    client, judge = two(shelf), promotion.against
+    registry.register(toy_config(), shelf["worse"])
+
+    def slowly(*arguments):
+        client.set_registered_model_alias(MODEL, registry.CHAMPION, "1")
+        return judge(*arguments)
+
+    monkeypatch.setattr(promotion, "against", slowly)
+    with pytest.raises(UserError, match="the champion became 1 meanwhile; nothing was changed"):
+        registry.promote(client, MODEL, "3", 300)
+    assert registry.champion_of(client, MODEL) == "1" and len(decisions(store)) == 2
+
+
+def test_two_who_leave_the_same_champion_go_back_once(shelf, store) -> None:
+    client = two(shelf)
+    assert registry.rollback(client, MODEL, "2").champion == "1"
+    with pytest.raises(UserError, match="version 2 is not champion, 1 is"):
+        registry.rollback(client, MODEL, "2")
+
+
+def test_back_to_a_version_that_was_deleted_changes_nothing(shelf, store) -> None:
+    client = two(shelf)
+    client.delete_model_version(MODEL, "1")
+    with pytest.raises(UserError, match="version 1, champion before 2, was deleted; nothing was changed"):
+        registry.rollback(client, MODEL)
+    assert registry.champion_of(client, MODEL) == "2" and len(decisions(store)) == 2
+    assert "rolled_back" not in client.get_model_version(MODEL, "2").tags
+
+
+def test_a_version_says_what_made_it_and_only_its_last_decision(shelf, store) -> None:
+    client = two(shelf)
+    tags = client.get_model_version(MODEL, "2").tags
+    assert len(tags["git.commit"]) == 40 and tags["version.torch"] and "decision.auc_difference" in tags
+    registry.rollback(client, MODEL)
+    tags = client.get_model_version(MODEL, "2").tags
+    assert tags["decision"] == "rolled back" and "decision.auc_difference" not in tags
 
 
 def test_the_command_says_its_numbers_and_ends_with_a_status_of_its_own(shelf, store, capsys) -> None:

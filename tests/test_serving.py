@@ -80,6 +80,16 @@ def test_served_and_in_python_the_champion_does_the_same_in_1000_windows(server:
     assert np.array_equal(np.asarray(answer["obs"], np.float32), obs)
 
 
+def test_every_answer_names_the_team(server: Server) -> None:
+    for request, status in ((as_request(record(server.agent, 1, 1, 0.0).windows), 200), ({"inputs": {}}, 400)):
+        connection = http.client.HTTPConnection(server.where.hostname, server.where.port, timeout=60)
+        connection.request("POST", "/invocations", json.dumps(request).encode(), fuzz.JSON)
+        response = connection.getresponse()
+        assert response.status == status
+        assert response.getheader("x-rmiov2-team") == "models:/rmiov2-toy-lights/1"
+        connection.close()
+
+
 def test_the_example_plays_a_live_episode(server: Server) -> None:
     command = [sys.executable, str(ROOT / "examples" / "play_over_http.py"), "--env", "toy/lights", "--history", "6"]
     command += ["--url", f"{server.where.geturl()}/invocations", "--p-loss", "0.5"]
@@ -99,6 +109,7 @@ def test_the_example_plays_a_live_episode(server: Server) -> None:
         ({"rows": [0]}, 400, "rows: got 0..0, expected 1..7"),
         ({"rows": [1.5]}, 400, "rows: got a number that is missing, fractional or huge"),
         ({"start": [2]}, 400, "start: got something else than true and false"),
+        ({"act": [[[None] * 3] * 6], "rows": [3]}, 400, "act: got null for an action that was taken"),
         ({"act": None}, 400, "Shape of input () does not match expected shape (-1, 6, 3)."),
         ({"more": [1]}, 400, "inputs: got act, avail, more, obs, rows, start, expected"),
     ],

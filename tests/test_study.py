@@ -207,6 +207,25 @@ def test_a_server_that_does_not_answer_is_said_before_anything_runs(address, mon
         study.find_server()
 
 
+def test_a_servers_restart_forgets_no_lease(tmp_path):
+    """What it holds for a run in progress is there for the next process of the server, or the run is called crashed."""
+    hold = "print(asyncio.run(store.create_lease([uuid4()], timedelta(minutes=5))).id)"
+    find = "print(asyncio.run(store.read_lease(UUID(sys.argv[1]))) is not None)"
+    said = []
+    for step in (hold, find):
+        code = (
+            "import asyncio, sys; from datetime import timedelta; from uuid import UUID, uuid4\n"
+            "from pipelines import environment; environment.prepare()\n"
+            "from prefect.server.concurrency.lease_storage import get_concurrency_lease_storage\n"
+            f"store = get_concurrency_lease_storage(); {step}"
+        )
+        env = os.environ | {"PREFECT_HOME": str(tmp_path)}
+        command = [sys.executable, "-c", code, *said]
+        done = subprocess.run(command, cwd=ROOT, env=env, capture_output=True, text=True, check=True)
+        said = done.stdout.split()
+    assert said == ["True"]
+
+
 def test_no_address_is_none(monkeypatch, tmp_path):
     monkeypatch.setenv("PREFECT_API_URL", "")
     monkeypatch.setattr(study, "SERVER", tmp_path / "server")
