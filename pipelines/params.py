@@ -44,7 +44,10 @@ def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
             composed = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"cannot compose {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
-    return config.parse(composed, " ".join(overrides) or "conf/config.yaml").model_dump(mode="json")
+    values = config.parse(composed, " ".join(overrides) or "conf/config.yaml").model_dump(mode="json")
+    for override in overrides:
+        _refuse_without_effect(override, values["agent"]["name"])
+    return values
 
 
 def choices(group: str) -> list[str]:
@@ -64,6 +67,18 @@ def _refuse_unknown(override: str) -> None:
     elif key not in config.known_keys():
         nearest = difflib.get_close_matches(key, [*GROUPS, *config.known_keys()], n=1, cutoff=0.0)[0]
         raise UserError(f"unknown key {key}; did you mean {nearest}?")
+
+
+def _refuse_without_effect(override: str, agent: str) -> None:
+    """Raise UserError for a value, or an ablation, of which the agent reads nothing."""
+    key, _, value = override.partition("=")
+    named = [key]
+    if key == "ablation":
+        named = list(flat(yaml.safe_load((paths.CONF / key / f"{value}.yaml").read_text())))
+    elif key in GROUPS:
+        return
+    if named and set(named) <= set(config.ignored_keys(agent)):
+        raise UserError(f"{override} changes nothing: {agent} does not read {', '.join(named)}; leave it out")
 
 
 def as_text(values: dict[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rmiov2.config.agents import FACMAC, MAG, MAMBA, MAPPO, QMIX, Agent, LatentPolicy, RMIOv2
-from rmiov2.config.loading import known_keys, load, parse
+from rmiov2.config.loading import ignored_keys, known_keys, load, parse
 from rmiov2.config.section import Section
 from rmiov2.config.sections import (
     BEFORE,
@@ -26,5 +26,5 @@ from rmiov2.config.sections import (
 __all__ = [
     "BEFORE", "FACMAC", "MAG", "MAMBA", "MAPPO", "QMIX", "Ablate", "Agent", "Collect", "Config", "Env", "Evaluate",
     "Execution", "Finetune", "LatentPolicy", "Pattern", "Policy", "Pretrain", "RMIOv2", "Report", "RewardTrend",
-    "Section", "Stress", "WorldModel", "known_keys", "load", "parse",
+    "Section", "Stress", "WorldModel", "ignored_keys", "known_keys", "load", "parse",
 ]  # fmt: skip

@@ -2,22 +2,29 @@
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, ClassVar, Literal
 
 from pydantic import Field
 
 from rmiov2.config.section import Count, NonNegative, Positive, Probability, Rate, Section
 
 
-class RMIOv2(Section):
+class AgentSection(Section):
+    """`ignores`: what the method never reads of the shared sections world_model and policy; "world_model" is all."""
+
+    ignores: ClassVar[tuple[str, ...]] = ()
+
+
+class RMIOv2(AgentSection):
     """And its forerunners GAWM and RMIO: what tells them apart stands in the other sections, see conf/agent."""
 
     name: Literal["rmiov2", "gawm", "rmio"]
 
 
-class MAPPO(Section):
+class MAPPO(AgentSection):
     """Yu et al. 2022; what it shares with r-MAPPO in imagination stands in policy, where e_sample is its epochs."""
 
+    ignores = ("world_model", "policy.horizon", "policy.starts", "policy.return_norm", "policy.return_floor")
     name: Literal["mappo"]
     recurrent: bool = Field(description="actor and critic remember; false: perceptrons")
     layers: Count = Field(description="hidden layers after the first")
@@ -29,9 +36,14 @@ class MAPPO(Section):
     value_norm_decay: Rate
 
 
-class QMIX(Section):
+class QMIX(AgentSection):
     """Rashid et al. 2018; its discount, lambda, widths, rates and clipping stand in policy."""
 
+    ignores = (
+        "world_model", "policy.critic_hidden", "policy.horizon", "policy.starts", "policy.clip", "policy.entropy",
+        "policy.e_sample", "policy.minibatches", "policy.lr_actor", "policy.huber", "policy.value_norm",
+        "policy.return_norm", "policy.return_floor", "policy.unimix",
+    )  # fmt: skip
     name: Literal["qmix"]
     mixer: Positive = Field(description="width of the monotone mixer")
     hyper: Positive = Field(description="hidden width of the networks that make the mixer's weights")
@@ -43,9 +55,14 @@ class QMIX(Section):
     epsilon_steps: Positive = Field(description="environment steps in which epsilon falls")
 
 
-class FACMAC(Section):
+class FACMAC(AgentSection):
     """Peng et al. 2021; its discount, lambda, widths, rates and clipping stand in policy."""
 
+    ignores = (
+        "world_model", "policy.horizon", "policy.starts", "policy.clip", "policy.entropy", "policy.e_sample",
+        "policy.minibatches", "policy.huber", "policy.value_norm", "policy.return_norm", "policy.return_floor",
+        "policy.unimix",
+    )  # fmt: skip
     name: Literal["facmac"]
     monotone: bool = Field(description="the mixer's weights are kept positive, as QMIX's")
     mixer: Positive = Field(description="width of the mixer of the agents' critics")
@@ -61,9 +78,10 @@ class FACMAC(Section):
     epsilon_steps: Positive = Field(description="environment steps in which epsilon falls")
 
 
-class LatentPolicy(Section):
+class LatentPolicy(AgentSection):
     """What MAMBA and MAG have in common; the rest of it stands in world_model and policy."""
 
+    ignores = ("policy.agent_ids", "policy.return_norm", "policy.return_floor")
     action_information: NonNegative = Field(description="weight of saying the last action from the decoded observation")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="of the action fusion, while M learns")
     actor_layers: Positive = Field(description="hidden layers of the actor")

@@ -10,6 +10,7 @@ from typing import Any, get_args
 import yaml
 from pydantic import BaseModel, ValidationError
 
+from rmiov2.config.agents import Agent
 from rmiov2.config.sections import Config
 from rmiov2.types import UserError
 
@@ -57,6 +58,13 @@ def _path(loc: tuple[str | int, ...]) -> str:
     """section.name of a mistake; pydantic puts the agent's name between the two."""
     parts = [str(part) for part in loc]
     return ".".join(parts[:1] + parts[2:] if parts[:1] == ["agent"] and len(parts) > 2 else parts)
+
+
+def ignored_keys(agent: str) -> list[str]:
+    """What params.yaml holds for the others, as section.name: the agent does the same whatever it says."""
+    kinds = get_args(get_args(Agent)[0])
+    (kind,) = (kind for kind in kinds if agent in get_args(kind.model_fields["name"].annotation))
+    return [key for key in known_keys(agent) if any(key == name or key.startswith(f"{name}.") for name in kind.ignores)]
 
 
 def known_keys(agent: str = "") -> list[str]:
