@@ -170,8 +170,8 @@ def test_make_and_python_commands_of_readme_and_guide_exist():
         assert place.with_suffix(".py").exists() or (place / "__main__.py").exists(), module
 
 
-# STUDY stands for the name of a study of the reader's own.
-@pytest.mark.parametrize("overrides", re.findall(r'make params ARGS="((?!tuned=STUDY).*?)"', README))
+# STUDY and mine stand for the names of a study and a method of the reader's own.
+@pytest.mark.parametrize("overrides", re.findall(r'make params ARGS="((?!tuned=STUDY|agent=mine).*?)"', README))
 def test_settings_that_the_readme_shows_compose(overrides):
     assert compose_values(overrides.split())
 
