@@ -79,5 +79,5 @@ def test_the_picture_has_the_numbers_and_says_how_little_they_are(tmp_path: Path
     assert better == {"mag": pytest.approx(2 / 3), "mappo": 0}
     assert sum(row["quantity"] == "profile" for row in rows) == 3 * 101
     assert "3 seeds have 10 different resamples" in picture.caption
-    assert "of 3 seeds against 3 even a clean sweep happens by luck with probability 0.10" in picture.caption
+    assert "with 3 seeds against 3, even a clean sweep happens by luck with probability 0.10" in picture.caption
     assert "mappo 0.90 (no interval)" in picture.caption

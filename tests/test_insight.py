@@ -155,7 +155,7 @@ def test_the_picture_says_whom_the_blind_look_at(make: Any) -> None:
     )
     some = np.isfinite(paid[0])
     assert (paid[0][some] > even[0][some]).all() and (paid[1][some] < even[1][some]).sum() == np.isfinite(paid[1]).sum()
-    seeing = f"all that see {np.nanmean(paid[0]):.2f} ({np.nanmean(even[0]):.2f})"
+    seeing = f"agents that see {np.nanmean(paid[0]):.2f} ({np.nanmean(even[0]):.2f})"
     assert seeing in picture.caption, "the invented weights favour who sees"
 
 
@@ -173,7 +173,7 @@ def test_what_those_who_see_get_is_summed_and_set_against_their_even_share() -> 
     assert [paid["seeing"][t] for t in (3, 4, 9)] == [None, 1, 1]
     assert [even["seeing"][t] for t in (3, 4, 9)] == [None, 0.33333, 0.66667]
     assert [paid["blind"][t] for t in (4, 9)] == [0, None] and even["blind"][4] == 0.33333
-    assert "all that see 1.00 (0.50), all other blind 0.00 (0.33), itself 0.00 (0.33)" in picture.caption
+    assert "agents that see 1.00 (0.50), other blind agents 0.00 (0.33), itself 0.00 (0.33)" in picture.caption
 
 
 def test_only_living_blind_lookers_count_and_nobody_twice() -> None:

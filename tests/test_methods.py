@@ -119,8 +119,8 @@ def test_the_table_has_the_numbers_of_the_seeds(tmp_path: Path) -> None:
     assert found["p_loss 0"] == found["p_loss 0.6"] == "0.38 [0.20, 0.56]"
     assert found["AUC, open loop"] == "0.08" and found["environment steps"] == f"60{Y}001 + 2{Y}000"
     assert found["updates"] == f"2{Y}000 + 1{Y}500"
-    assert (found["messages a step, p_loss 0.6"], found["bytes a step, p_loss 0.6"]) == ("3.50", f"3{Y}000")
-    assert found["parameters"] == f"1{Y}145 / 1{Y}105" and found["ms an update"] == "–"
+    assert (found["messages per step, p_loss 0.6"], found["bytes per step, p_loss 0.6"]) == ("3.50", f"3{Y}000")
+    assert found["parameters"] == f"1{Y}145 / 1{Y}105" and found["ms per update"] == "–"
 
 
 def test_a_seed_is_its_number_alone(monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
@@ -134,7 +134,7 @@ def test_seeds_kept_before_costs_were_are_read_and_say_nothing_of_them(tmp_path:
     keep_seed(tmp_path, "mappo", 0, 0.3)
     found = cells_of(tmp_path, "mappo")
     assert [name for name, said in found.items() if said == "–"] == [
-        "messages a step, p_loss 0.6", "bytes a step, p_loss 0.6", "parameters", "ms an update"
+        "messages per step, p_loss 0.6", "bytes per step, p_loss 0.6", "parameters", "ms per update"
     ]  # fmt: skip
     assert found["AUC"] == "0.30"
     said = seeds.table()  # of those that are committed
@@ -196,7 +196,7 @@ def test_with_the_true_masks_who_leads_is_said_of_those_that_were_played_so(tmp_
         keep_seed(tmp_path, "mappo", seed, 0.3)
     auc, told, _ = verdict(list(read_methods(tmp_path)), "rmiov2")
     assert "It is ahead of" in auc and "qmix" in auc and "mappo" in auc
-    assert told == "Mean AUC with the true mask of rmiov2: 0.50 [0.49, 0.51]. It is beaten by qmix (0.70)."
+    assert told == "Mean true-mask AUC of rmiov2: 0.50 [0.49, 0.51]. It is beaten by qmix (0.70)."
     told = {agent: cells_of(tmp_path, agent)["AUC, true mask"] for agent in ("rmiov2", "qmix", "mappo")}
     assert told == {"rmiov2": "0.50 [0.49, 0.51]", "qmix": "0.70 [0.69, 0.71]", "mappo": "–"}
     keep_seed(tmp_path / "alone", "mappo", 0, 0.3)
@@ -207,7 +207,7 @@ def test_who_leads_after_more_steps_is_said_to_have_had_them(tmp_path: Path) -> 
     keep_seed(tmp_path, "rmiov2", 0, 0.4)
     keep_seed(tmp_path, "mappo", 0, 0.3, steps=62_000 * 31 - 2_000)
     auc, _ = verdict(list(read_methods(tmp_path)), "rmiov2")
-    assert "No other method has a higher one." in auc and "mappo (0.30 after 31 times as many environment steps" in auc
+    assert "No other method has a higher mean." in auc and "mappo (0.30 after 31 times as many environment steps" in auc
     assert verdict(list(read_methods(tmp_path)), "another") == []
     assert verdict([m for m in read_methods(tmp_path) if m.agent == "rmiov2"], "rmiov2") == []
 
@@ -388,7 +388,7 @@ def test_measured_updates_stand_in_the_row_of_their_method(tmp_path: Path) -> No
     known = Row("rmio, smax/3m, small", "", "", numbers={"model_ms": 100.0, "masked_ms": 20.5, "policy_ms": 1500.0})
     write_json(tmp_path / TIMES, {"machine": {}, "benches": {"methods": [known.record()]}})
     keep_seed(tmp_path, "rmio", 0, 0.3, l_rec=True)
-    assert cells_of(tmp_path, "rmio")["ms an update"] == f"100 / 20.5 / 1{Y}500"
+    assert cells_of(tmp_path, "rmio")["ms per update"] == f"100 / 20.5 / 1{Y}500"
 
 
 def test_the_pages_stage_depends_on_all_that_it_reads() -> None:

@@ -89,7 +89,7 @@ def test_of_robots_the_same_columns_of_the_same_agent_are_compared(tmp_path: Pat
     })  # fmt: skip
     assert picture is not None and picture.png != picture.narrow
     assert set(json.loads(picture.data)) == {"none", "no_observation_fusion", "no_fusion"}
-    assert "of agent 1:" in picture.caption and "error of obs[3] and obs[4] while" in picture.caption
+    assert "for agent 1:" in picture.caption and "error of obs[3] and obs[4] while" in picture.caption
     told = {"whole method": 0.25, "no observation fusion": 0.5, "no fusion": 2.0}
     assert picture.caption.endswith("; ".join(f"{name} {significant(value)}" for name, value in told.items()) + ".")
 

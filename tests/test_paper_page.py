@@ -73,7 +73,7 @@ def test_every_figure_has_its_numbers_and_an_anchor_of_its_own(page: str) -> Non
     assert anchors == {section["id"] for section in reader.all("section")}
     parts = ("methods", "variants", "attention", "stress_memory")
     assert {f"smax-3m-small-{part}" for part in parts} <= set(figures)
-    assert "48 episodes a point of each of 2 seeds" in page
+    assert "48 episodes per point for each of 2 seeds" in page
 
 
 def test_it_loads_nothing_and_links_to_no_file(page: str) -> None:

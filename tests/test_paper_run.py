@@ -134,7 +134,7 @@ def test_a_stop_is_written_down_and_so_is_what_goes_on_after_it(kept: Path, monk
     assert (entry["kept"], entry["ended"]) == (["smax-3m/seed-1", "smax-3m/seed-2"], "all")
     assert entry["resumed"] == ["smax-3m/seed-2"] and entry["failed"] == []
     assert "it was run 2 times" in sweeps_said((before, entry))
-    assert "1 cell went on after a stop, 3 cells were kept" in sweeps_said((before, entry))
+    assert "1 cell resumed after a stop, and 3 cells were kept" in sweeps_said((before, entry))
 
 
 KILLED = """
@@ -204,14 +204,14 @@ def told(**other: Any) -> dict[str, Any]:
 def test_what_the_page_says_of_the_sweep(tmp_path: Path) -> None:
     assert read_sweeps(tmp_path) == () and sweeps_said(()) == ""
     assert sweeps_said([told()]) == (
-        "The sweep is one command, `python -m pipelines.paper`; it was run once, 2.0 h, at most 2 cells at once on 2"
-        " cores; 1 cell was kept."
+        "The sweep is one command, `python -m pipelines.paper`; it was run once, for 2.0 h, at most 2 cells at once on"
+        " 2 cores; 1 cell was kept."
     )
     # c was begun and never kept, so nothing says that it went on.
     others = [told(ended="killed", jobs=1), told(cores=16, device="cpu, cuda", kept=["b", "d"], resumed=["b", "c"])]
     assert sweeps_said(others) == (
-        "The sweep is one command, `python -m pipelines.paper`; it was run 2 times, at least 4.0 h in all, at most 2"
-        " cells at once on 2 and 16 cores and a GPU; 1 cell went on after a stop, 3 cells were kept."
+        "The sweep is one command, `python -m pipelines.paper`; it was run 2 times, for at least 4.0 h in all, at most"
+        " 2 cells at once on 2 and 16 cores and a GPU; 1 cell resumed after a stop, and 3 cells were kept."
     )
     entry = told()
     del entry["cores"], entry["ended"]

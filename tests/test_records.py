@@ -85,12 +85,14 @@ def test_a_seed_kept_before_records_stands_beside_one_with_a_record(tmp_path: Pa
     for ablation, commit, digest in (("none", "decade", "1f"), ("no_fusion", "c0ffee", "2e")):
         for path in tmp_path.glob(f"smax-3m{'' if ablation == 'none' else '+no_fusion'}/seed-*"):
             write_json(path / "variant.json", record(ablation, commit=commit) | {"code": digest})
-    assert what_differs(of_kept(tmp_path))[-1].endswith("2 versions of what was run: differences may be theirs, too.")
+    assert what_differs(of_kept(tmp_path))[-1].endswith(
+        "2 versions of what was run: differences may also be due to the code."
+    )
     for path in tmp_path.glob("smax-3m*/seed-*/variant.json"):
         write_json(path, json.loads(path.read_text()) | {"code": "1f"})
     assert what_differs(of_kept(tmp_path))[-1] == (
-        "Made at commits c0ffee, decade of the code, which are one version of what was run, or make the committed run’s"
-        " team the same, to the byte."
+        "Made at commits c0ffee, decade of the code, which are one version of what was run, or reproduce the committed"
+        " run’s team to the byte."
     )
 
 
@@ -99,9 +101,9 @@ def test_two_versions_count_as_one_where_the_folder_says_so(tmp_path: Path) -> N
     for study, digest in (("smax-3m", "1f"), ("smax-3m+no_fusion", "2e")):
         path = tmp_path / study / "seed-0/variant.json"
         write_json(path, record("none" if study == "smax-3m" else "no_fusion") | {"code": digest})
-    assert what_differs(of_kept(tmp_path))[-1].endswith("differences may be theirs, too.")
+    assert what_differs(of_kept(tmp_path))[-1].endswith("differences may also be due to the code.")
     write_json(tmp_path / SAME_CODE, {"2e": "1f"})
-    assert not what_differs(of_kept(tmp_path))[-1].endswith("differences may be theirs, too.")
+    assert not what_differs(of_kept(tmp_path))[-1].endswith("differences may also be due to the code.")
 
 
 def test_a_version_counts_as_another_only_if_it_makes_the_committed_team_the_same() -> None:
@@ -129,8 +131,8 @@ def test_only_teams_of_one_seed_and_one_processor_are_pairs(tmp_path: Path) -> N
     assert pair and pair.seeds == (0,) and pair.values == pytest.approx([-0.4])
     assert paired(found.named["no_masking"], found.whole, "AUC") is None
     told = what_differs(found)[-1]
-    assert told.startswith("Trained on AVX2 and a processor that was not recorded, which round otherwise")
-    assert told.endswith("No seed of these shares one with the whole method: no masking.")
+    assert told.startswith("Trained on AVX2 and a processor that was not recorded, which round differently")
+    assert told.endswith("These variants have no such pair with the whole method: no masking.")
 
     keep_variant(tmp_path, "none", 2, 0.6)
     (tmp_path / "smax-3m/seed-2").rename(tmp_path / "smax-3m/seed-0-AVX2")
@@ -139,7 +141,7 @@ def test_only_teams_of_one_seed_and_one_processor_are_pairs(tmp_path: Path) -> N
     assert [seed.name for seed in found.whole.seeds] == ["0", "0 on AVX2", "1"]
     pair = paired(found.named["no_masking"], found.whole, "AUC")
     assert pair and pair.seeds == (0,) and pair.values == pytest.approx([-0.3])
-    assert what_differs(found)[-1].endswith("differences are between teams of one seed and one processor.")
+    assert what_differs(found)[-1].endswith("differences are between teams with the same seed and the same processor.")
 
 
 @pytest.mark.parametrize("told", ["params", "record"])

@@ -137,7 +137,7 @@ def test_the_headline_is_made_of_the_numbers() -> None:
                          "zeros": [[0.7, 0.9], [0.03, 0.08], [0, 0]]}}  # fmt: skip
     assert headline(evaluate) == (
         "With each agent’s observation lost with probability 0.6 at every step, the team wins 0.52 [0.47, 0.57] of its "
-        "battles with completion, against 0.05 [0.03, 0.08] with zeros in their place. When nothing is lost it wins "
+        "battles with completion, against 0.05 [0.03, 0.08] with zeros in their place. When nothing is lost, it wins "
         "0.80; random play wins 0.02."
     )
 

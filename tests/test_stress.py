@@ -292,8 +292,8 @@ def test_the_pictures_and_the_table_say_what_the_stage_found(tmp_path: Path, kin
         ]
     endured = [float(row["endured"]) for row in csv.DictReader(io.StringIO(blackout.data.decode()))]
     assert endured == sum(summary["blackout"]["endured"].values(), [])
-    assert "completion 5 (undecided at 5 and 20), zeros 1, last seen 1, open loop none" in blackout.caption
-    assert "of the longest, 20, are played on average completion 12.2" in blackout.caption
+    assert "completion 5 (undecided at 5, 20), zeros 1, last seen 1, open loop none" in blackout.caption
+    assert "the longest, 20 steps, lasts on average completion 12.2" in blackout.caption
     table, dark, memories = stress_table(summary)
     assert [cell.value for cell in dark.rows[0].cells] == summary["blackout"]["endured"]["completion"]
     gone = {row.name: row.cells[0].value for row in table.rows}
@@ -302,7 +302,7 @@ def test_the_pictures_and_the_table_say_what_the_stage_found(tmp_path: Path, kin
     told = [(int(row["history"]), float(row["p_loss"])) for row in csv.DictReader(io.StringIO(memory.data.decode()))]
     assert told == [(steps, p) for steps in block["history"] for p in block["p_loss"]]
     assert [row.cells[0].value for row in memories.rows] == block["auc"] and memories.rows[1].name == "5, as trained"
-    assert "fine-tuned on windows of 5 steps" in memory.caption and "48 episodes a point, bands" in memory.caption
+    assert "fine-tuned on windows of 5 steps" in memory.caption and "48 episodes per point, bands" in memory.caption
     assert stress_pictures(None) == [] and stress_table(None) == ()
 
 
@@ -326,7 +326,7 @@ def test_seeds_are_one_by_their_mean_and_students_interval(tmp_path: Path) -> No
     other["memory"]["auc"][1] += 0.02
     other["blackout"]["endured"]["completion"] = [1.0, 2.0, 5.5, 14.25]
     both = over_the_seeds([first, other])
-    assert both["seeds"] == 2 and "of each of 2 seeds" in stress_pictures(both)[0].caption
+    assert both["seeds"] == 2 and "for each of 2 seeds" in stress_pictures(both)[0].caption
     assert both["one_agent"]["performance"]["completion"] == pytest.approx(0.65)
     assert both["one_agent"]["ci95"]["completion"] == [0, 1]
     half = 12.7062 * 0.01

@@ -196,7 +196,7 @@ def test_the_time_that_all_took_counts_what_was_shared_once(tmp_path: Path) -> N
 
 def test_variants_without_the_whole_method_are_told(tmp_path: Path) -> None:
     keep_variant(tmp_path, "no_fusion", 0, 0.5)
-    assert "Of smax/3m, small, the whole method is not kept." in variants_markdown(tmp_path, "rmiov2")
+    assert "For smax/3m, small, the whole method is not kept." in variants_markdown(tmp_path, "rmiov2")
 
 
 def test_seeds_trained_otherwise_are_not_compared(tmp_path: Path) -> None:
@@ -225,7 +225,7 @@ def test_every_finding_has_its_row_and_an_unflattering_one_stays(tmp_path: Path)
     rows = {row.name: [cell.text for cell in row.cells] for row in findings_table(found).rows}
     assert list(rows) == [said(claim) for claim in claims(found)] and len(rows) == len(CLAIMS)
     assert rows["table 1, AUC: whole method above no observation fusion"][:2] == ["confirmed", "0.200"]
-    against = "table 1, AUC: no observation fusion above no action fusion (in the paper not so on 3s_vs_5z)"
+    against = "table 1, AUC: no observation fusion above no action fusion (in the paper, not on 3s_vs_5z)"
     assert rows[against][:2] == ["not confirmed", "−0.100"]
     assert rows["table 1, AUC: no action fusion above no fusion"][:2] == ["not run", "–"]
     same = rows["figure 11, performance with nothing lost: normalised trend above whole method"]
@@ -327,9 +327,9 @@ def test_the_page_draws_the_variants_beside_the_run(page: tuple[Path, str]) -> N
     }
     assert less == pytest.approx({"0": 0.50 - run["auc"]["completion"], "1": 0.90 - 0.61, "2": 0.40 - 0.62})
     assert all(row["ablation"] != "no_fusion" for row in rows["variants_fusion.csv"])  # it is of another scale
-    assert "With its whole interval left of it: " in text
+    assert "Variants whose whole interval lies left of it: " in text
     assert "mappo" not in text and 'id="beside"' not in text
-    assert text.index("SMAX is not StarCraft II") < text.index("Ours on smax/3m beside")
+    assert text.index("SMAX is not StarCraft II") < text.index("Our results on smax/3m and the paper")
 
 
 def test_the_same_variants_give_the_same_bytes(page: tuple[Path, str]) -> None:

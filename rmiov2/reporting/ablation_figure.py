@@ -24,8 +24,8 @@ def ablation_picture(cells: Sequence[Mapping[str, Any]], evaluate: Mapping[str, 
         for cell in cells
     )
     caption = (
-        f"The same pre-trained team, fine-tuned with {count(cells[0]['updates'])} updates at each masking rate and "
-        f"played {count(cells[0]['episodes'])} episodes per p_loss: area under the curve {said}. "
+        f"The same pre-trained team, fine-tuned with {count(cells[0]['updates'])} updates at each rate p_mask and "
+        f"evaluated over {count(cells[0]['episodes'])} episodes per p_loss. AUC by p_mask: {said}. "
         + (f"L_rec on lost agents was {significant(cells[0]['l_rec']['before'])} before. " if errs else "")
         + "The main result has more updates."
     )

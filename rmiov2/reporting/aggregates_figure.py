@@ -31,9 +31,9 @@ def aggregates_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], l
     said = "; ".join(f"{agent} {_said(found, digits)}" for agent, found in means.items())
     beats = "; ".join(f"{agent} {_said(found, 2)}" for agent, found in better.items())
     caption = (
-        "Over all rates p_loss at once, each method with as many environment steps as the table says. Interquartile"
+        "All rates p_loss taken together; the table says how many environment steps each method had. Interquartile"
         f" mean of the {measure_name(evaluate)}: {said}. Profile: the share of seeds and rates above each value."
-        f" Probability that a seed of {own.agent} has a larger AUC than one of the other: {beats}."
+        f" Probability that a seed of {own.agent} has a larger AUC than a seed of the other method: {beats}."
         f" {_how_little(methods)}"
     )
     rows = [("iqm", agent, "", *row) for agent, found in means.items() for row in _rows(found)]
@@ -79,13 +79,13 @@ def _how_little(methods: Sequence[Method]) -> str:
     if fewest < 2:
         fewest = min((len(method.seeds) for method in methods if len(method.seeds) > 1), default=0)
     if fewest == 0:
-        return "One seed of each says nothing of another."
+        return "One seed of each method says nothing about other seeds."
     chance = 2 / comb(2 * most, most)
     return (
-        "Intervals are a bootstrap over seeds, 95 %, a seed drawn with all its rates, and this is little:"
+        "Intervals are 95 % bootstrap intervals over seeds, each drawn with all its rates, and so few seeds say little:"
         f" {fewest} seeds have {comb(2 * fewest - 1, fewest)} different resamples, none beyond the best and the worst"
-        f" of them, so the intervals are too narrow; and of {most} seeds against {most} even a clean sweep happens by"
-        f" luck with probability {number(chance)} (two-sided). The luck of the episodes is not in them."
+        f" of them, so the intervals are too narrow; and with {most} seeds against {most}, even a clean sweep happens"
+        f" by luck with probability {number(chance)} (two-sided). The intervals leave out the luck of the episodes."
     )
 
 

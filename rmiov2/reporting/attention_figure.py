@@ -21,7 +21,11 @@ Scene = Mapping[str, Any]
 Weights = npt.NDArray[np.float64]
 MOMENTS = 3
 WRITTEN = 6  # agents up to which every weight of a map is written out
-KINDS = {"seeing": ("all that see", CYCLE[0]), "blind": ("all other blind", CYCLE[1]), "itself": ("itself", MUTED)}
+KINDS = {
+    "seeing": ("agents that see", CYCLE[0]),
+    "blind": ("other blind agents", CYCLE[1]),
+    "itself": ("itself", MUTED),
+}
 
 
 def attention_picture(scene: Scene) -> Picture | None:
@@ -34,10 +38,10 @@ def attention_picture(scene: Scene) -> Picture | None:
         return None
     times = mixed[np.unique(np.linspace(0, len(mixed) - 1, min(MOMENTS, len(mixed))).round().astype(int))].tolist()
     caption = (
-        "Attention of blind agents in the first layer of the observation fusion, mean over the heads, in the steps of"
-        f" one episode in which others see ({scene_title(scene)})."
-        f" {_told(paid, even)} Below, rows look and columns are looked at, the blind ones in brackets; dead units count"
-        " for no line."
+        "Attention of blind agents in the first layer of the observation fusion, averaged over the heads, in the steps"
+        f" of one episode in which others see ({scene_title(scene)})."
+        f" {_told(paid, even)} In the maps below, rows are the agents that attend and columns the agents attended to,"
+        " blind ones in brackets; dead units are not counted in the lines."
     )
     data = {
         "moments": [{"step": t, "seen": scene["seen"][t], "attention": scene["attention"][t]} for t in times],
@@ -46,11 +50,11 @@ def attention_picture(scene: Scene) -> Picture | None:
     }
     image = _drawn(paid, even["seeing"], weights, seen, times)
     alt = (
-        "Line chart of the attention that a blind agent pays to all that see and to all other blind ones over the"
-        " steps, and attention maps."
+        "Line chart of the attention that a blind agent pays to all agents that see and to all other blind agents over"
+        " the steps, and attention maps."
     )
     content = json.dumps(data, indent=1).encode()
-    return Picture("attention", "Where the blind look", caption, alt, image, "attention.json", content)
+    return Picture("attention", "Where blind agents look", caption, alt, image, "attention.json", content)
 
 
 def above_even(scene: Scene) -> float | None:
@@ -112,8 +116,8 @@ def _told(paid: Mapping[str, Weights], even: Mapping[str, Weights]) -> str:
         if np.isfinite(values).any()
     )
     return (
-        "Mean over the steps that have such, so that the three need not add up to 1, and in brackets what an even share"
-        f" would give them together: {said}."
+        "Total paid to each group, averaged over the steps that have one, so that the three need not add up to 1; in"
+        f" brackets, what an even share would give the group: {said}."
     )
 
 

@@ -13,7 +13,7 @@ from rmiov2.reporting.words import count, number, significant
 FUSIONS = "fusion_cost.json"
 MODULES = OBSERVATION, ACTION = "observation fusion", "action fusion"
 HEAD = (
-    "task", "weights of a fusion", "both, % of M’s", "MFLOP of a fusion, a step of the team",
+    "task", "weights of a fusion", "both, % of M’s weights", "MFLOP of a fusion per step of the team",
     "observation fusion, % of an update’s FLOP", "action fusion, %",
 )  # fmt: skip
 NOTE = "M: the world model. An update: its forward and backward pass over a batch. Operations are counted, not timed."
@@ -87,8 +87,8 @@ def _said(preset: str, tasks: Mapping[str, Modules]) -> str:
     found = [shares(modules) for modules in tasks.values()]
     flop = [share[OBSERVATION] + share[ACTION] for share in found]
     return (
-        f"At the size of the preset {preset} both together are {_range([share['weights'] for share in found])} % of the"
-        f" world model’s weights and {_range(flop)} % of the operations of one of its updates."
+        f"At the size of the preset {preset}, the two together are {_range([share['weights'] for share in found])} % of"
+        f" the world model’s weights and {_range(flop)} % of the operations of one of its updates."
     )
 
 

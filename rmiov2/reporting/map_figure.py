@@ -36,8 +36,8 @@ def map_picture(scene: Scene) -> Picture | None:
     wide, narrow = (maps(panels, columns) for columns in (4, 2))
     told = _told(scene, agent, times)
     steps = ", ".join(map(str, times))
-    caption = f"Steps {steps} of one battle ({scene_title(scene)}), each map as near as the living allow. {told}"
-    alt = f"Small maps of allies and enemies with health bars; {told}"
+    caption = f"Steps {steps} of one battle ({scene_title(scene)}), each map zoomed in on the living units. {told}"
+    alt = f"Small maps of allies and enemies with health bars. {told}"
     data = json.dumps({"agent": agent, "moments": [_moment(scene, t, agent) for t in times]}, indent=1).encode()
     title = "What a blind agent believes" if believes(scene) else "Blind in battle"
     return Picture("scene_map", title, caption, alt, wide, "scene_map.json", data, narrow)
@@ -72,9 +72,9 @@ def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
         return f"{blind} and believes no unit to be in sight."
     mean, largest = number(float(np.mean(far))), number(max(far))
     return (
-        f"{blind}: hollow marks are where it believes the units to be, itself included, and thin lines tie them to "
-        f"where they are: on average {mean} off, at most {largest}, on a map {scene['map']['width']:g} wide. Bars above"
-        f" are health, hollow bars below what of it is believed.{_unsure(scene, agent, times)}"
+        f"{blind}. Hollow marks show where it believes the units to be, itself included, and thin lines tie them to "
+        f"where they are: {mean} away on average, {largest} at most, on a map {scene['map']['width']:g} wide. Bars"
+        f" above are health, hollow bars below the health that it believes.{_unsure(scene, agent, times)}"
     )
 
 
@@ -123,7 +123,7 @@ def _unsure(scene: Scene, agent: int, times: list[int]) -> str:
         return ""
     place, health = np.mean(told, axis=0)
     return (
-        " Discs and the whiskers of hollow health bars are the deviation over draws of the latent state, on average"
+        " Discs and the whiskers of hollow health bars show the deviation over draws of the latent state, on average"
         f" {number(float(place))} and {number(float(health))} of full health."
     )
 

@@ -18,8 +18,8 @@ from rmiov2.reporting.training_figures import thousands
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
 
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
-BESIDE = "{} (dark blue) in every panel"
-BAND = "the band is the mean’s 95 % interval over seeds, of a single seed that of its episodes"
+BESIDE = "with {} (dark blue) in every panel"
+BAND = "bands are 95 % intervals of the mean over seeds, for a single seed those of its episodes"
 Look = Mapping[str, Any]
 
 
@@ -45,10 +45,10 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
         for method in methods
     )
     caption = (
-        f"{measure_name(evaluate).capitalize()} of every method by its own answer to a lost observation, mean over"
-        f" seeds, each seed thin, {BESIDE.format(methods[0].agent)}; {BAND};"
+        f"{measure_name(evaluate).capitalize()} of every method by its own answer to a lost observation,"
+        f" {BESIDE.format(methods[0].agent)}: thin lines are single seeds, thick lines their means; {BAND};"
         " dashed: before masked fine-tuning; dotted: random play."
-        f" At {probability(evaluate['p_loss'][at])}: {said}."
+        f" At p_loss {probability(evaluate['p_loss'][at])}: {said}."
     )
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
     rows = [
@@ -136,10 +136,11 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
     wide, narrow = side_by_side(methods, look, draw, f"{measure}, full sight", "environment steps", sharex=False)
     said = "; ".join(_learned_to(agent, of_seeds, digits) for agent, of_seeds in curves_of.items())
     caption = (
-        f"Greedy {measure} with full sight over environment steps of pre-training, each seed thin, the mean of all"
-        f" thick in its 95 % interval over seeds, as far as each of them went, {BESIDE.format(methods[0].agent)};"
-        " dotted: on from where a curve ends, and random play. Each panel has steps of its own, logarithmic where one"
-        f" went more than {APART} times as far. The curves end at: {said}."
+        f"Greedy {measure} with full sight over the environment steps of pre-training,"
+        f" {BESIDE.format(methods[0].agent)}: thin lines are single seeds, thick lines their means, with 95 % intervals"
+        " over seeds, as far as every seed went. Dotted: the level at which a curve ends, and random play. Each panel"
+        f" has its own axis of steps, logarithmic where one curve goes more than {APART} times as far as another. The"
+        f" curves end at: {said}."
     )
     alt = f"Line chart: {measure} over environment steps for {_named(methods)}."
     data = _rows(methods, curves_of, ("agent", "seed", "env_steps", evaluate["measure"]))
@@ -177,13 +178,13 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
         for end, agent, _ in reversed(ends)
     )
     caption = (
-        "Reconstruction loss of lost observations during masked fine-tuning, each seed thin, their mean thick in its"
-        " 95 % interval over seeds; each method on episodes of its own policy, so that their levels do not compare;"
-        f" seeds of which the curve was not kept are left out. The mean goes, of {said}."
+        "Reconstruction loss of lost observations during masked fine-tuning: thin lines are single seeds, thick lines"
+        " their means, with 95 % intervals over seeds. Each method is measured on episodes of its own policy, so their"
+        f" levels are not comparable; seeds whose curve was not kept are left out. Change of the means: {said}."
     )
     alt = f"Line chart: reconstruction loss over masked updates for {_named(kept)}."
     data = _rows(kept, errors, ("agent", "seed", "update", "l_rec"))
-    return Picture("methods_l_rec", "What is reconstructed", caption, alt, png(figure), "methods_l_rec.csv", data)
+    return Picture("methods_l_rec", "Reconstruction loss", caption, alt, png(figure), "methods_l_rec.csv", data)
 
 
 def seeds_and_means(

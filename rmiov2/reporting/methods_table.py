@@ -40,18 +40,18 @@ from rmiov2.reporting.words import (
 
 OPEN_LOOP = "open_loop"
 INTERVALS = (
-    "Everything but open loop and what is called not fine-tuned is of the method’s own answer to a lost observation"
-    " after masked fine-tuning, the mean over its seeds; open loop is the same team without any observation. "
-    "True mask: a blind agent is told which actions it has, which gives away who is in range and who lives. Else"
-    " those of RMIOv2, RMIO, MAMBA and MAG try what their world model holds possible; those of QMIX, FACMAC and MAPPO"
-    " have learned from play without masks; GAWM’s try whatever there is. "
-    "Brackets are 95 % intervals, Student’s t over the seeds or, where that is wider, what the luck of the episodes"
-    " alone leaves open; a single seed has none. Two methods are undecided where these intervals overlap, which is "
-    "stricter than an interval of their difference, or where one has a single seed. Where nothing else is said a "
-    "method had as many environment steps. Environment steps and updates: of pre-training + of masked fine-tuning. "
-    "Messages and bytes: of a team. Parameters: of all that is trained / of what plays. Milliseconds: a world-model"
-    " update / a masked one / a policy round, of all methods side by side on one machine. A dash: not kept, or not "
-    "measured."
+    "Unless a column says open loop or not fine-tuned, performance and AUC are those of the method’s own answer to a"
+    " lost observation after masked fine-tuning, averaged over its seeds; open loop is the same team without any "
+    "observation. True mask: a blind agent is told which actions are legal, which reveals who is in range and who is"
+    " alive. Without it, blind agents of RMIOv2, RMIO, MAMBA and MAG try the actions that their world model considers"
+    " possible; those of QMIX, FACMAC and MAPPO have learned from play without masks; those of GAWM try any action. "
+    "Brackets are 95 % intervals: Student’s t over the seeds or, where that is wider, the uncertainty from the luck of"
+    " the episodes alone; a single seed has none. Two methods are undecided if these intervals overlap, which is "
+    "stricter than an interval of their difference, or if one of them has a single seed. Unless stated otherwise, a "
+    "method had as many environment steps as the one it is compared with. Environment steps and updates: pre-training"
+    " + masked fine-tuning. Messages and bytes: of the whole team. Parameters: all that are trained / those used in"
+    " play. Milliseconds: a world-model update / a masked update / a policy round, with all methods measured side by"
+    " side on one machine. A dash: not kept, or not measured."
 )
 
 
@@ -66,8 +66,8 @@ def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Ta
         *(["AUC, true mask"] if masked else []),
     )
     spent = (
-        *("agent", "updates", f"messages a step, {middle}", f"bytes a step, {middle}"),
-        *("parameters", "ms an update"),
+        *("agent", "updates", f"messages per step, {middle}", f"bytes per step, {middle}"),
+        *("parameters", "ms per update"),
     )
     on = f"on {first['env']}, {methods[0].scale}"
     return (
@@ -159,8 +159,11 @@ def verdict(methods: Sequence[Method], reference: str) -> list[str]:
     found = [_standings("AUC", own, others, _own_area, digits)]
     if known := told(own):
         theirs = [method for method in map(told, others) if method]
-        found.append(_standings("AUC with the true mask", known, theirs, _own_area, digits))
-    return [*found, _standings(f"at p_loss {sight}", own, others, lambda m: performance(m, own_answer(m), 0), digits)]
+        found.append(_standings("true-mask AUC", known, theirs, _own_area, digits))
+    return [
+        *found,
+        _standings(f"performance at p_loss {sight}", own, others, lambda m: performance(m, own_answer(m), 0), digits),
+    ]
 
 
 def _own_area(method: Method) -> Estimate:
@@ -175,7 +178,7 @@ def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[M
         said = f"{method.agent} ({number(found.mean, digits)}{after(method, own)}{_alone(method)})"
         groups[found.mean > mine.mean, decided(found, mine)].append(said)
     highest = not any(groups[True, sure] for sure in (True, False))
-    none = ["No other method has a higher one."] if highest else []
+    none = ["No other method has a higher mean."] if highest else []
     named = [f"{_GROUPS[key]} {listed(names)}." for key, names in groups.items() if names]
     return " ".join((f"Mean {what} of {own.agent}: {estimate_said(mine, digits)}.", *none, *named))
 

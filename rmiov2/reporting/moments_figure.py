@@ -42,10 +42,10 @@ def moments_picture(found: Family) -> Picture | None:
         return None
     said = "; ".join(f"{part_name(name)} {significant(value)}" for name, value in drawn.off.items())
     rates = ", ".join(sorted({probability(moment["p_loss"]) for moment in shown.values()}))
-    caption = f"Of each an episode of its own (p_loss {rates}, training seed {seed}), {drawn.what}: {said}."
+    caption = f"Each shows an episode of its own (p_loss {rates}, training seed {seed}), {drawn.what}: {said}."
     alt = f"What was true and what a blind agent believed, for {', '.join(map(part_name, shown))}."
     data = json.dumps(shown, indent=1).encode()
-    title = "What the blind believe without the fusions (figure 13)"
+    title = "What blind agents believe without the fusions (figure 13)"
     return Picture("variants_moments", title, caption, alt, drawn.wide, "variants_moments.json", data, drawn.narrow)
 
 
@@ -66,11 +66,11 @@ def of_one_seed(found: Family) -> tuple[dict[str, Scene], int]:
 def _battles(shown: Mapping[str, Scene]) -> _Drawn:
     panels = [(moment, 0, moment["agent"], part_name(name)) for name, moment in shown.items()]
     spread = all("spread" in moment["map"] for moment in shown.values())
-    unsure = " Discs and the whiskers of hollow health bars are the deviation over draws of the latent state."
+    unsure = " Discs and the whiskers of hollow health bars show the deviation over draws of the latent state."
     what = (
-        "at the step at which a blind agent (heavy ring) believes the most living units in sight. Hollow marks, with"
-        " the health it believes below them, are where it believes them, itself included, and thin lines tie them to"
-        f" where they are.{unsure if spread else ''} On average off, in units of the map"
+        "at the step at which a blind agent (heavy ring) believes the most living units to be in sight. Hollow marks,"
+        " with the health it believes below them, show where it believes them to be, itself included, and thin lines"
+        f" tie them to where they are.{unsure if spread else ''} Mean distance between the two, in units of the map"
     )
     off = {name: float(np.mean(distances(moment, 0, moment["agent"]))) for name, moment in shown.items()}
     return _Drawn(maps(panels, WIDE), maps(panels, NARROW), what, off)
@@ -83,8 +83,8 @@ def _robots(shown: Mapping[str, Scene]) -> _Drawn | None:
     if not names:
         return None
     what = (
-        f"in its middle, of agent {shown[WHOLE]['agent'] + 1}: what was true, and what was reconstructed where it was"
-        f" blind (shaded). Mean absolute error of {' and '.join(names)} while blind"
+        f"in its middle, for agent {shown[WHOLE]['agent'] + 1}: true values and, where it was blind (shaded),"
+        f" reconstructed ones. Mean absolute error of {' and '.join(names)} while blind"
     )
     off = {part: float(np.mean([_error(moment, name) for name in names])) for part, moment in shown.items()}
     return _Drawn(_grid(shown, names, 10.6), _grid(shown, names[:1], 5.2), what, off)

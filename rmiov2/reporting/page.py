@@ -31,9 +31,9 @@ from rmiov2.reporting.variants_table import (
 )
 from rmiov2.reporting.words import headline, measure_name
 
-FUSIONS = "What the two fusions cost in parameters and compute (Appendix D) stands in docs/paper.html."
+FUSIONS = "docs/paper.html says what the two fusions cost in parameters and compute (appendix D)."
 
-STRESS_NOTE = "Brackets are 95 % intervals; how many dark steps an episode had is counted, and has none."
+STRESS_NOTE = "Brackets are 95 % intervals; the numbers of dark steps are counted and have none."
 
 
 def build(root: Path, out: Path, cells: Sequence[str] = ()) -> Path:
@@ -70,13 +70,15 @@ def draw_chapters(results: Results) -> list[Chapter]:
         ablation_picture(results.ablate, evaluate),
     ]
     unmet = present(stress_pictures(results.stress))
-    note = "Brackets are 95 % intervals; the largest of a column is bold."
+    note = "Brackets are 95 % intervals; the largest value of a column is bold."
     chapters = [
         Chapter("result", "Under observation loss", present(performance), (), result_tables(evaluate), note),
-        Chapter("stress", "Loss it was not trained on", unmet, (), stress_table(results.stress), STRESS_NOTE),
+        Chapter(
+            "stress", "Observation loss not seen in training", unmet, (), stress_table(results.stress), STRESS_NOTE
+        ),
         methods_chapter(results),
         *variants_chapters(results),
-        Chapter("learning", "How it was learned", present(learning)),
+        Chapter("learning", "How the team was trained", present(learning)),
         Chapter("scene", "One episode", episode_pictures(scene)),
     ]
     return [chapter for chapter in chapters if chapter.pictures or chapter.lead]
@@ -98,10 +100,10 @@ def episode_pictures(scene: Mapping[str, Any]) -> tuple[Picture, ...]:
 def result_tables(evaluate: Mapping[str, Any]) -> tuple[Table, ...]:
     """Every mode over p_loss, both measures where there are two."""
     measure, leaking = measure_name(evaluate).capitalize(), evaluate.get("true_availability")
-    lost = ", a blind agent’s availability mask lost too" if leaking else ""
+    lost = ", with a blind agent’s availability mask lost too" if leaking else ""
     tables = [result_table(evaluate, evaluate, f"{measure} by p_loss{lost}")]
     if leaking:
-        caption = f"{measure} by p_loss, the true availability mask handed to blind agents"
+        caption = f"{measure} by p_loss, with the true availability mask given to blind agents"
         tables.append(result_table(leaking, evaluate, caption))
     return tuple(tables)
 
@@ -113,7 +115,7 @@ def methods_chapter(results: Results) -> Chapter:
     tables = methods_tables(methods, results.times) if methods else ()
     lead = tuple(verdict(methods, evaluate["agent"]))
     note = f"{INTERVALS} {FUSIONS}" if "attention" in results.scene else INTERVALS
-    return Chapter("beside", "Beside other methods", pictures, lead, tables, note)
+    return Chapter("beside", "Compared with other methods", pictures, lead, tables, note)
 
 
 def variants_chapters(results: Results) -> list[Chapter]:
@@ -138,7 +140,7 @@ def family_chapters(found: variants.Family) -> list[Chapter]:
 def itself_a_variant(results: Results) -> Chapter:
     """Why nothing is said of parts; empty where the run is the whole method."""
     told = not_whole(results)
-    why = f"This run is not the whole method: {told}. So it is not set beside the variants that were kept."
+    why = f"This run is not the whole method: {told}. It is therefore not compared with the variants that were kept."
     return Chapter("worth", "What each part is worth", (), (why,) if told else ())
 
 

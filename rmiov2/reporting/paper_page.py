@@ -35,17 +35,17 @@ from rmiov2.reporting.words import WHOLE, count
 from rmiov2.types import UserError
 
 OVERVIEW_NOTE = (
-    "How many findings are confirmed, not confirmed, or undecided at this size, of those that were run: the chapters of"
-    " each task judge them one by one, each with its interval. A dash: not run. The paper prints no numbers of figures"
-    " 7 to 11, and its appendix D is not public."
+    "The table counts the findings that are confirmed, not confirmed, or undecided at this size, among those that were"
+    " run; the chapters on each task judge them one by one, each with its interval. A dash: not run. The paper prints"
+    " no numbers for figures 7 to 11, and its appendix D is not public."
 )
 SUMMARY_NOTE = (
-    "The method’s own answer to a lost observation after masked fine-tuning, the mean over its seeds, with the 95 %"
-    " interval that the chapters of each task speak of. Steps: environment steps of pre-training and masked fine-tuning"
-    " on each task, as a multiple. A dash: not kept."
+    "Each method plays with its own answer to a lost observation after masked fine-tuning; numbers are means over its"
+    " seeds, with the 95 % intervals that the chapters on each task explain. Steps: environment steps of pre-training"
+    " and masked fine-tuning on each task, as multiples of the first row’s. A dash: not kept."
 )
 # Of family_chapters' two, as this page, which is all of what is reproduced, calls them.
-PARTS = (("parts", "what each part is worth"), ("paper", "beside the paper’s numbers"))
+PARTS = (("parts", "what each part is worth"), ("paper", "compared with the paper’s numbers"))
 VERDICTS: Mapping[Verdict, str] = {
     "confirmed": "confirmed", "not confirmed": "not confirmed", "undecided at this size": "undecided",
 }  # fmt: skip
@@ -129,7 +129,7 @@ def front_of(tasks: Sequence[Kept]) -> Front:
     others = ". ".join(SIMULATORS[suite] for suite in suites if suite in SIMULATORS)
     headline = (
         f"{others}. {count(len(methods))} methods and {count(variants)} variants of {tasks[0].own.agent} on {names}:"
-        f" {count(teams)} teams, each trained, fine-tuned on masked observations, and measured over p_loss."
+        f" {count(teams)} teams, each trained, fine-tuned on masked observations, and evaluated over p_loss."
     )
     own = tasks[0].own
     source = "docs/seeds alone, by `python -m pipelines.paper --page`"
@@ -223,11 +223,11 @@ EXPERIMENTS: tuple[tuple[str, str, Callable[[Kept], Cell]], ...] = (
     ("figure 10", "fusion and reward trend lower the world model’s loss", _judged("figure 10")),
     ("figure 11", "fusion and reward trend raise performance", _judged("figure 11")),
     ("figure 12, table 1", "whole > no observation fusion > no action fusion > no fusion", _judged("table 1")),
-    ("figure 13", "without a fusion what is reconstructed is further off", _drawn("moments")),
+    ("figure 13", "without a fusion, reconstructions are further off", _drawn("moments")),
     ("figure 14, table 2", "AUC rises with p_mask up to 0.5", _judged("table 2")),
-    ("appendix E.1", "the blind look at those that see, more than an even share", _attention),
+    ("appendix E.1", "blind agents attend to agents that see, more than an even share", _attention),
     ("appendix E.2", "the reward window at work", _drawn("scene")),
-    ("beyond the paper", "bursts, one agent gone, the team in the dark, other memories", _drawn("stress")),
+    ("beyond the paper", "bursts, one agent gone, the whole team blind, other lengths of memory", _drawn("stress")),
     ("appendix D", "what the two fusions cost", _cost),
 )
 
@@ -254,7 +254,7 @@ def unmet(own: Method) -> list[Chapter]:
     if not found:
         return []
     stress = over_the_seeds(found)
-    heading = "loss it was not trained on"
+    heading = "observation loss not seen in training"
     return [Chapter("stress", heading, present(stress_pictures(stress)), (), stress_table(stress), STRESS_NOTE)]
 
 

@@ -32,11 +32,11 @@ def performance_picture(evaluate: Mapping[str, Any]) -> Picture:
     at = focus_index(evaluate["p_loss"])
     digits = decimals_of(evaluate)
     said = "; ".join(f"{MODE_NAMES[m]} {number(evaluate['performance'][m][at], digits)}" for m in modes_of(evaluate))
-    mask = ", its availability mask with it" if evaluate.get("true_availability") else ""
+    mask = ", together with its availability mask" if evaluate.get("true_availability") else ""
     caption = (
-        f"{measure_name(evaluate).capitalize()} over the probability that an agent’s observation is lost"
-        f"{mask}; {evaluate['episodes']} episodes a point, bands are 95 % intervals. "
-        f"At {probability(evaluate['p_loss'][at])}: {said}."
+        f"{measure_name(evaluate).capitalize()} against the probability that an agent’s observation is lost"
+        f"{mask}; {evaluate['episodes']} episodes per point, bands are 95 % intervals. "
+        f"At p_loss {probability(evaluate['p_loss'][at])}: {said}."
     )
     return _performance(evaluate, evaluate, "performance", "Performance under observation loss", caption)
 
@@ -54,8 +54,8 @@ def true_availability_picture(evaluate: Mapping[str, Any]) -> Picture | None:
         for mode in modes if mode in evaluate["performance"]
     )  # fmt: skip
     caption = (
-        "The same when blind agents are handed the true availability mask, which tells them who is in range. "
-        f"When everything is lost: {said}. This variant is a warning, not the result."
+        "The same when blind agents are given the true availability mask, which tells them who is in range. "
+        f"When everything is lost: {said}. This variant is shown as a warning; it is not the result."
     )
     return _performance(block, evaluate, "performance_true_availability", "The same with the true mask", caption)
 
@@ -138,9 +138,9 @@ def auc_picture(evaluate: Mapping[str, Any]) -> Picture:
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]), right=axes.get_xlim()[1] + 0.12 * np.ptp(axes.get_xlim()))
     best = max(modes, key=lambda mode: evaluate["auc"][mode])
     caption = (
-        f"Area under the curves over p_loss with 95 % intervals. Largest: {MODE_NAMES[best]} with "
+        f"Areas under the curves over p_loss with 95 % intervals. Largest: {MODE_NAMES[best]} with "
         f"{number(evaluate['auc'][best], digits)} {interval(evaluate['auc_ci95'][best], digits)}."
-        + (" Hollow: with the true availability mask." if leaking else "")
+        + (" Hollow marks: with the true availability mask." if leaking else "")
     )
     rows = [("lost" if block is evaluate else "true", mode, block["auc"][mode], *block["auc_ci95"][mode])
             for block in (evaluate, leaking) if block for mode in modes if mode in block["auc"]]  # fmt: skip
@@ -176,9 +176,9 @@ def cost_picture(episodes: DataFrame, wide: bool) -> Picture | None:
     free = all(row[3] == 0 for row in rows if row[2] == 0)
     caption = (
         f"Messages and bytes per environment step {'with completion' if completes else 'of agents that always talk'}, "
-        "mean over episodes; the band holds the middle 90 % "
+        "mean over episodes; the band covers the middle 90 % "
         f"of them. At most {significant(top['messages'][3])} messages (at p_loss {probability(top['messages'][2])}) "
-        f"and {significant(top['bytes'][3])} bytes (at {probability(top['bytes'][2])}) per step"
+        f"and {significant(top['bytes'][3])} bytes (at p_loss {probability(top['bytes'][2])}) per step"
         + ("; none when nothing is lost." if free else ".")
     )
     alt = "Two line charts: messages per step and bytes per step against p_loss."

@@ -59,9 +59,10 @@ def error_picture(scene: Scene) -> Picture | None:
     _strip(strip, np.where(blind, error, np.nan), seen.shape[1])
     label_ends(top, ends)
     caption = (
-        f"SmoothL1 summed over an observation, truth against what was acted on ({scene_title(scene)}): on average "
-        f"{_mean_word(error, blind)} for agents that were blind, {_mean_word(error, sighted)} for agents that saw. "
-        "Below, one row per agent: coloured where it was blind, the darker the larger the error."
+        "SmoothL1, summed over an observation, between the true observation and the one acted on "
+        f"({scene_title(scene)}): on average {_mean_word(error, blind)} for agents that were blind, "
+        f"{_mean_word(error, sighted)} for agents that saw. Below, one row per agent, coloured where it was blind: the "
+        "darker, the larger the error."
     )
     rows = [(t, n + 1, int(seen[t, n]), error[t, n]) for t in range(len(seen)) for n in range(seen.shape[1])]
     alt = "Line chart of the reconstruction error of blind and seeing agents over the steps of the episode."
@@ -125,9 +126,9 @@ def series_picture(scene: Scene) -> Picture | None:
     said = "; ".join(f"{name} {significant(float(apart[:, index].mean()))}" for index, name in enumerate(names))
     where = f"steps {window.start} to {window.stop - 1}"
     caption = (
-        f"Agent {agent + 1}, {where}: what was true, and what was reconstructed in the shaded steps, where it was "
-        f"blind. Mean absolute error while blind: {said}."
-        + (" Bars are the deviation over draws of the latent state." if spread.any() else "")
+        f"Agent {agent + 1}, {where}: true values and, in the shaded steps, in which it was blind, reconstructed ones. "
+        f"Mean absolute error while blind: {said}."
+        + (" Bars are standard deviations over draws of the latent state." if spread.any() else "")
     )
     alt = f"Line charts of {', '.join(names)} over time, true and reconstructed."
     header = ["step", "seen", *(f"{side}_{name}" for name in names for side in ("true", "reconstructed", "deviation"))]
@@ -211,8 +212,8 @@ def reward_picture(scene: Scene) -> Picture | None:
     raw = np.asarray(scene["reward"]["raw"], dtype=float)
     sums = ", ".join(f"{significant(float(trend.sum()))}{_of(name, kept)}" for name, (trend, _) in kept.items())
     caption = (
-        f"{_windows_told(kept)} over {count(len(raw))} steps. The episode’s sum is {significant(float(raw.sum()))} as"
-        f" paid and {sums} as trend."
+        f"{_windows_told(kept)} over {count(len(raw))} steps. The rewards of the episode sum to"
+        f" {significant(float(raw.sum()))} as paid and to {sums} as trend."
     )
     header = [f"{what}{_column(name)}" for name in kept for what in ("trend", "half_width")]
     columns = [column for both in kept.values() for column in both]
@@ -230,9 +231,9 @@ def _windows_told(kept: Trends) -> str:
     """How wide the window opens, and why it may not."""
     half = kept["as set"][1]
     if half.max() > 0:
-        said = f"The window opens where the reward is restless: half-width {half.min():g} to {half.max():g}"
+        said = f"The window opens where the reward varies: half-width {half.min():g} to {half.max():g}"
     else:
-        said = "The window never opens, since rewards as small as these vary too little for eq. (11): half-width 0"
+        said = "The window never opens, because rewards as small as these vary too little for eq. (11): half-width 0"
     if "normalised" not in kept:
         return said
     free = kept["normalised"][1]

@@ -32,7 +32,7 @@ def blackout_picture(stress: Stress) -> Picture:
     axes = figure.add_subplot()
     draw_performance(axes, block, block["steps"], measure_name(stress))
     axes.set_xticks(block["steps"], [str(step) for step in block["steps"]])
-    axes.set_xlabel("steps in a row in which nobody sees")
+    axes.set_xlabel("consecutive steps in which nobody sees")
     _from_zero(axes, stress)
     label_performance(axes, block, reference_line(axes, full["performance"], "nothing lost"))
     digits = decimals_of(block | {"measure": stress["measure"]})
@@ -42,9 +42,9 @@ def blackout_picture(stress: Stress) -> Picture:
         for mode in modes_of(block)
     )
     caption = (
-        "Once an episode the whole team goes blind, from a step drawn evenly from those at which the blackout still"
-        f" fits into {count(full['usual_length'])} steps, the usual length of an episode, and from the first step where"
-        f" it does not; {_cut(block)}"
+        "Once per episode, the whole team goes blind. The blackout begins at a step drawn uniformly from those at which"
+        f" it still fits into {count(full['usual_length'])} steps, the usual length of an episode; if it does not fit,"
+        f" it begins at the first step. {_cut(block)}"
         f" {_sample(stress)}. {_lasting(stress)}"
         f" {measure_name(stress).capitalize()}: {ends}."
     )
@@ -60,23 +60,23 @@ def _cut(block: Mapping[str, Any]) -> str:
     """What of the longest blackout is played, where episodes end before it does."""
     said = ", ".join(f"{MODE_NAMES[mode]} {number(block['endured'][mode][-1], 1)}" for mode in modes_of(block))
     longest = block["steps"][-1]
-    return f"an episode that ends sooner cuts it short: of the longest, {longest}, are played on average {said}."
+    return f"An episode that ends sooner cuts it short: the longest, {longest} steps, lasts on average {said}."
 
 
 def _lasting(stress: Stress) -> str:
     """Up to which blackout half of what full sight earns is left, and where that is not decided."""
     lasts = stress["blackout"]["lasts"]
     if any(found is None for found in lasts.values()):
-        return "Full sight earns nothing of which half could be left."
+        return "Even full sight earns nothing, so there is no half of it to keep."
     said = ", ".join(f"{MODE_NAMES[mode]} {_lasted(found)}" for mode, found in lasts.items())
     return (
-        f"The longest one, of those tried, up to which in the mean half of what full sight earns is left: {said}."
-        " Undecided are those at which half lies within the interval."
+        f"The longest blackout, of those tried, up to which the mean keeps half of what full sight earns: {said}."
+        " A length is undecided if that half lies within its interval."
     )
 
 
 def _lasted(found: Mapping[str, Any]) -> str:
-    undecided = " and ".join(str(steps) for steps in found["undecided"])
+    undecided = ", ".join(str(steps) for steps in found["undecided"])
     return f"{found['steps'] or 'none'}{f' (undecided at {undecided})' if undecided else ''}"
 
 
@@ -95,7 +95,7 @@ def bursty_picture(stress: Stress) -> Picture:
     )
     caption = (
         "Each agent’s observations are lost in bursts of five steps on average, at the same rates p_loss as above;"
-        f" {_sample(stress)}. Area under the curve: {areas}."
+        f" {_sample(stress)}. AUC: {areas}."
     )
     alt = f"Line chart: {measure_name(stress)} against p_loss with bursty loss."
     data = csv_bytes(("mode", "p_loss", stress["measure"], "lo", "hi"), _points(block, "p_loss"))
@@ -118,12 +118,12 @@ def memory_picture(stress: Stress) -> Picture:
     _from_zero(axes, stress)
     digits = _digits(stress)
     said = "; ".join(
-        f"{k} {number(a, digits)} {interval(b, digits)}" for k, a, b in zip(steps, areas, bounds, strict=True)
+        f"{k}: {number(a, digits)} {interval(b, digits)}" for k, a, b in zip(steps, areas, bounds, strict=True)
     )
     caption = (
-        f"The same weights, fine-tuned on windows of {block['own']} steps, play with shorter and longer memories; one"
-        f" that outlasts the episode is as if it were carried from its first step on. {_sample(stress)}. Area under the"
-        f" curve by steps: {said}."
+        f"The same weights, fine-tuned on windows of {block['own']} steps, play with shorter and longer memories; a"
+        " memory longer than the episode is equivalent to one carried from the first step on."
+        f" {_sample(stress)}. AUC by steps of memory: {said}."
     )
     alt = f"Line chart: area under {measure_name(stress)} against the steps of memory."
     head = ("history", "p_loss", stress["measure"], "lo", "hi", "auc", "auc_lo", "auc_hi")
@@ -144,8 +144,8 @@ def _sample(stress: Stress) -> str:
     """How many episodes, of how many seeds, and what the bands are."""
     episodes, seeds = count(stress["episodes"]), stress.get("seeds", 1)
     if seeds == 1:
-        return f"{episodes} episodes a point, bands are 95 % intervals"
-    return f"{episodes} episodes a point of each of {seeds} seeds, bands are 95 % intervals of their mean"
+        return f"{episodes} episodes per point, bands are 95 % intervals"
+    return f"{episodes} episodes per point for each of {seeds} seeds, bands are 95 % intervals of their mean"
 
 
 def _from_zero(axes: Any, stress: Stress) -> None:
@@ -174,9 +174,9 @@ def stress_table(stress: Stress | None) -> tuple[Table, ...]:
         for i in range(len(dark["steps"]))
     ]
     rows = tuple(Row(MODE_NAMES[mode], tuple(_cells(columns, mode, digits))) for mode in modes)
-    head = ("lost observations as", "one agent gone for good", "in bursts, AUC", *map(_dark_for, dark["steps"]))
+    head = ("lost observations become", "one agent gone for good", "in bursts, AUC", *map(_dark_for, dark["steps"]))
     at_full = f"{number(stress['full_sight']['performance'], digits)} with nothing lost"
-    caption = f"{measure_name(stress).capitalize()} under loss it was not trained on; {at_full}"
+    caption = f"{measure_name(stress).capitalize()} under observation loss not seen in training; {at_full}"
     return Table(caption, head, rows), _endured_table(dark), *_memory_table(stress)
 
 
@@ -185,8 +185,8 @@ def _endured_table(dark: Mapping[str, Any]) -> Table:
         Row(MODE_NAMES[mode], tuple(number_cell(steps, number(steps, 1)) for steps in dark["endured"][mode]))
         for mode in modes_of(dark)
     )
-    head = ("lost observations as", *map(_dark_for, dark["steps"]))
-    return Table("Dark steps that an episode had on average, the rest cut off by its end", head, rows)
+    head = ("lost observations become", *map(_dark_for, dark["steps"]))
+    return Table("Dark steps per episode, on average; the rest is cut off by its end", head, rows)
 
 
 def _memory_table(stress: Stress) -> tuple[Table, ...]:
@@ -203,7 +203,7 @@ def _memory_table(stress: Stress) -> tuple[Table, ...]:
         for i, steps in enumerate(block["history"])
     )
     head = ("steps of memory", "AUC", *(f"p_loss {probability(p)}" for p in block["p_loss"]))
-    return (Table(f"{measure_name(stress).capitalize()} of the same weights by their memory", head, rows),)
+    return (Table(f"{measure_name(stress).capitalize()} of the same weights, by length of memory", head, rows),)
 
 
 def _cells(columns: Sequence[tuple[Mapping[str, float], Mapping[str, Any]]], mode: str, digits: int) -> list[Cell]:

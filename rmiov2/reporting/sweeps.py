@@ -51,9 +51,9 @@ def sweeps_said(entries: Sequence[Mapping[str, Any]]) -> str:
     took = known + duration(sum(entry["seconds"] for entry in entries)) + in_all
     jobs = max(entry["jobs"] for entry in entries)
     at_once = "one cell at a time" if jobs == 1 else f"at most {jobs} cells at once"
-    went = f"{_cells(len(kept & resumed))} went on after a stop, " if kept & resumed else ""
+    went = f"{_cells(len(kept & resumed))} resumed after a stop, and " if kept & resumed else ""
     return (
-        f"The sweep is one command, `python -m pipelines.paper`; it was run {times}, {took}, {at_once} on"
+        f"The sweep is one command, `python -m pipelines.paper`; it was run {times}, for {took}, {at_once} on"
         f" {_machine(entries)}; {went}{_cells(len(kept))} {'was' if len(kept) == 1 else 'were'} kept."
     )
 

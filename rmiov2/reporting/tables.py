@@ -86,7 +86,9 @@ def result_table(block: Mapping[str, Any], evaluate: Mapping[str, Any], caption:
     digits = decimals_of(evaluate)
     filled = [_column(values, bounds, digits) for values, bounds in columns]
     rows = tuple(Row(MODE_NAMES[mode], tuple(column[i] for column in filled)) for i, mode in enumerate(modes))
-    return Table(caption, ("lost observations as", *map(probability, evaluate["p_loss"]), "AUC"), rows, totalled=True)
+    return Table(
+        caption, ("lost observations become", *map(probability, evaluate["p_loss"]), "AUC"), rows, totalled=True
+    )
 
 
 def _column(values: list[float], bounds: list[list[float]], digits: int) -> list[Cell]:

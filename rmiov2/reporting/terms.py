@@ -8,22 +8,22 @@ from typing import Any
 from rmiov2.reporting.words import MODE_NAMES, completes, measure_name, modes_of
 
 MEANINGS = {
-    "completion": "a blind agent acts on what the world model, unrolled over what the others saw, says it would see",
+    "completion": "a blind agent acts on what the world model reconstructs, unrolled over what the others saw",
     "zeros": "a blind agent acts on zeros",
-    "last_seen": "a blind agent acts on the last observation that it saw",
-    "open_loop": "a control that sees nothing: at every step of an episode each agent plays what was fixed before it",
-    "win_rate": "share of the episodes that were won",
-    "step_return": "an episode’s undiscounted return over its length",
+    "last_seen": "a blind agent acts on its last observation that arrived",
+    "open_loop": "a control that sees nothing: what each agent plays at every step of an episode is fixed beforehand",
+    "win_rate": "the share of episodes that were won",
+    "step_return": "an episode’s undiscounted return divided by its length",
 }
-MASKED = "further updates after pre-training with observations lost at the rate p_mask"
-OF_MODEL = f"{MASKED}, of the world model alone"
+MASKED = "further updates after pre-training, with observations lost at the rate p_mask"
+OF_MODEL = f"{MASKED}; they change the world model alone"
 
 
 def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
     """Terms and what they mean, those of this run."""
     modes = [(MODE_NAMES[mode], MEANINGS[mode]) for mode in modes_of(evaluate) if mode in MEANINGS]
     about = [
-        ("p_loss", "the probability that an agent’s observation does not arrive in a step; such an agent is blind"),
+        ("p_loss", "the probability that an agent’s observation does not arrive in a step; the agent is then blind"),
         ("masked fine-tuning", OF_MODEL if completes(evaluate) else MASKED),
         *modes,
         ("not fine-tuned", "the same team before masked fine-tuning"),
@@ -35,5 +35,5 @@ def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("AUC", "the area under the performance over p_loss from 0 to 1, which is its mean over all rates"),
     ]
     if completes(evaluate):
-        about.append(("L_rec", "SmoothL1 between true and reconstructed observation, summed over its features"))
+        about.append(("L_rec", "SmoothL1 between the true and the reconstructed observation, summed over features"))
     return about

@@ -38,12 +38,12 @@ def learning_picture(learning: DataFrame, evaluate: Mapping[str, Any]) -> Pictur
     digits = decimals_of(evaluate)
     last, best = learning.iloc[-1], learning.loc[learning["performance"].idxmax()]
     said = {row: number(learning["performance"].iloc[row], digits) for row in (0, -1)}
-    at_best = f"; its best is {number(best['performance'], digits)} at {count(best['env_steps'])}"
+    at_best = f"; its best is {number(best['performance'], digits)} at {count(best['env_steps'])} steps"
     peak = at_best if best["performance"] > last["performance"] else ""
     caption = (
-        f"Greedy {measure} with full sight while pre-training, {count(last['episodes'])} episodes a point with 95 % "
+        f"Greedy {measure} with full sight during pre-training, {count(last['episodes'])} episodes per point with 95 % "
         f"intervals. It ends at {said[-1]} {interval((last['lo'], last['hi']), digits)} after "
-        f"{count(last['env_steps'])} environment steps{peak}; random play has {number(evaluate['random'], digits)}."
+        f"{count(last['env_steps'])} environment steps{peak}; random play reaches {number(evaluate['random'], digits)}."
     )
     alt = f"Line chart: {measure} over environment steps, from {said[0]} to {said[-1]}."
     return Picture("learning", "Learning curve", caption, alt, png(figure), "learning.csv", _table(learning))
@@ -70,13 +70,13 @@ def _imagination(table: DataFrame, quantity: str) -> Picture:
     axes.set_title(f"{quantity} of the same policy")
     label_ends(axes, ends)
     caption = (
-        f"The {quantity} that the world model promises against the one that the environment pays, per training round "
-        f"(thin) and as a running median (thick). At the end {significant(finals['imagined'])} imagined, "
-        f"{significant(finals['real'])} real; imagined far above real would mean "
+        f"The {quantity} that the world model promises and the one that the environment pays, per training round "
+        f"(thin) and as a running median (thick). At the end: {significant(finals['imagined'])} imagined, "
+        f"{significant(finals['real'])} real. Imagined far above real would mean "
         "that the policy has found the model’s errors."
     )
     alt = f"Two lines over environment steps: imagined and real {quantity}."
-    return Picture("imagination", "Imagined against real", caption, alt, png(figure), "imagination.csv", _table(table))
+    return Picture("imagination", "Imagined and real", caption, alt, png(figure), "imagination.csv", _table(table))
 
 
 def losses_picture(pretraining: DataFrame) -> Picture | None:
@@ -124,7 +124,7 @@ def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Pictu
     label_ends(axes, [first, (after, f"after {significant(after)}", CYCLE[0])])
     fell = f"{'falls' if after < before else 'goes'} from {significant(before)} to {significant(after)}"
     caption = (
-        f"Reconstruction loss of the observations that were lost, on episodes the model never trained on: it {fell} "
+        f"Reconstruction loss of lost observations, on episodes that the model never trained on: it {fell} "
         f"in {count(metrics['updates'])} masked updates, with the policy frozen."
     )
     alt = f"Line chart: reconstruction loss over updates, {significant(before)} before and {significant(after)} after."

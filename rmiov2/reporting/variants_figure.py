@@ -49,16 +49,18 @@ def worth_picture(found: Family) -> Picture | None:
         return None
     ranked = sorted(pairs, key=lambda name: pairs[name].estimate.mean)
     caption = (
-        "Area under the curve of each variant less that of the whole method with the same seed: each seed a ring, the"
-        " mean with its 95 % interval over seeds. Left of the line a variant does worse. With its whole interval left"
-        f" of it: {_beyond(pairs, ranked, -1)}; right of it: {_beyond(pairs, ranked, 1)}."
+        "AUC of each variant minus that of the whole method with the same seed: rings are single seeds, diamonds their"
+        " means, with 95 % intervals over seeds. Left of the line, a variant does worse. Variants whose whole interval"
+        f" lies left of it: {_beyond(pairs, ranked, -1)}; right of it: {_beyond(pairs, ranked, 1)}."
     )
     rows = [(name, seed, value) for name in ranked for seed, value in zip(pairs[name].seeds, pairs[name].values,
                                                                          strict=True)]  # fmt: skip
     alt = f"Dot chart of differences in area under the curve: {', '.join(map(part_name, ranked))}."
     wide, narrow = (_worth(pairs, ranked, width) for width in WIDTHS)
     data = csv_bytes(("ablation", "seed", "auc_less_whole"), rows)
-    return Picture("variants", "Without each part", caption, alt, wide, "variants.csv", data, narrow)
+    return Picture(
+        "variants", "Each variant against the whole method", caption, alt, wide, "variants.csv", data, narrow
+    )
 
 
 def _beyond(pairs: Mapping[str, Paired], ranked: Sequence[str], side: int) -> str:
@@ -81,7 +83,7 @@ def _worth(pairs: Mapping[str, Paired], ranked: Sequence[str], width: float) -> 
     axes.set_yticks(range(len(ranked)), [_label(name) for name in reversed(ranked)])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     axes.grid(axis="x")
-    axes.set_title("AUC less that of the whole method")
+    axes.set_title("AUC minus that of the whole method")
     return png(figure)
 
 
@@ -97,9 +99,9 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
     digits = decimals_of(evaluate)
     said = "; ".join(f"{part_name(m.ablation)} {_auc(m, digits)}" for m in methods)
     caption = (
-        f"{measure_name(evaluate).capitalize()} by the team’s own answer to a lost observation, mean over seeds, each"
-        f" seed thin; {BAND}; dashed: before masked fine-tuning. Area under the"
-        f" curve: {said}."
+        f"{measure_name(evaluate).capitalize()} with the team’s own answer to a lost observation: thin lines are single"
+        f" seeds, thick lines their means; {BAND}; dashed: before masked fine-tuning."
+        f" AUC: {said}."
     )
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
     rows = [
@@ -186,8 +188,8 @@ def _over_steps(
     label_ends(axes, ends)
     said = "; ".join(f"{name} {significant(end)}" for end, name, _ in reversed(ends))
     caption = (
-        f"{what} while pre-training, each seed thin, their mean thick in its 95 % interval over seeds. It ends at:"
-        f" {said}."
+        f"{what} during pre-training: thin lines are single seeds, thick lines their means, with 95 % intervals over"
+        f" seeds. The means end at: {said}."
     )
     alt = f"Line chart: {words.axis} over environment steps for {', '.join(map(part_name, drawn))}."
     rows = [(name, index, x, y) for name, curves in drawn.items() for index, curve in enumerate(curves)

@@ -41,13 +41,14 @@ from rmiov2.reporting.words import (
 from rmiov2.types import UserError
 
 VARIANTS_NOTE = (
-    "AUC and performance are of the team’s own answer to a lost observation after masked fine-tuning; L_rec is that of"
-    " lost observations, on games of each team’s own policy. Brackets are 95 % intervals: Student’s t over the seeds,"
-    " of differences over the seeds that both have, or, of AUC and performance, what the luck of the episodes alone"
-    " leaves open where that is wider; a single seed has none. A finding is confirmed where the whole interval lies on"
-    " its side of zero, not confirmed where it lies on the other, and undecided at this size where zero is inside. What"
-    f" was played otherwise has no difference, nor has L_rec over windows of another length. {len(CLAIMS)} findings and"
-    " a difference for each variant are tested at 95 % each, so on every task about one of twenty may show what is not"
+    "AUC and performance are those of the team’s own answer to a lost observation after masked fine-tuning; L_rec is"
+    " that of lost observations, on games that each team plays with its own policy. Brackets are 95 % intervals:"
+    " Student’s t over the seeds (for a difference, over the seeds that both teams have) or, for AUC and performance,"
+    " the uncertainty from the luck of the episodes alone where that is wider; a single seed has none. A finding is"
+    " confirmed if the whole interval lies on its side of zero, not confirmed if it lies on the other side, and"
+    " undecided at this size if it contains zero. No difference is given for a variant that was evaluated differently"
+    f" from the whole method, nor for L_rec over windows of another length. {len(CLAIMS)} findings and one difference"
+    " for each variant are tested at 95 % each, so on every task about one in twenty may show an effect that is not"
     " there."
 )
 PRINTED_NOTE = "The paper’s AUC is divided by 100. A dash: not run here."
@@ -68,8 +69,8 @@ PRINTED = {
     "p_mask_0.75": ((92.4, 0.079), (69.0, 0.081), (81.3, 0.485), (51.7, 0.961)),
 }
 SIMULATORS = {
-    "smax": "SMAX is not StarCraft II: it has SMAC’s units and maps, another engine and another enemy",
-    "mamujoco": "The robots are those of Gymnasium-Robotics, newer versions than the paper’s",
+    "smax": "SMAX is not StarCraft II: it has SMAC’s units and maps, but another engine and another enemy",
+    "mamujoco": "The robots are those of Gymnasium-Robotics, which are newer versions than the paper’s",
 }
 
 
@@ -78,11 +79,11 @@ def variants_table(found: Family) -> Table:
     first = found.whole.seeds[0].evaluate
     digits = _decimals(found)
     head = (
-        *("part", "seeds", "AUC", "AUC by seed", "AUC less that of the whole"),
-        *("L_rec", "L_rec less that of the whole", "nothing lost", "AUC, true availability", "what it changes"),
+        *("part", "seeds", "AUC", "AUC by seed", "AUC minus the whole method’s"),
+        *("L_rec", "L_rec minus the whole method’s", "nothing lost", "AUC, true mask", "settings changed"),
     )
     rows = tuple(Row(part_name(m.ablation), tuple(_cells(m, found, digits))) for m in (found.whole, *found.variants))
-    caption = f"{found.whole.agent} without each part on {first['env']}, {found.whole.scale}: {measure_name(first)}"
+    caption = f"Variants of {found.whole.agent} on {first['env']}, {found.whole.scale}: {measure_name(first)}"
     return Table(caption, head, rows)
 
 
@@ -121,7 +122,7 @@ def said(claim: Claim) -> str:
     relation = "above" if claim.more else "below"
     told = f"{claim.place}, {claim.measure}: {part_name(claim.better)} {relation} {part_name(claim.worse)}"
     against = contrary(claim)
-    return f"{told} (in the paper not so on {', '.join(against)})" if against else told
+    return f"{told} (in the paper, not on {', '.join(against)})" if against else told
 
 
 def contrary(claim: Claim) -> list[str]:
@@ -147,7 +148,7 @@ def reproduced_table(found: Family) -> Table:
     masked = rates(found)
     names = [name for name in PRINTED if name != HALF or name in masked]
     rows = tuple(Row(_rated(name, masked), tuple(_beside(name, found, digits))) for name in names)
-    return Table(f"Ours on {first['env']} beside the paper’s tables 1 and 2", head, rows)
+    return Table(f"Our results on {first['env']} and the paper’s tables 1 and 2", head, rows)
 
 
 def _rated(ablation: str, masked: Mapping[str, float]) -> str:
@@ -168,31 +169,31 @@ def what_differs(found: Family) -> tuple[str, ...]:
     """In sentences: the simulator first, then size, seeds and steps, and what of the method is ours."""
     whole, first = found.whole, found.whole.seeds[0]
     suite = first.evaluate["env"].partition("/")[0]
-    simulator = SIMULATORS.get(suite, f"The paper does not play {suite}")
+    simulator = SIMULATORS.get(suite, f"The paper has no experiments on {suite}")
     seeds = ", ".join(seed.name for seed in whole.seeds)
     size = (
-        f"Here: preset {first.pretrain['preset']}{_of_list(whole)}, seeds {seeds} of the whole method,"
+        f"Here: preset {first.pretrain['preset']}{_of_list(whole)}; seeds {seeds} of the whole method;"
         f" {count(first.pretrain['env_steps'])} environment steps, {count(first.finetune['updates'])} masked updates,"
-        f" {count(first.evaluate['episodes'])} episodes a point. {took(found)}"
+        f" {count(first.evaluate['episodes'])} episodes per point. {took(found)}"
     )
     paper = (
-        "The paper: three seeds, 15,000 to 50,000 masked updates, 1,000 episodes a point; its hyper-parameters are not"
-        " public, and it does not say whether a blind agent knows which actions it has: here it does not."
+        "The paper: three seeds, 15,000 to 50,000 masked updates, 1,000 episodes per point; its hyper-parameters are"
+        " not public, and it does not say whether a blind agent knows which actions are legal: here it does not."
     )
     own = (
-        "Every preset but paper has additions of ours switched on; what one is worth, a variant without it shows, where"
-        " it was run. L_rec is in the scale of each simulator’s observations, on robots in their standard deviations,"
-        " and of games of each team’s own policy."
+        "Every preset except paper switches on additions of ours; a variant without an addition shows what it is worth,"
+        " where that variant was run. L_rec is on the scale of each simulator’s observations (on robots, in their"
+        " standard deviations) and is measured on games of each team’s own policy."
     )
     inert = (INERT,) if inert_trend(found) else ()
     made = (*made_by(found), *made_on(found))
-    return (f"{simulator}. So numbers do not compare; directions may.", size, paper, own, *inert, *made)
+    return (f"{simulator}. So absolute numbers are not comparable; trends may be.", size, paper, own, *inert, *made)
 
 
 INERT = (
-    "The reward trend: no step of these battles pays enough for a window of eq. (11) to open, so the whole method’s"
-    " rewards are the task’s own, and taking the trend away would take nothing. What it is worth where the variance is"
-    " normalised, and windows open, the variant with it shows."
+    "The reward trend: no step of these battles pays enough to open a window of eq. (11), so the whole method’s rewards"
+    " are the task’s own, and removing the trend would change nothing. The variant that normalises the variance, so"
+    " that windows open, shows what the trend is worth then."
 )
 
 
@@ -204,10 +205,10 @@ def made_by(found: Family) -> tuple[str, ...]:
         return ()
     named = f"Made at {'commit' if len(commits) == 1 else 'commits'} {', '.join(commits)} of the code"
     if "" in code:
-        return (f"{named}, and some of it before that was recorded: differences may be theirs, too.",)
+        return (f"{named}, and some of it before versions were recorded: differences may also be due to the code.",)
     if len(code) > 1:
-        return (f"{named}, {len(code)} versions of what was run: differences may be theirs, too.",)
-    alike = "which are one version of what was run, or make the committed run’s team the same, to the byte"
+        return (f"{named}, in {len(code)} versions of what was run: differences may also be due to the code.",)
+    alike = "which are one version of what was run, or reproduce the committed run’s team to the byte"
     return (f"{named}, {alike}.",) if len(commits) > 1 else (f"{named}.",)
 
 
@@ -219,10 +220,10 @@ def made_on(found: Family) -> tuple[str, ...]:
     pairs = {seed.pair for seed in found.whole.seeds}
     alone = [part_name(m.ablation) for m in found.variants if pairs.isdisjoint(seed.pair for seed in m.seeds)]
     names = " and ".join(name or "a processor that was not recorded" for name in sorted(known, reverse=True))
-    told = f" No seed of these shares one with the whole method: {', '.join(alone)}." if alone else ""
+    told = f" These variants have no such pair with the whole method: {', '.join(alone)}." if alone else ""
     return (
-        f"Trained on {names}, which round otherwise, so that a seed is another team on each: differences are between"
-        f" teams of one seed and one processor.{told}",
+        f"Trained on {names}, which round differently, so that the same seed yields another team on each: differences"
+        f" are between teams with the same seed and the same processor.{told}",
     )
 
 
@@ -234,9 +235,9 @@ def took(found: Family) -> str:
     before, after = (sum(run["wall_s"] for run in of_stage.values()) for of_stage in runs)
     where = sorted({str(seed.finetune.get("device", "cpu")) for seed in seeds})
     return (
-        f"The whole method and {len(found.variants)} variants, {len(seeds)} teams on {' and '.join(where)}, took"
-        f" {duration(before)} in {len(runs[0])} pre-trainings and {duration(after)} in {len(runs[1])} fine-tunings,"
-        " collecting and evaluating not counted; teams that differ in neither share them."
+        f"Training the whole method and {len(found.variants)} variants, {len(seeds)} teams on {' and '.join(where)},"
+        f" took {duration(before)} in {len(runs[0])} pre-trainings and {duration(after)} in {len(runs[1])} fine-tunings"
+        ", not counting collection and evaluation; teams that do not differ in a stage share it."
     )
 
 
@@ -253,7 +254,7 @@ def variants_markdown(kept: Path, agent: str) -> str:
         whole, variants = whole_and_variants(list(group))
         if variants and whole is None:
             absent = variants[0]
-            parts.append(f"Of {absent.seeds[0].evaluate['env']}, {absent.scale}, the whole method is not kept.")
+            parts.append(f"For {absent.seeds[0].evaluate['env']}, {absent.scale}, the whole method is not kept.")
         found = family(whole, variants) if whole else None
         if found is None:
             continue

@@ -125,7 +125,7 @@ def headline(evaluate: Mapping[str, Any]) -> str:
     tail = f", against {' and '.join(others)}{place}" if others else ""
     sight = number(performance[own][0], digits)
     chance = number(evaluate["random"], digits)
-    return f"{first}{tail}. When nothing is lost it {verb} {sight}; random play {verb} {chance}."
+    return f"{first}{tail}. When nothing is lost, it {verb} {sight}; random play {verb} {chance}."
 
 
 # By headline mode: how its number is introduced, what it is compared with, and what ends the comparison.
