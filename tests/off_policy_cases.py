@@ -15,7 +15,7 @@ from rmiov2.training.collect import Sweep, random_policy
 from rmiov2.training.pretrain import Pretraining
 from rmiov2.types import Trajectory
 
-SMALL = ("policy.hidden=32", "policy.critic_hidden=32", "agent.mixer=16", "agent.hyper=16", "agent.batch=16")
+SMALL = ("policy.hidden=32", "agent.mixer=16", "agent.hyper=16", "agent.batch=16")
 CASES = [
     ("qmix", "toy/clock"),
     ("qmix_classic", "toy/lights"),
@@ -26,7 +26,8 @@ CASES = [
 
 def settings(agent: str, env: str, *overrides: str) -> Config:
     """conf/agent/AGENT.yaml on a toy, with small networks."""
-    return composed("preset=toy", "env=toy_lights", f"agent={agent}", *SMALL, f"env.name={env}", *overrides)
+    critic = [] if agent.startswith("qmix") else ["policy.critic_hidden=32"]
+    return composed("preset=toy", "env=toy_lights", f"agent={agent}", *SMALL, *critic, f"env.name={env}", *overrides)
 
 
 def agent_and_replay(agent: str, env: str, *overrides: str) -> tuple[Any, Replay]:

@@ -82,10 +82,11 @@ def _how_little(methods: Sequence[Method]) -> str:
         return "One seed of each method says nothing about other seeds."
     chance = 2 / comb(2 * most, most)
     return (
-        "Intervals are 95 % bootstrap intervals over seeds, each drawn with all its rates, and so few seeds say little:"
-        f" {fewest} seeds have {comb(2 * fewest - 1, fewest)} different resamples, none beyond the best and the worst"
-        f" of them, so the intervals are too narrow; and with {most} seeds against {most}, even a clean sweep happens"
-        f" by luck with probability {number(chance)} (two-sided). The intervals leave out the luck of the episodes."
+        "Intervals are 95 % bootstrap intervals over seeds; a seed is drawn with all its rates. So few seeds say"
+        f" little: {fewest} seeds have {comb(2 * fewest - 1, fewest)} different resamples, none beyond the best and"
+        f" the worst of them, so the intervals are too narrow; and with {most} seeds against {most}, even a clean sweep"
+        f" happens by luck with probability {number(chance)} (two-sided). The intervals leave out the luck of the"
+        " episodes."
     )
 
 

@@ -40,18 +40,18 @@ from rmiov2.reporting.words import (
 
 OPEN_LOOP = "open_loop"
 INTERVALS = (
-    "Unless a column says open loop or not fine-tuned, performance and AUC are those of the method’s own answer to a"
-    " lost observation after masked fine-tuning, averaged over its seeds; open loop is the same team without any "
-    "observation. True mask: a blind agent is told which actions are legal, which reveals who is in range and who is"
-    " alive. Without it, blind agents of RMIOv2, RMIO, MAMBA and MAG try the actions that their world model considers"
-    " possible; those of QMIX, FACMAC and MAPPO have learned from play without masks; those of GAWM try any action. "
-    "Brackets are 95 % intervals: Student’s t over the seeds or, where that is wider, the uncertainty from the luck of"
-    " the episodes alone; a single seed has none. Two methods are undecided if these intervals overlap, which is "
-    "stricter than an interval of their difference, or if one of them has a single seed. Unless stated otherwise, a "
-    "method had as many environment steps as the one it is compared with. Environment steps and updates: pre-training"
-    " + masked fine-tuning. Messages and bytes: of the whole team. Parameters: all that are trained / those used in"
-    " play. Milliseconds: a world-model update / a masked update / a policy round, with all methods measured side by"
-    " side on one machine. A dash: not kept, or not measured."
+    "Unless a column says open loop or not fine-tuned, performance, AUC, messages and bytes are those of the "
+    "method’s own answer to a lost observation after masked fine-tuning, averaged over its seeds; open loop is the "
+    "same team without any observation. True mask: a blind agent is told which actions are legal, which reveals who "
+    "is in range and who is alive. Without it, blind agents of RMIOv2, RMIO, MAMBA and MAG try the actions that "
+    "their world model considers possible; those of QMIX, FACMAC and MAPPO have learned from play without masks; "
+    "those of GAWM try any action. Brackets are 95 % intervals: Student’s t over the seeds or, where that is wider, "
+    "the uncertainty from the luck of the episodes alone; a single seed has none. Two methods are undecided if "
+    "these intervals overlap, which is stricter than an interval of their difference, or if one of them has a "
+    "single seed. Unless stated otherwise, a method had as many environment steps as the one it is compared with. "
+    "Environment steps and updates: pre-training + masked fine-tuning. Messages and bytes: of the whole team. "
+    "Parameters: all that are trained / those used in play. Milliseconds: a world-model update / a masked update / "
+    "a policy round, with all methods measured side by side on one machine. A dash: not kept, or not measured."
 )
 
 
