@@ -44,10 +44,7 @@ def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
             composed = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"cannot compose {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
-    values = config.parse(composed, " ".join(overrides) or "conf/config.yaml").model_dump(mode="json")
-    for override in overrides:
-        _refuse_without_effect(override, values["agent"]["name"])
-    return values
+    return config.parse(composed, " ".join(overrides) or "conf/config.yaml").model_dump(mode="json")
 
 
 def choices(group: str) -> list[str]:
@@ -69,16 +66,15 @@ def _refuse_unknown(override: str) -> None:
         raise UserError(f"unknown key {key}; did you mean {nearest}?")
 
 
-def _refuse_without_effect(override: str, agent: str) -> None:
-    """Raise UserError for a value, or an ablation, of which the agent reads nothing."""
-    key, _, value = override.partition("=")
-    named = [key]
-    if key == "ablation":
-        named = list(flat(yaml.safe_load((paths.CONF / key / f"{value}.yaml").read_text())))
-    elif key in GROUPS:
-        return
-    if named and set(named) <= set(config.ignored_keys(agent)):
-        raise UserError(f"{override} changes nothing: {agent} does not read {', '.join(named)}; leave it out")
+def refuse_without_effect(overrides: Sequence[str], agent: str) -> None:
+    """Raise UserError for the first value, or ablation, of which the agent reads nothing."""
+    for override in overrides:
+        key, _, value = override.partition("=")
+        named = [key] if key not in GROUPS else []
+        if key == "ablation":
+            named = list(flat(yaml.safe_load((paths.CONF / key / f"{value}.yaml").read_text())))
+        if named and set(named) <= set(config.ignored_keys(agent)):
+            raise UserError(f"{override} changes nothing: {agent} does not read {', '.join(named)}; leave it out")
 
 
 def as_text(values: dict[str, Any]) -> str:
@@ -123,6 +119,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         values = compose_values(options.overrides)
+        refuse_without_effect(options.overrides, values["agent"]["name"])  # lists for several agents may have such
         for line in changes(paths.PARAMS, values):
             print(line)
         with replace_file(paths.PARAMS) as handle:

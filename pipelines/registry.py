@@ -49,6 +49,7 @@ def promote(client: Any, model: str, version: str, resamples: int) -> Decision |
             return None
         mine = _rows(model, number)
         if current:
+            _refuse_itself(asked, client.get_model_version(model, current))
             verdict = promotion.against(mine, _rows(model, _measured_alike(client, asked, current)), resamples)
         else:
             verdict = promotion.first(mine, resamples)
@@ -75,6 +76,13 @@ def chosen(client: Any, model: str, version: str) -> Any:
     return one
 
 
+def _refuse_itself(candidate: Any, champion: Any) -> None:
+    if candidate.tags["checkpoint"] == champion.tags["checkpoint"]:
+        raise UserError(
+            f"version {candidate.version} is champion {champion.version}, measured anew; name a candidate by --version"
+        )
+
+
 def _measured_alike(client: Any, candidate: Any, champion: str) -> str:
     """The version of the champion's weights that was measured as the candidate was: the champion, or a later one.
 
@@ -91,7 +99,8 @@ def _measured_alike(client: Any, candidate: Any, champion: str) -> str:
         made = one.tags.get("git.commit", "that made it")
         raise UserError(
             f"version {candidate.version} was evaluated by protocol {mine}, champion {champion} by {theirs}: other"
-            f" games; check out the champion's commit {made}, set `evaluate` as here, `make run` and `make register`"
+            f" games; check out the champion's commit {made}, set `evaluate` as here, `make run` and `make register`,"
+            f" then promote --version {candidate.version}"
         )
     return alike[0]
 

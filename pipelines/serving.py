@@ -6,7 +6,7 @@
 POST /invocations takes {"inputs": {"obs": ..., "act": ..., "avail": ..., "rows": ..., "start": ...}}, windows as in
 rmiov2/execution/window.py with null for what was lost, and answers {"predictions": {"act": ..., "obs": ...}}; obs is
 null where an observation was lost and the team does not reconstruct. The server keeps the team that it was started
-with; every answer names it in its header x-rmiov2-team.
+with; every answer to a window names it in its header x-rmiov2-team.
 """
 
 from __future__ import annotations

@@ -189,6 +189,13 @@ def test_a_refused_command_leaves_the_file_alone(tmp_path, monkeypatch, capsys):
     assert not (tmp_path / "params.yaml").exists()
 
 
+def test_the_command_refuses_what_changes_nothing_and_writes_nothing(tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(params.paths, "PARAMS", tmp_path / "params.yaml")
+    assert params.main(["agent=qmix", "policy.horizon=3"]) == 2
+    assert "policy.horizon=3 changes nothing: qmix does not read policy.horizon" in capsys.readouterr().err
+    assert not (tmp_path / "params.yaml").exists()
+
+
 @pytest.mark.parametrize("p_mask", [0.0, 0.25, 0.5, 0.75, 1.0])
 def test_rates_that_vary_have_the_mean_that_was_asked_for(p_mask: float) -> None:
     section = params.compose_values([f"finetune.p_mask={p_mask}", "finetune.vary_p_mask=true"])["finetune"]

@@ -144,6 +144,8 @@ def test_the_champion_measured_anew_is_what_others_are_held_to(shelf, store, tmp
     registry.promote(client, MODEL, "", 300)
     again, better = (measured(config, tmp_path / name, slips) for name, slips in (("again", 0.01), ("better", 0.0)))
     registry.register(config, replace(again, checkpoint=shelf["good"].checkpoint))
+    with pytest.raises(UserError, match="version 2 is champion 1, measured anew; name a candidate"):
+        registry.promote(client, MODEL, "", 300)
     registry.register(config, better)
     assert registry.promote(client, MODEL, "", 300).decision == "promoted"
     assert registry.champion_of(client, MODEL) == "3"

@@ -120,7 +120,9 @@ class Pretrain(Section):
 
 class Finetune(Section):
     p_mask: Probability
-    vary_p_mask: bool = Field(description="draw the rate of each sequence or game from U(0, 2 p_mask) capped at 1")
+    vary_p_mask: bool = Field(
+        description="draw the rate of each sequence or game evenly, as far around p_mask as 0 and 1 allow"
+    )
     pattern: Pattern
     updates: Positive = Field(description="masked updates: of the world model, of RMIO's correction, or of the policy")
     env_steps: Count = Field(
