@@ -115,6 +115,8 @@ def test_a_number_that_is_not_finite_is_refused_where_it_arises():
         ("pettingzoo/zoo:Chase", "zoo has no Chase"),
         ("python/no_such_module:Env", "no module no_such_module"),
         ("python/own_env", "expected MODULE:CLASS"),
+        ("python/:Meeting", "expected MODULE:CLASS"),
+        ("python/.own_env:Meeting", "expected MODULE:CLASS"),
         ("python/own_env:Parting", "own_env has no Parting"),
         ("python/zoo:Relay", "is called with .num_envs, seed."),
         ("python/collections:OrderedDict", "is called with|expected an rmiov2.envs.base.Env"),

@@ -113,7 +113,7 @@ def test_a_window_that_is_gone_on_with_says_what_one_unrolled_anew_says(name: st
             for said in answers[1:]:
                 np.testing.assert_allclose(said[0], answers[0][0], atol=1e-5)
                 np.testing.assert_array_equal(said[1], answers[0][1])
-        history.did(rng.integers(agent.spec.act_dim, size=(3, 3)))
+        completion.did(rng.integers(agent.spec.act_dim, size=(3, 3)))
     assert (went_on > 5).all()
 
 
@@ -180,6 +180,9 @@ def test_last_seen_and_zeros_stand_in_as_they_say(agent: RMIOv2) -> None:
         ({"avail": np.arange(3)[:, None].repeat(6, 1)[None] != 1}, "avail: agent 1 of game 0 sees and can do nothing"),
         ({"obs": np.full((1, 3, 1), np.nan, np.float32)}, "obs: got shape"),
         ({"obs": [["far"]]}, "obs: got what is no array of numbers"),
+        ({"obs": [10**400]}, "obs: got what is no array of numbers"),
+        ({"obs": torch.zeros(1, 3, 15, requires_grad=True)}, "obs: got what is no array of numbers"),
+        ({"seen": [[True], [True, False]]}, "seen: got what is no array of numbers"),
     ],
 )
 def test_wrong_input_is_refused_in_one_sentence(agent: RMIOv2, arguments: dict, sentence: str) -> None:

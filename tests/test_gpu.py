@@ -160,7 +160,7 @@ def test_a_whole_window_of_every_team_says_what_that_of_the_blind_says(name: str
         for way in ways:
             way.saw(obs, seen, first)
             said.append(way.present(blind))
-            way.history.did(act)
+            way.did(act)
         for some, others in zip(*said, strict=True):
             np.testing.assert_allclose(some, others, atol=1e-5)
 

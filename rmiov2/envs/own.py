@@ -34,8 +34,8 @@ def imported(name: str, target: str, default: str = "") -> Callable[..., Any]:
     """What MODULE:NAME stands for, NAME being the default where it is left out; raises UserError if it is not there."""
     module_name, _, attribute = target.partition(":")
     attribute = attribute or default
-    if not attribute:
-        raise UserError(f"{name}: got no class, expected MODULE:CLASS")
+    if not attribute or not module_name or module_name.startswith("."):
+        raise UserError(f"{name}: got no module or no class, expected MODULE:{default or 'CLASS'}")
     try:
         return getattr(importlib.import_module(module_name), attribute)  # type: ignore[no-any-return]
     except ModuleNotFoundError as error:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from rmiov2.execution.history import History
-from rmiov2.types import Bools, Floats, Ints
+from rmiov2.types import Actions, Bools, Floats, Ints
 from rmiov2.world_model.rollout import observe
 from rmiov2.world_model.rssm import WorldModel
 
@@ -55,7 +55,8 @@ class Completion:
 
     unroll is the method's way to run M over a window. An action counts as available if M gives it more than
     `threshold`. captured: the same unroll for a device on which shapes must recur, whoever is blind; every team's whole
-    window is unrolled there then. The weights of M must stay as they are while the teams play.
+    window is unrolled there then. The weights of M must stay as they are while the teams play, and what they see and do
+    must come in by saw and did, not by the history's own.
     """
 
     def __init__(
@@ -70,6 +71,10 @@ class Completion:
         """The present row; see History.saw."""
         self.history.saw(obs, seen, first)
         self.unrolled_rows[first] = 0
+
+    def did(self, act: Actions) -> None:
+        """The action taken at the present row; see History.did."""
+        self.history.did(act)
 
     @torch.no_grad()
     def present(self, teams: Bools) -> tuple[Floats, Bools | None]:

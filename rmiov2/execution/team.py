@@ -76,10 +76,10 @@ class Team:
         step of the games, also where nobody sees. Raises UserError, before anything is remembered, for a wrong shape or
         type, an observation that is not finite, or an agent that sees and can do nothing.
         """
-        obs = _numbers("obs", obs)
-        seen = np.ones(obs.shape[:2], bool) if seen is None else np.asarray(seen)
-        first = np.full(self.num_envs, not self._begun) if first is None else np.asarray(first)
-        avail = None if avail is None else np.asarray(avail)
+        obs = _array("obs", obs, np.float32)
+        seen = np.ones(obs.shape[:2], bool) if seen is None else _array("seen", seen)
+        first = np.full(self.num_envs, not self._begun) if first is None else _array("first", first)
+        avail = None if avail is None else _array("avail", avail)
         self._check(obs, seen, avail, first)
         self._begun = True
         self._forget(first)
@@ -90,7 +90,7 @@ class Team:
         completed, mask = self._complete(obs, seen, avail, first)
         act, self._memory = self.agent.act(self._memory, completed, mask, first, self._rng, greedy=True)
         if self._completion is not None:
-            self._completion.history.did(act)
+            self._completion.did(act)
         self.completed = completed
         return act
 
@@ -166,11 +166,11 @@ class Team:
             raise UserError(f"avail: {_first_of(idle)} sees and can do nothing, expected one available action at least")
 
 
-def _numbers(name: str, values: Any) -> Floats:
+def _array(name: str, values: Any, dtype: Any = None) -> Any:
     try:
         with np.errstate(over="ignore"):  # what is too large becomes infinite, and is refused if it was seen
-            return np.asarray(values, np.float32)
-    except (TypeError, ValueError) as error:
+            return np.asarray(values, dtype)
+    except (TypeError, ValueError, OverflowError, RuntimeError) as error:  # RuntimeError: a tensor with a gradient
         raise UserError(f"{name}: got what is no array of numbers: {error}") from error
 
 

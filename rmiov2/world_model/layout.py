@@ -1,4 +1,4 @@
-"""Where one method builds the networks of M otherwise than another; what a user may set stands in config.py."""
+"""Where one method builds the networks of M otherwise than another; what a user may set stands in rmiov2/config."""
 
 from __future__ import annotations
 
