@@ -19,7 +19,7 @@ from PIL import Image
 from synthetic_run import CELLS, robot_scene, smax_scene, without_completion, write_run
 
 from rmiov2.reporting.animation import write_animation
-from rmiov2.reporting.html import render
+from rmiov2.reporting.html import letters, render
 from rmiov2.reporting.map_figure import map_picture, moments
 from rmiov2.reporting.page import build, front_of, run_of
 from rmiov2.reporting.result_figures import auc_picture, performance_picture
@@ -291,3 +291,8 @@ def test_the_page_says_what_its_modes_are(tmp_path: Path, agent: str) -> None:
     modes = {"completion", "zeros", "last seen", "open loop"} - ({"completion"} if agent == "mappo" else set())
     assert modes <= set(said) and ("completion" in said) == ("L_rec" in said) == (agent == "rmiov2")
     assert {"p_loss", "AUC", "win rate", "masked fine-tuning"} <= set(said)
+
+
+def test_words_of_a_page_are_escaped_and_set() -> None:
+    text = "a < b at p_loss 40 %: `make report`"
+    assert letters(text) == "a &lt; b at <i>p</i><sub>loss</sub> 40\u00a0%: <code>make report</code>"

@@ -59,8 +59,8 @@ def data_uri(content: bytes, name: str) -> str:
 
 
 def letters(text: str) -> Markup:
-    """The text escaped, p_loss, p_mask and L_rec set as letters, and no line broken before a per cent sign."""
-    safe = str(escape(text)).replace(" %", "\u00a0%")
+    """The text escaped; `commands` as code, p_loss, p_mask and L_rec as letters; no break before a per cent sign."""
+    safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)).replace(" %", "\u00a0%"))
     return Markup(re.sub(r"\b([pL])_(loss|mask|rec)\b", r"<i>\1</i><sub>\2</sub>", safe))
 
 
