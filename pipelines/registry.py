@@ -49,8 +49,9 @@ def promote(client: Any, model: str, version: str, resamples: int) -> Decision |
             return None
         mine = _rows(model, number)
         if current:
-            _refuse_itself(asked, client.get_model_version(model, current))
-            verdict = promotion.against(mine, _rows(model, _measured_alike(client, asked, current)), resamples)
+            before = client.get_model_version(model, current)
+            _refuse_itself(asked, before)
+            verdict = promotion.against(mine, _rows(model, _measured_alike(client, asked, before)), resamples)
         else:
             verdict = promotion.first(mine, resamples)
         word, champion = ("promoted", number) if verdict.promoted else ("refused", current)
@@ -83,24 +84,23 @@ def _refuse_itself(candidate: Any, champion: Any) -> None:
         )
 
 
-def _measured_alike(client: Any, candidate: Any, champion: str) -> str:
+def _measured_alike(client: Any, candidate: Any, champion: Any) -> str:
     """The version of the champion's weights that was measured as the candidate was: the champion, or a later one.
 
     Raises UserError where there is none.
     """
-    one = client.get_model_version(candidate.name, champion)
-    mine, theirs = candidate.tags["protocol"], one.tags["protocol"]
+    mine, theirs = candidate.tags["protocol"], champion.tags["protocol"]
     alike = [
         str(version.version)
-        for version in [one, *versions(client, candidate.name)]
-        if version.tags.get("checkpoint") == one.tags["checkpoint"] and version.tags["protocol"] == mine
+        for version in [champion, *versions(client, candidate.name)]
+        if version.tags.get("checkpoint") == champion.tags["checkpoint"] and version.tags["protocol"] == mine
     ]
     if not alike:
-        made = one.tags.get("git.commit", "that made it")
+        made = champion.tags.get("git.commit", "that made it")
         raise UserError(
-            f"version {candidate.version} was evaluated by protocol {mine}, champion {champion} by {theirs}: other"
-            f" games; check out the champion's commit {made}, set `evaluate` as here, `make run` and `make register`,"
-            f" then promote --version {candidate.version}"
+            f"version {candidate.version} was evaluated by protocol {mine}, champion {champion.version} by {theirs}:"
+            f" other games; check out the champion's commit {made}, set `evaluate` as here, `make run` and"
+            f" `make register`, then promote --version {candidate.version}"
         )
     return alike[0]
 
@@ -219,6 +219,10 @@ def main(arguments: list[str] | None = None) -> int:
         prog="python -m pipelines.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
+    which: dict[Any, str] = {
+        say_promote: "which one (default: the newest)",
+        say_rollback: "the champion to be left (default: whichever it is)",
+    }
     for name, run in (
         ("register", say_register), ("promote", say_promote), ("rollback", say_rollback), ("show", say_versions),
     ):  # fmt: skip
@@ -226,10 +230,8 @@ def main(arguments: list[str] | None = None) -> int:
         command.set_defaults(run=run)
         if run is not say_register:
             command.add_argument("--env", metavar="NAME", help="suite/map (default: that of params.yaml)")
-        if run is say_promote:
-            command.add_argument("--version", default="", help="which one (default: the newest)")
-        if run is say_rollback:
-            command.add_argument("--version", default="", help="the champion to be left (default: whichever it is)")
+        if run in which:
+            command.add_argument("--version", default="", help=which[run])
     options = parser.parse_args(arguments)
 
     def work() -> int | None:

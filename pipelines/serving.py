@@ -59,6 +59,7 @@ class Guard:
         if scope["type"] != "http" or scope["path"] != PATH or scope["method"] != "POST":
             await self.app(scope, receive, send)
             return
+        send = _signed(send, self.team)
         try:
             refuse_type(dict(scope["headers"]).get(b"content-type", b"").decode("latin-1"))
             body = await whole_body(receive)
@@ -66,28 +67,38 @@ class Guard:
                 return
             await asyncio.to_thread(refuse_content, body, self.names)
         except Refused as error:
-            await answer(send, error.status, str(error), self.team)
+            await answer(send, error.status, str(error))
             return
-        await self.app(scope, _again(body, receive), _Shortened(send, self.team))
+        await self.app(scope, _again(body, receive), _Shortened(send))
+
+
+def _signed(send: Send, team: str) -> Send:
+    """What is sent, with the team in its header."""
+
+    async def signed(message: Message) -> None:
+        if message["type"] == "http.response.start":
+            message["headers"] = [*message.get("headers", []), (TEAM, team.encode())]
+        await send(message)
+
+    return signed
 
 
 class _Shortened:
-    """Passes a response on, signed by the team; of a refusal only the sentence, as MLflow repeats the request first."""
+    """Passes a response on; of a refusal only the sentence, since MLflow repeats the request before it."""
 
-    def __init__(self, send: Send, team: str) -> None:
-        self.send, self.team, self.status, self.body = send, team, 0, b""
+    def __init__(self, send: Send) -> None:
+        self.send, self.status, self.body = send, 0, b""
 
     async def __call__(self, message: Message) -> None:
         """One message of the response."""
         if message["type"] == "http.response.start":
             self.status = message["status"]
-            message["headers"] = [*message.get("headers", []), (TEAM, self.team.encode())]
         if not 400 <= self.status < 500:
             await self.send(message)
         elif message["type"] == "http.response.body":
             self.body += message.get("body", b"")
             if not message.get("more_body", False):
-                await answer(self.send, self.status, _sentence(self.body), self.team)
+                await answer(self.send, self.status, _sentence(self.body))
 
 
 def _sentence(body: bytes) -> str:
@@ -98,11 +109,10 @@ def _sentence(body: bytes) -> str:
     return text.rsplit("Error: ", 1)[-1].strip()
 
 
-async def answer(send: Send, status: int, sentence: str, team: str) -> None:
+async def answer(send: Send, status: int, sentence: str) -> None:
     """A refusal in the form of MLflow's own."""
     content = json.dumps({"error_code": "BAD_REQUEST", "message": sentence}).encode()
     headers = [(b"content-type", b"application/json"), (b"content-length", str(len(content)).encode())]
-    headers.append((TEAM, team.encode()))
     await send({"type": "http.response.start", "status": status, "headers": headers})
     await send({"type": "http.response.body", "body": content})
 

@@ -63,7 +63,7 @@ def _path(loc: tuple[str | int, ...]) -> str:
 def ignored_keys(agent: str) -> list[str]:
     """What params.yaml holds for the others, as section.name: the agent does the same whatever it says."""
     kinds = get_args(get_args(Agent)[0])
-    (kind,) = (kind for kind in kinds if agent in get_args(kind.model_fields["name"].annotation))
+    (kind,) = (kind for kind in kinds if agent in _names_of(kind))
     return [key for key in known_keys(agent) if any(key == name or key.startswith(f"{name}.") for name in kind.ignores)]
 
 
@@ -75,9 +75,14 @@ def known_keys(agent: str = "") -> list[str]:
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
                 keys.append(name)
-            elif name != "agent" or agent in ("", *get_args(kind.model_fields["name"].annotation)):
+            elif name != "agent" or agent in ("", *_names_of(kind)):
                 keys += [f"{name}.{key}" for key in kind.model_fields]
     return list(dict.fromkeys(keys))
+
+
+def _names_of(kind: type[BaseModel]) -> tuple[str, ...]:
+    """The agents whose section it is."""
+    return get_args(kind.model_fields["name"].annotation)
 
 
 def _nearest(path: str) -> str:
