@@ -9,7 +9,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ import safetensors
 import safetensors.numpy
 
 from pipelines.episode_chains import Piece, chain_facts, chains_of, episodes_begun
-from pipelines.suites import Table, folder_rules, shard_rules, trajectory_rules
+from pipelines.suites import Table, agent_rules, folder_rules, shard_rules, trajectory_rules
 from rmiov2.envs.base import BOX_TOLERANCE
 from rmiov2.replay import shards
 from rmiov2.replay.buffer import layout
@@ -53,7 +53,7 @@ class Expected:
 
 
 def shard_tables(folder: Path, expected: Expected) -> list[Table]:
-    """The tables folder, shards and trajectories; no damage to a file makes this raise."""
+    """The tables folder, shards, trajectories and agents; no damage to a file makes this raise."""
     import pandas as pd
 
     whole, listed = _folder_facts(folder, expected.spec)
@@ -72,6 +72,7 @@ def shard_tables(folder: Path, expected: Expected) -> list[Table]:
         Table("folder", pd.DataFrame([whole]), ("folder",), folder_rules(expected.trajectories, expected.steps)),
         Table("shards", _frame(rows, ("shard",), shard_rules()), ("shard",), shard_rules()),
         Table("trajectories", _frame(played, ("shard", "trajectory"), rules), ("shard", "trajectory"), rules),
+        Table("agents", pd.DataFrame(agent_facts(pieces, expected.spec)), ("agent",), agent_rules()),
     ]
 
 
@@ -166,6 +167,13 @@ def piece_facts(piece: Piece, spec: EnvSpec) -> Facts:
         "con_zero_inside": int((con[:-1] == 0).sum()),
         **act(piece.arrays, spec),
     }
+
+
+def agent_facts(pieces: Sequence[Piece], spec: EnvSpec) -> list[Facts]:
+    """What each agent saw in all of the pieces; stuck: the same in every step, as from a sensor that is broken."""
+    seen = [piece.arrays["obs"] for piece in pieces]
+    stuck = np.all([(obs == seen[0][0]).all(axis=(0, 2)) for obs in seen], axis=0) & bool(seen)
+    return [{"agent": agent, "stuck": int(one)} for agent, one in enumerate(np.broadcast_to(stuck, spec.num_agents))]
 
 
 def _discrete_facts(arrays: Arrays, spec: EnvSpec) -> Facts:

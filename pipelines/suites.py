@@ -119,6 +119,11 @@ def trajectory_rules(spec: EnvSpec, longest: int, limit: int) -> tuple[Rule, ...
     )
 
 
+def agent_rules() -> tuple[Rule, ...]:
+    """Of each agent, over a whole folder of shards."""
+    return (Rule("observations_change", "an agent does not see the same in every step", "stuck", warns=True),)
+
+
 def _discrete_rules() -> tuple[Rule, ...]:
     return (
         Rule("actions_are_in_range", "actions are numbers of actions of the agent", "act_out_of_range"),

@@ -142,6 +142,20 @@ def test_what_may_be_right_is_warned_of_and_passes(run_of: Any, capsys: pytest.C
     assert "open_pieces_go_on" in err and "trajectory 19" in err and "trajectory 1 has doubled" in err
 
 
+def test_a_sensor_that_never_changes_is_warned_of(run_of: Any, capsys: pytest.CaptureFixture[str]) -> None:
+    """Agent 1 sees one thing throughout, agent 0 another thing in the very last row."""
+
+    def change(held: dict[str, np.ndarray]) -> None:
+        held["obs"][:, 1] = held["obs"][0, 1]
+        held["obs"][:, 0] = held["obs"][0, 0]
+        held["obs"][-1, 0, 0] += 1
+
+    root = run_of("dials")
+    damage.arrays(change)(root / "data/collect")
+    assert receipt("collect", settings("dials"))["warnings"] == ["observations_change"]
+    assert "agent 1 has stuck 1" in (err := capsys.readouterr().err) and "agent 0" not in err
+
+
 def test_every_expectation_of_a_buffer_is_broken_by_some_damage() -> None:
     specs = [make_env(name, 1).spec for name in ("toy/lights", "toy/dials")]
     rules = [*suites.folder_rules((1, 1), (1, 1)), *suites.shard_rules()]
