@@ -22,8 +22,9 @@ THEIRS = np.array([[0.2, 0.3, 0.8], [0.4, 0.4, 0.1], [0.15, 0.5, 0.5]])
 def test_values_are_those_of_rliable() -> None:
     """By rliable.metrics 1.2.0: aggregate_iqm, probability_of_improvement of each column; its score_distributions."""
     assert iqm(OURS).value == pytest.approx(0.4333333333333333) and iqm(THEIRS).value == pytest.approx(0.36)
-    found = [float(improvement(OURS[:, i], THEIRS[:, i]).value) for i in range(3)]
+    found = [float(improvement(OURS[:, [i]], THEIRS[:, [i]]).value) for i in range(3)]
     assert found == pytest.approx([0.5416666666666666, 0.75, 0.5])
+    assert improvement(OURS, THEIRS).value == pytest.approx(np.mean(found))  # its average over tasks
     shares = profile(OURS, np.array([0.0, 0.2, 0.4, 0.45, 0.9])).value
     assert shares == pytest.approx([1.0, 0.75, 0.5, 0.4166666666666667, 0.0])
 
@@ -38,7 +39,7 @@ def test_an_interval_is_that_of_every_possible_resample() -> None:
     pairs = product(product(range(4), repeat=4), product(range(3), repeat=3))
     mine, others = OURS[:, 0], THEIRS[:, 0]
     shares = [np.mean([(mine[i] > others[j]) + (mine[i] == others[j]) / 2 for i in a for j in b]) for a, b in pairs]
-    better = improvement(mine, others)
+    better = improvement(mine[:, None], others[:, None])
     assert better.low == pytest.approx(np.quantile(shares, 0.025), abs=0.03)
     assert better.high == pytest.approx(np.quantile(shares, 0.975), abs=0.03)
 
@@ -51,16 +52,20 @@ def test_a_profile_falls_and_lies_within_its_band() -> None:
 
 
 def test_equal_methods_are_even_and_a_tie_counts_half() -> None:
-    assert float(improvement([0.3, 0.3], [0.3, 0.3]).value) == 0.5
-    assert float(improvement([0.1, 0.4], [0.1, 0.4]).value) == 0.5
-    clean = improvement([0.7, 0.8, 0.9], [0.1, 0.2, 0.3])
-    assert (clean.value, clean.low, clean.high) == (1, 1, 1)
+    for level in (np.array([[0.3], [0.3]]), np.array([[0.1], [0.4]])):
+        assert float(improvement(level, level).value) == 0.5
+
+
+def test_a_clean_sweep_has_no_interval_as_its_resamples_are_itself() -> None:
+    clean = improvement(np.array([[0.7], [0.8], [0.9]]), np.array([[0.1], [0.2], [0.3]]))
+    assert (clean.value, clean.low, clean.high) == (1, None, None)
+    assert improvement(OURS, THEIRS).low is not None
 
 
 def test_one_seed_has_no_interval_and_the_same_seeds_have_the_same() -> None:
     alone = iqm(OURS[:1])
     assert alone.low is alone.high is None and alone.value == pytest.approx(0.5)
-    assert improvement([0.5], [0.1, 0.2]).low is None
+    assert improvement(OURS[:1], THEIRS).low is None
     first, again = iqm(OURS), iqm(OURS)
     assert (first.value, first.low, first.high) == (again.value, again.low, again.high)
     assert isinstance(first, Aggregate)

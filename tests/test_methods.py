@@ -29,7 +29,7 @@ from rmiov2.envs.registry import make_env
 from rmiov2.files import write_json
 from rmiov2.reporting.costs import communication, costs, parameters, played, trained
 from rmiov2.reporting.kept import TIMES, Method, read_methods, read_times
-from rmiov2.reporting.methods import Estimate, decided, over_seeds
+from rmiov2.reporting.methods import seeds_said
 from rmiov2.reporting.methods_figure import l_rec_picture, side_by_side
 from rmiov2.reporting.methods_table import methods_markdown, methods_tables, verdict
 from rmiov2.reporting.moment import telling_moment
@@ -98,15 +98,6 @@ def cells_of(kept: Path, agent: str) -> dict[str, str]:
     return found
 
 
-def test_an_interval_over_seeds_is_students_and_never_narrower_than_the_episodes_allow() -> None:
-    spread = over_seeds([0.2, 0.4, 0.6], [0.01] * 3)
-    assert spread.bounds == pytest.approx((0.4 - 4.302653 * 0.2 / 3**0.5, 0.4 + 4.302653 * 0.2 / 3**0.5), abs=1e-6)
-    agreeing = over_seeds([0.4] * 3, [0.3] * 3)
-    assert agreeing.bounds == pytest.approx((0.4 - 0.3 / 3**0.5, 0.4 + 0.3 / 3**0.5))
-    assert over_seeds([0.4], [0.01]) == Estimate(0.4, None)
-    assert not decided(spread, over_seeds([9.0], [0.0])) and not decided(spread, spread)
-
-
 def test_the_table_has_the_numbers_of_the_seeds(tmp_path: Path) -> None:
     sent = {"p_loss": GRID, "messages": [0, 1, 2, 3.5, 2, 0], "bytes": [0, 10, 20, 3000, 20, 0],
             "parameters": {"actor": 100, "critic": 40, "model": 1000, "correction": 5}}  # fmt: skip
@@ -114,8 +105,10 @@ def test_the_table_has_the_numbers_of_the_seeds(tmp_path: Path) -> None:
         keep_seed(tmp_path, "rmio", seed, level, steps=60_000 + seed, l_rec=True, cost=sent)
     found = cells_of(tmp_path, "rmio")
     assert found["AUC"] == "0.38 [0.20, 0.56]"  # 4.3027 * 0.07211 / sqrt(3) = 0.17913
-    assert found["AUC by seed"] == "0.30, 0.40, 0.44" and found["AUC, not fine-tuned"] == "0.19"
-    assert found["p_loss 0, not fine-tuned"] == "0.19"
+    assert found["AUC by seed"] == "0.30, 0.40, 0.44" and found["AUC, not fine-tuned"] == "0.19 [0.10, 0.28]"
+    assert found["p_loss 0, not fine-tuned"] == "0.19 [0.10, 0.28]"
+    assert found[f"p_loss 0 after 60{Y}000 steps"] == "0.38 [0.09, 0.67]"  # 256 episodes are surer than 64
+    assert found["AUC ÷ p_loss 0"] == "1.00 [1.00, 1.00]"
     assert found["p_loss 0"] == found["p_loss 0.6"] == "0.38 [0.20, 0.56]"
     assert found["AUC, open loop"] == "0.08" and found["environment steps"] == f"60{Y}001 + 2{Y}000"
     assert found["updates"] == f"2{Y}000 + 1{Y}500"
@@ -183,10 +176,54 @@ def test_only_a_lead_that_is_no_luck_is_one(tmp_path: Path) -> None:
     auc, sight = verdict(found, "rmiov2")
     assert auc.startswith("Mean AUC of rmiov2: 0.41 [0.39, 0.43].")
     standings = (
-        "It is beaten by winner (0.71). It is ahead of loser (0.11). Undecided, with a higher mean: lone (0.90, one"
-        " seed) and wild (0.50). Undecided, with no higher mean: humble (0.40)."
+        "It is beaten by winner (0.71, lead −0.30 [−0.32, −0.28]). It is ahead of loser (0.11, lead 0.30 [0.28, 0.32])."
+        " Undecided, with a higher mean: lone (0.90, one seed) and wild (0.50, lead −0.09 [−0.83, 0.65]). Undecided,"
+        " with no higher mean: humble (0.40, lead 0.01 [−0.03, 0.05])."
     )
     assert auc.endswith(f" {standings}") and sight.endswith(f" {standings}")
+
+
+def test_a_difference_decides_where_the_intervals_of_both_overlap(tmp_path: Path) -> None:
+    found = kept_methods(tmp_path, {"rmiov2": [0.34, 0.40, 0.46], "other": [0.23, 0.26, 0.29]})
+    assert [cells_of(tmp_path, name)["AUC"] for name in ("rmiov2", "other")] == [
+        "0.40 [0.25, 0.55]",
+        "0.26 [0.19, 0.33]",
+    ]
+    assert "ahead of other (0.26, lead 0.14 [0.02, 0.26])" in verdict(found, "rmiov2")[0]
+
+
+def test_means_that_look_alike_have_another_digit(tmp_path: Path) -> None:
+    auc, *_ = verdict(kept_methods(tmp_path, {"rmiov2": [0.191, 0.195], "other": [0.192, 0.196]}), "rmiov2")
+    assert "other (0.194 against 0.193, lead" in auc
+
+
+def test_a_seed_of_two_processors_counts_once(tmp_path: Path) -> None:
+    """The second team of seed 0 neither makes a fourth seed nor pulls the mean towards seed 0."""
+    for seed, level in enumerate((0.30, 0.40, 0.44)):
+        keep_seed(tmp_path, "rmiov2", seed, level)
+    shutil.copytree(tmp_path / "smax-3m-rmiov2/seed-0", tmp_path / "smax-3m-rmiov2/seed-0-AVX2")
+    (method,) = read_methods(tmp_path)
+    assert len(method.seeds) == 4 and seeds_said(method) == "3 seeds in 4 teams"
+    found = cells_of(tmp_path, "rmiov2")
+    assert found["AUC"] == "0.38 [0.20, 0.56]" and found["AUC by seed"] == "0.30, 0.40, 0.44"
+
+
+def test_after_as_many_steps_as_all_were_evaluated_for(tmp_path: Path) -> None:
+    """Half of the way of mappo's curve, from nothing at 2,000 steps to its level at 118,000, is 60,000 steps."""
+    keep_seed(tmp_path, "rmiov2", 0, 0.4, steps=60_999)
+    keep_seed(tmp_path, "mappo", 0, 0.9, steps=118_000)
+    assert cells_of(tmp_path, "mappo")[f"p_loss 0 after 60{Y}000 steps"] == "0.45"
+
+
+def test_what_a_method_keeps_of_its_own_wins(tmp_path: Path) -> None:
+    keep_seed(tmp_path, "rmiov2", 0, 0.4)
+    keep_seed(tmp_path, "mappo", 0, 0.0)
+    path = tmp_path / "smax-3m-rmiov2/seed-0/evaluate.json"
+    found = json.loads(path.read_text())
+    found["performance"]["zeros"][0] = 0.8
+    write_json(path, found)
+    assert cells_of(tmp_path, "rmiov2")["AUC ÷ p_loss 0"] == "0.50"
+    assert cells_of(tmp_path, "mappo")["AUC ÷ p_loss 0"] == "–"  # nothing of nothing
 
 
 def test_with_the_true_masks_who_leads_is_said_of_those_that_were_played_so(tmp_path: Path) -> None:
@@ -196,7 +233,8 @@ def test_with_the_true_masks_who_leads_is_said_of_those_that_were_played_so(tmp_
         keep_seed(tmp_path, "mappo", seed, 0.3)
     auc, told, _ = verdict(list(read_methods(tmp_path)), "rmiov2")
     assert "It is ahead of" in auc and "qmix" in auc and "mappo" in auc
-    assert told == "Mean true-mask AUC of rmiov2: 0.50 [0.49, 0.51]. It is beaten by qmix (0.70)."
+    beaten = "It is beaten by qmix (0.70, lead −0.20 [−0.21, −0.19])."
+    assert told == f"Mean true-mask AUC of rmiov2: 0.50 [0.49, 0.51]. {beaten}"
     told = {agent: cells_of(tmp_path, agent)["AUC, true mask"] for agent in ("rmiov2", "qmix", "mappo")}
     assert told == {"rmiov2": "0.50 [0.49, 0.51]", "qmix": "0.70 [0.69, 0.71]", "mappo": "–"}
     keep_seed(tmp_path / "alone", "mappo", 0, 0.3)
@@ -207,7 +245,10 @@ def test_who_leads_after_more_steps_is_said_to_have_had_them(tmp_path: Path) -> 
     keep_seed(tmp_path, "rmiov2", 0, 0.4)
     keep_seed(tmp_path, "mappo", 0, 0.3, steps=62_000 * 31 - 2_000)
     auc, _ = verdict(list(read_methods(tmp_path)), "rmiov2")
-    assert "No other method has a higher mean." in auc and "mappo (0.30 after 31 times as many environment steps" in auc
+    assert (
+        "No other method has a higher mean." in auc
+        and "mappo (0.30 after 31 times as many environment steps, one seed)" in auc
+    )
     assert verdict(list(read_methods(tmp_path)), "another") == []
     assert verdict([m for m in read_methods(tmp_path) if m.agent == "rmiov2"], "rmiov2") == []
 

@@ -110,12 +110,12 @@ def test_each_experiment_is_counted_by_what_was_judged(kept: Path) -> None:
     (table,) = overview([task]).tables
     said = {row.name: row.cells[1].text for row in table.rows}
     assert said["figure 7"] == said["figure 8"] == "ahead of 1, behind 1, undecided with 0"
-    assert (
-        said["figure 12, table 1"] == "1 confirmed, 1 not confirmed, 2 undecided"
-    )  # the fourth of fusions is not kept; L_rec is equal in all
+    # the fourth of fusions is not kept; L_rec is equal in all
+    assert said["figure 12, table 1"] == "AUC: 1 confirmed, 1 not confirmed; L_rec: 3 undecided"
     assert said["figure 14, table 2"] == "–"  # no two rates of masking are kept that a finding is about
-    drawn = ("figure 9", "figure 13", "appendix E.2", "beyond the paper")
-    assert {said[name] for name in drawn} == {"drawn"}
+    assert said["figure 13"] == "error of a blind agent’s belief: 2 undecided"
+    assert said["figure 9"].startswith("undecided: nine tenths of the way after")
+    assert {said[name] for name in ("appendix E.2", "beyond the paper")} == {"drawn"}
     assert said["appendix E.1"].startswith("undecided: by") and said["appendix E.1"].endswith("(one seed)")
 
 
@@ -140,12 +140,44 @@ def test_where_the_blind_look_is_judged_over_seeds(
     assert {row.name: row.cells[1].text for row in table.rows}["appendix E.1"].startswith(verdict)
 
 
+@pytest.mark.parametrize(
+    ("theirs", "verdict"),
+    [
+        ((600, 900, 1200), "confirmed: nine tenths of the way after 167 updates, RMIO’s after 900"),
+        ((100, 200, 1500), "undecided: nine tenths of the way after 167 updates, RMIO’s after 600"),
+    ],
+)
+def test_how_soon_l_rec_is_down_is_judged_over_seeds(tmp_path: Path, theirs: tuple[int, ...], verdict: str) -> None:
+    """From 4 to 1 it is down by nine tenths below 1.3."""
+    for agent, updates in (("rmiov2", (100, 200, 200)), ("rmio", theirs)):
+        for seed, update in enumerate(updates):
+            keep_seed(tmp_path, agent, seed, 0.3, l_rec=True)
+            folder = tmp_path / f"smax-3m-{agent}/seed-{seed}"
+            (folder / "finetune.csv").write_text(f"update,l_rec\n0,4\n50,1.4\n{update},1.25\n2000,1\n")
+    (task,) = read_tasks(tmp_path, "rmiov2", {})
+    (table,) = overview([task]).tables
+    assert {row.name: row.cells[1].text for row in table.rows}["figure 9"].startswith(verdict)
+
+
+@pytest.mark.parametrize(("levels", "verdict"), [((0.30, 0.31, 0.32), "confirmed"), ((0.3, 0.0, 0.1), "undecided")])
+def test_all_blind_it_has_to_do_more_than_open_loop(tmp_path: Path, levels: tuple[float, ...], verdict: str) -> None:
+    """Of what it wins, a fifth is open loop here."""
+    for seed, level in enumerate(levels):
+        keep_seed(tmp_path, "rmiov2", seed, level)
+    (task,) = read_tasks(tmp_path, "rmiov2", {})
+    (table,) = overview([task]).tables
+    told = {row.name: row.cells[1].text for row in table.rows}["figure 8, p_loss 1"]
+    assert told.startswith(verdict) and told.endswith(f"open loop {sum(levels) / 15:.2f}")
+
+
 def test_only_what_is_there_counts(tmp_path: Path) -> None:
     keep_variant(tmp_path, "none", 0, 0.5)
     shutil.rmtree(tmp_path / "smax-3m-rmiov2")
     (task,) = read_tasks(tmp_path, "rmiov2", {})
     (table,) = overview([task]).tables
-    assert {row.cells[1].text for row in table.rows} == {"–"}
+    said = {row.name: row.cells[1].text for row in table.rows}
+    assert said.pop("figure 8, p_loss 1") == "undecided: 0.50 (one seed), open loop 0.10"
+    assert set(said.values()) == {"–"}
     keep_seed(tmp_path, "mappo", 0, 0.9)
     (task,) = read_tasks(tmp_path, "rmiov2", {})
     assert overview([task]).tables[0].rows[0].cells[1].text == "ahead of 0, behind 0, undecided with 1"

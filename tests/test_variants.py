@@ -19,6 +19,7 @@ from test_reporting import Reader, embedded
 from pipelines import paper
 from pipelines.paths import ROOT
 from rmiov2.files import write_json
+from rmiov2.reporting.findings_table import PRINTED, findings_table, reproduced_table, said
 from rmiov2.reporting.kept import Method, read_kept, read_methods
 from rmiov2.reporting.methods import Estimate
 from rmiov2.reporting.methods_table import methods_markdown
@@ -42,10 +43,6 @@ from rmiov2.reporting.variants import (
 )
 from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
 from rmiov2.reporting.variants_table import (
-    PRINTED,
-    findings_table,
-    reproduced_table,
-    said,
     took,
     variants_markdown,
     variants_table,
@@ -248,8 +245,9 @@ def test_table_2_is_of_teams_that_mask_at_one_rate(tmp_path: Path, vary: bool, h
     found = kept_family(tmp_path, {"none": [0.5], "no_masking": [0.1]})
     found = replace(found, whole=replace(found.whole, settings={"finetune.vary_p_mask": vary}))
     assert list(rates(found)) == ["no_masking", "p_mask_0.125", "p_mask_0.25", "p_mask_0.375", half, "p_mask_0.75"]
-    ahead = [claim.better for claim in claims(found) if claim.place == "table 2"]
-    assert ahead == ["p_mask_0.125", "p_mask_0.25", "p_mask_0.375", half, half, half]
+    for measure in ("AUC", "L_rec"):
+        ahead = [claim.better for claim in claims(found) if (claim.place, claim.measure) == ("table 2", measure)]
+        assert ahead == ["p_mask_0.125", "p_mask_0.25", "p_mask_0.375", half, half, half]
     names = [row.name for row in reproduced_table(found).rows]
     assert ("constant p_mask, p_mask 0.5" in names) == vary and ("whole method, p_mask 0.5" in names) != vary
 
@@ -269,7 +267,31 @@ def test_l_rec_over_other_windows_is_no_difference(tmp_path: Path) -> None:
     for path in tmp_path.glob("smax-3m+history_1/seed-*/variant.json"):
         write_json(path, json.loads(path.read_text()) | {"changes": {"execution.history": 1}})
     rows = {row.name: [cell.text for cell in row.cells] for row in variants_table(of_kept(tmp_path)).rows}
-    assert rows["history 1"][3:6] == ["−0.150", "1.000", "–"]
+    assert rows["history 1"][3:7] == ["−0.150", "0.205", "1.000", "–"]
+
+
+def test_the_whole_method_is_also_told_by_processor(tmp_path: Path) -> None:
+    """What a variant is less than is that of its own processor: 0.5 − 0.6, not 0.5 − 0.4."""
+    for name, seed, level in (("none", 0, 0.2), ("none", 1, 0.6), ("no_fusion", 1, 0.5)):
+        made = keep_variant(tmp_path, name, seed, level)
+        write_json(made / "variant.json", record(name) | {"machine": {"processor": "AVX2"} if seed else {}})
+    shutil.rmtree(tmp_path / "smax-3m-rmiov2")
+    rows = {row.name: [cell.text for cell in row.cells] for row in variants_table(of_kept(tmp_path)).rows}
+    assert rows["whole method"][:3] == ["2", "0.40", "0.20, 0.60"]
+    assert rows["whole method, processor not recorded"][:2] == ["1", "0.20"]
+    assert rows["whole method, AVX2"][:2] == ["1", "0.60"]
+    assert rows["no fusion"][3] == "−0.100"
+
+
+def test_findings_are_corrected_for_their_number_and_stand_beside_the_papers(tmp_path: Path) -> None:
+    found = kept_family(tmp_path, {"none": [0.5, 0.52, 0.54], "no_observation_fusion": [0.3, 0.3, 0.36]})
+    (row,) = (
+        row for row in findings_table(found).rows if row.name.startswith("table 1, AUC: whole method above no obs")
+    )
+    tested = [pair.estimate for claim in claims(found) if (pair := judged(claim, found)[0])]
+    least = min(estimate.p or 1.0 for estimate in tested)
+    assert float(row.cells[2].text) == pytest.approx(min(1.0, least * len(tested)), abs=1e-3)
+    assert row.cells[4].text == "0.061 to 0.374"  # of table 1: 0.866 − 0.805 on 1c3s5z, 0.688 − 0.314 on 3s_vs_5z
 
 
 def test_the_table_says_what_each_variant_changes(tmp_path: Path) -> None:

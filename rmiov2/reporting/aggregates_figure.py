@@ -11,7 +11,7 @@ from matplotlib.axes import Axes
 
 from rmiov2.reporting.aggregates import Aggregate, Values, improvement, iqm, profile
 from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods import areas, curves, own_answer
+from rmiov2.reporting.methods import numbers, own_answer, seed_curves
 from rmiov2.reporting.style import INK, MUTED, Picture, canvas, csv_bytes, png
 from rmiov2.reporting.words import decimals_of, measure_name, number
 
@@ -21,19 +21,21 @@ Look = Mapping[str, Any]
 
 def aggregates_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look]) -> Picture:
     """Three panels over methods, the run's own first, each by its own answer to a lost observation."""
-    scores = {method.agent: curves(method, own_answer(method)) for method in methods}
+    scores = {method.agent: seed_curves(method, own_answer(method)) for method in methods}
     levels = _thresholds(list(scores.values()), evaluate)
     means = {agent: iqm(values) for agent, values in scores.items()}
     profiles = {agent: profile(values, levels) for agent, values in scores.items()}
     own, *others = methods
-    better = {m.agent: improvement(areas(own, own_answer(own)), areas(m, own_answer(m))) for m in others}
+    better = {method.agent: improvement(scores[own.agent], scores[method.agent]) for method in others}
     digits = decimals_of(evaluate)
     said = "; ".join(f"{agent} {_said(found, digits)}" for agent, found in means.items())
     beats = "; ".join(f"{agent} {_said(found, 2)}" for agent, found in better.items())
     caption = (
         "All rates p_loss taken together; the table says how many environment steps each method had. Interquartile"
-        f" mean of the {measure_name(evaluate)}: {said}. Profile: the share of seeds and rates above each value."
-        f" Probability that a seed of {own.agent} has a larger AUC than a seed of the other method: {beats}."
+        f" mean of the {measure_name(evaluate)}, without the best and the worst quarter of all seeds and rates, which"
+        f" are mostly the ends of the curves: {said}. Profile: the share of seeds and rates above each value."
+        f" Probability that a seed of {own.agent} is above a seed of the other method, a tie counting half, averaged"
+        f" over the rates: {beats}."
         f" {_how_little(methods)}"
     )
     rows = [("iqm", agent, "", *row) for agent, found in means.items() for row in _rows(found)]
@@ -75,18 +77,18 @@ def _said(found: Aggregate, digits: int) -> str:
 
 def _how_little(methods: Sequence[Method]) -> str:
     """What so few seeds can say, in exact numbers."""
-    fewest, most = (find(len(method.seeds) for method in methods) for find in (min, max))
-    if fewest < 2:
-        fewest = min((len(method.seeds) for method in methods if len(method.seeds) > 1), default=0)
+    own, *others = (len(set(numbers(method))) for method in methods)
+    fewest = min((seeds for seeds in (own, *others) if seeds > 1), default=0)
     if fewest == 0:
         return "One seed of each method says nothing about other seeds."
-    chance = 2 / comb(2 * most, most)
+    most = max(others, default=own)
+    chance = 2 / comb(own + most, own)
     return (
         "Intervals are 95 % bootstrap intervals over seeds; a seed is drawn with all its rates. So few seeds say"
         f" little: {fewest} seeds have {comb(2 * fewest - 1, fewest)} different resamples, none beyond the best and"
-        f" the worst of them, so the intervals are too narrow; and with {most} seeds against {most}, even a clean sweep"
-        f" happens by luck with probability {number(chance)} (two-sided). The intervals leave out the luck of the"
-        " episodes."
+        " the worst of them, so the intervals are too narrow, and narrower than Student’s in the tables; and with"
+        f" {own} seeds against {most}, even a clean sweep happens by luck with probability {number(chance)}"
+        " (two-sided). The intervals leave out the luck of the episodes."
     )
 
 

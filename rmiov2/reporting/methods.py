@@ -2,35 +2,25 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
-import scipy
 
 from rmiov2.evaluation.modes import UNTUNED, own_mode
-from rmiov2.evaluation.statistics import CONFIDENCE
+from rmiov2.reporting.estimates import Estimate, Sample, by_seed, half_widths_of, mean_of_sample
 from rmiov2.reporting.kept import Method, Seed, measured
 from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.results import Results
-from rmiov2.reporting.words import WHOLE, completes, interval, number
+from rmiov2.reporting.words import WHOLE, completes
 
 if TYPE_CHECKING:
     from pandas import DataFrame
 
 _UNKNOWN = object()
 ALIKE = 0.05  # by which share environment steps may differ and still be called equal: games end when they end
-
-
-@dataclass(frozen=True)
-class Estimate:
-    """A mean over seeds and its 95 % interval; bounds is None where one seed says nothing of another."""
-
-    mean: float
-    bounds: tuple[float, float] | None
 
 
 def beside(results: Results) -> tuple[Method, ...]:
@@ -139,59 +129,90 @@ def bands(method: Method, mode: str) -> npt.NDArray[np.float64]:
     return np.asarray([seed.evaluate["ci95"][mode] for seed in method.seeds], dtype=float)
 
 
-def areas(method: Method, mode: str) -> list[float]:
+def areas(method: Method, mode: str) -> Sample:
     """The AUC of every seed."""
-    return [float(seed.evaluate["auc"][mode]) for seed in method.seeds]
+    values = [float(seed.evaluate["auc"][mode]) for seed in method.seeds]
+    return _sample(method, values, [seed.evaluate["auc_ci95"][mode] for seed in method.seeds])
+
+
+def performances(method: Method, mode: str, index: int) -> Sample:
+    """The performance of every seed at a rate of the grid."""
+    return _sample(method, curves(method, mode)[:, index].tolist(), bands(method, mode)[:, index])
+
+
+def shares_kept(method: Method, mode: str) -> Sample | None:
+    """AUC as a share of what each seed wins with nothing lost: how robust it is, whatever its skill.
+
+    None where a seed wins nothing, and for returns, whose zero is arbitrary.
+    """
+    first = [float(seed.evaluate["performance"][mode][0]) for seed in method.seeds]
+    if min(first) <= 0 or method.seeds[0].evaluate["measure"] != "win_rate":
+        return None
+    values = [float(seed.evaluate["auc"][mode]) / sight for seed, sight in zip(method.seeds, first, strict=True)]
+    return by_seed(numbers(method), values, [0.0] * len(values))
+
+
+def after_steps(method: Method, steps: float) -> Sample | None:
+    """The greedy performance with nothing lost after so many environment steps of pre-training, between the two
+    evaluations around them; None where a seed was not evaluated before or after."""
+    curves = [seed.learning for seed in method.seeds]
+    if any(not curve["env_steps"].iloc[0] <= steps <= curve["env_steps"].iloc[-1] for curve in curves):
+        return None
+    values, low, high = (
+        [float(np.interp(steps, curve["env_steps"], curve[name])) for curve in curves]
+        for name in ("performance", "lo", "hi")
+    )
+    return _sample(method, values, zip(low, high, strict=True))
+
+
+def by_updates(method: Method, share: float = 0.9) -> Sample | None:
+    """After how many masked updates each seed's L_rec has made that share of its way; None where one has no L_rec."""
+    found = []
+    for seed in method.seeds:
+        if seed.l_rec is None:
+            return None
+        updates, values = (seed.l_rec[name].to_numpy(dtype=float) for name in ("update", "l_rec"))
+        found.append(float(updates[np.argmax(values <= values[0] + share * (values.min() - values[0]))]))
+    return by_seed(numbers(method), found, [0.0] * len(found))
+
+
+def seed_curves(method: Method, mode: str) -> npt.NDArray[np.float64]:
+    """(S, P) performance over p_loss; teams of one seed count once, with their mean."""
+    every = curves(method, mode)
+    return np.asarray([every[np.equal(numbers(method), seed)].mean(axis=0) for seed in dict.fromkeys(numbers(method))])
 
 
 def area(method: Method, mode: str) -> Estimate:
     """The AUC that another seed of the method can be expected to have; see over_seeds."""
-    bounds = [seed.evaluate["auc_ci95"][mode] for seed in method.seeds]
-    return _within(method, over_seeds(areas(method, mode), _half_widths(bounds)))
+    return within(method, mean_of_sample(areas(method, mode)))
 
 
 def performance(method: Method, mode: str, index: int) -> Estimate:
     """The same of the performance at a rate of the grid."""
-    bounds = bands(method, mode)[:, index]
-    return _within(method, over_seeds(curves(method, mode)[:, index].tolist(), _half_widths(bounds)))
+    return within(method, mean_of_sample(performances(method, mode, index)))
 
 
-def _half_widths(bounds: Any) -> list[float]:
-    return [float(hi - lo) / 2 for lo, hi in bounds]
+def numbers(method: Method) -> list[int]:
+    """The seed of each of its teams."""
+    return [seed.seed for seed in method.seeds]
 
 
-def _within(method: Method, found: Estimate) -> Estimate:
+def seeds_said(method: Method) -> str:
+    """How many seeds, and that some were trained more than once."""
+    seeds, teams = len(set(numbers(method))), len(method.seeds)
+    said = "one seed" if seeds == 1 else f"{seeds} seeds"
+    return said if teams == seeds else f"{said} in {teams} teams"
+
+
+def within(method: Method, found: Estimate) -> Estimate:
     """A win rate's interval ends at 0 and 1."""
     if found.bounds is None or method.seeds[0].evaluate["measure"] != "win_rate":
         return found
-    return Estimate(found.mean, (max(0.0, found.bounds[0]), min(1.0, found.bounds[1])))
+    return replace(found, bounds=(max(0.0, found.bounds[0]), min(1.0, found.bounds[1])))
 
 
-def over_seeds(values: Sequence[float], half_widths: Sequence[float]) -> Estimate:
-    """Mean of values (S,) and its interval, half_widths being those of the seeds' own 95 % intervals.
-
-    Student's t over the seeds: their spread holds the luck of training and that of the episodes both. Few seeds may lie
-    closer together than the episodes of each allow, so it is never narrower than the half widths make the mean's,
-    sqrt(sum of squares) / S.
-    """
-    mean, n = float(np.mean(values)), len(values)
-    if n < 2:
-        return Estimate(mean, None)
-    spread = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, n - 1) * np.std(values, ddof=1) / np.sqrt(n))
-    half = max(spread, math.hypot(*half_widths) / n)  # numpy's norm is BLAS's, which rounds by the processor
-    return Estimate(mean, (mean - half, mean + half))
-
-
-def decided(one: Estimate, other: Estimate) -> bool:
-    """Whether the intervals of both are known and lie apart."""
-    if one.bounds is None or other.bounds is None:
-        return False
-    return one.bounds[0] > other.bounds[1] or other.bounds[0] > one.bounds[1]
-
-
-def estimate_said(found: Estimate, digits: int) -> str:
-    """The mean and its interval, or that it is of one seed."""
-    return f"{number(found.mean, digits)} {interval(found.bounds, digits) if found.bounds else '(one seed)'}"
+def _sample(method: Method, values: Sequence[float], bounds: Any) -> Sample:
+    return by_seed(numbers(method), values, half_widths_of(bounds))
 
 
 def cost_of(method: Method) -> list[Any]:

@@ -10,19 +10,21 @@ from typing import Any
 import numpy as np
 
 from rmiov2.reporting import costs
+from rmiov2.reporting.estimates import Estimate, Sample, difference, estimate_said, mean_of_sample
 from rmiov2.reporting.kept import UPDATES, Benched, Method, read_methods, read_times, task_of
 from rmiov2.reporting.methods import (
-    Estimate,
+    after_steps,
     area,
     areas,
     cost_of,
-    decided,
-    estimate_said,
     mean_of,
     own_answer,
     performance,
+    performances,
+    shares_kept,
     told,
     untuned,
+    within,
 )
 from rmiov2.reporting.methods_summary import after, summary
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, markdown, number_cell
@@ -40,74 +42,115 @@ from rmiov2.reporting.words import (
 
 OPEN_LOOP = "open_loop"
 INTERVALS = (
-    "Unless a column says open loop or not fine-tuned, performance, AUC, messages and bytes are those of the "
-    "method’s own answer to a lost observation after masked fine-tuning, averaged over its seeds; open loop is the "
-    "same team without any observation. True mask: a blind agent is told which actions are legal, which reveals who "
-    "is in range and who is alive. Without it, blind agents of RMIOv2, RMIO, MAMBA and MAG try the actions that "
-    "their world model considers possible; those of QMIX, FACMAC and MAPPO have learned from play without masks; "
-    "those of GAWM try any action. Brackets are 95 % intervals: Student’s t over the seeds or, where that is wider, "
-    "the uncertainty from the luck of the episodes alone; a single seed has none. Two methods are undecided if "
-    "these intervals overlap, which is stricter than an interval of their difference, or if one of them has a "
-    "single seed. Unless stated otherwise, a method had as many environment steps as the one it is compared with. "
-    "Environment steps and updates: pre-training + masked fine-tuning. Messages and bytes: of the whole team. "
-    "Parameters: all that are trained / those used in play. Milliseconds: a world-model update / a masked update / "
-    "a policy round, with all methods measured side by side on one machine. A dash: not kept, or not measured."
+    "Unless a column says open loop or not fine-tuned, performance, AUC, messages and bytes are those of the method’s "
+    "own answer to a lost observation after masked fine-tuning, averaged over its seeds; open loop is the same team "
+    "without any observation. True mask: a blind agent is told which actions are legal, which reveals who is in range "
+    "and who is alive. Without it, blind agents of RMIOv2, RMIO, MAMBA and MAG try the actions that their world model "
+    "considers possible; those of QMIX, FACMAC and MAPPO have learned from play without masks; those of GAWM try any "
+    "action. Brackets are 95 % intervals: Student’s t over the seeds or, where that is wider, the uncertainty from "
+    "the luck of the episodes alone; a single seed has none. Teams of one seed, trained on processors that round "
+    "differently, count once, with their mean. Two methods are compared by the difference of their means and its 95 % "
+    "interval (Welch’s t, whose two samples may differ in spread), not corrected for the number of comparisons; a "
+    "lead is the first method’s mean minus the other’s. They are undecided if it contains zero, or if one of them has "
+    "a single seed. Unless stated otherwise, a method had as many environment steps as the one it is compared with; "
+    "the column “after … steps” is pre-training, after equally many for all, between the two greedy evaluations "
+    "around them. AUC ÷ p_loss 0 is the share of its own wins that a method keeps over all rates. Environment steps "
+    "and updates: pre-training + masked fine-tuning. Messages and bytes: of the whole team. Parameters: all that are "
+    "trained / those used in play. Milliseconds: a world-model update / a masked update / a policy round, with all "
+    "methods measured side by side on one machine. A dash: not kept, or not measured."
 )
 
 
-def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Table]:
-    """What each method reaches, and what it costs; times as read_times gives them."""
+def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Table, Table]:
+    """What each method reaches, over all rates and at each, and what it costs; times as read_times gives them."""
     first = methods[0].seeds[0].evaluate
-    at, digits, masked = focus_index(first["p_loss"]), _decimals(methods), any(map(told, methods))
-    sight, middle = (f"p_loss {probability(first['p_loss'][index])}" for index in (0, at))
-    reached = (
-        *("agent", "environment steps", sight, middle, "AUC", "AUC by seed", "AUC, open loop"),
-        *(f"{sight}, not fine-tuned", "AUC, not fine-tuned"),
-        *(["AUC, true mask"] if masked else []),
+    measure, on = measure_name(first), f"on {first['env']}, {methods[0].scale}"
+    made = (
+        (f"Methods {on}: {measure}", *_reached(methods)),
+        (f"Methods {on}: {measure} by p_loss", *_by_rate(methods)),
+        (f"Methods {on}: costs", *_spent(methods, times)),
     )
-    spent = (
-        *("agent", "updates", f"messages per step, {middle}", f"bytes per step, {middle}"),
-        *("parameters", "ms per update"),
-    )
-    on = f"on {first['env']}, {methods[0].scale}"
-    return (
-        Table(
-            f"Methods {on}: {measure_name(first)}", reached, _rows(methods, lambda m: _reached(m, at, digits, masked))
-        ),
-        Table(f"Methods {on}: costs", spent, _rows(methods, lambda m: _spent(m, at, times))),
-    )
+    over, rates, spent = (Table(caption, ("agent", *head), rows) for caption, head, rows in made)
+    return over, rates, spent
 
 
-def _rows(methods: Sequence[Method], of: Callable[[Method], Iterator[Cell]]) -> tuple[Row, ...]:
-    return tuple(Row(method.agent, tuple(of(method))) for method in methods)
+Columns = tuple[tuple[str, ...], tuple[Row, ...]]
 
 
 def _decimals(methods: Sequence[Method]) -> int:
     return max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds)
 
 
-def _reached(method: Method, at: int, digits: int, masked: bool) -> Iterator[Cell]:
-    own = own_answer(method)
-    yield _both(method, "env_steps")
-    for found in (performance(method, own, 0), performance(method, own, at), area(method, own)):
-        yield estimate_cell(found, digits)
-    yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own)), "", best=False)
-    before = performance(method, untuned(method), 0), area(method, untuned(method))
-    played = all(OPEN_LOOP in seed.evaluate["auc"] for seed in method.seeds)
-    yield _mean_cell(area(method, OPEN_LOOP), digits) if played else ABSENT
-    yield from (_mean_cell(found, digits) for found in before)
-    if masked:
-        known = told(method)
-        yield estimate_cell(area(known, own) if known else None, digits)
+def _reached(methods: Sequence[Method]) -> Columns:
+    digits, masked, steps = _decimals(methods), any(map(told, methods)), _common_steps(methods)
+    sight = f"p_loss {probability(methods[0].seeds[0].evaluate['p_loss'][0])}"
+    head = (
+        *("AUC", sight, *(["AUC, true mask"] if masked else []), "AUC by seed"),
+        *("AUC, not fine-tuned", f"{sight}, not fine-tuned", f"{sight} after {count(steps)} steps"),
+        *("AUC, open loop", "environment steps"),
+    )
+
+    def cells(method: Method) -> Iterator[Cell]:
+        own, before = own_answer(method), untuned(method)
+        yield estimate_cell(area(method, own), digits)
+        yield estimate_cell(performance(method, own, 0), digits)
+        if masked:
+            known = told(method)
+            yield estimate_cell(area(known, own) if known else None, digits)
+        yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own).values), "", best=False)
+        yield estimate_cell(area(method, before), digits)
+        yield estimate_cell(performance(method, before, 0), digits)
+        yield _sample_cell(method, after_steps(method, steps), digits)
+        played = all(OPEN_LOOP in seed.evaluate["auc"] for seed in method.seeds)
+        yield _mean_cell(area(method, OPEN_LOOP), digits) if played else ABSENT
+        yield _both(method, "env_steps")
+
+    return head, tuple(Row(method.agent, tuple(cells(method))) for method in methods)
 
 
-def _spent(method: Method, at: int, times: Benched) -> Iterator[Cell]:
-    kept = cost_of(method)
-    yield _both(method, "updates")
-    for name in costs.COUNTED:
-        yield _per_step(kept, name, at)
-    yield _parameters(kept, own_answer(method))
-    yield _time(method, times)
+def _common_steps(methods: Sequence[Method]) -> int:
+    """The last thousand of environment steps to which every seed was evaluated while it was pre-trained."""
+    return min(int(seed.learning["env_steps"].iloc[-1]) for m in methods for seed in m.seeds) // 1000 * 1000
+
+
+def _by_rate(methods: Sequence[Method]) -> Columns:
+    p_loss, digits = methods[0].seeds[0].evaluate["p_loss"], _decimals(methods)
+    sight = probability(p_loss[0])
+    shares = {method.agent: shares_kept(method, own_answer(method)) for method in methods}
+    rated = any(shares.values())
+
+    def cells(method: Method) -> Iterator[Cell]:
+        for index in range(len(p_loss)):
+            yield estimate_cell(performance(method, own_answer(method), index), digits)
+        if rated:
+            yield _sample_cell(method, shares[method.agent], 2)
+
+    head = (*(f"p_loss {probability(rate)}" for rate in p_loss), *([f"AUC ÷ p_loss {sight}"] if rated else []))
+    return head, tuple(Row(method.agent, tuple(cells(method))) for method in methods)
+
+
+def _spent(methods: Sequence[Method], times: Benched) -> Columns:
+    p_loss = methods[0].seeds[0].evaluate["p_loss"]
+    at = focus_index(p_loss)
+    middle = f"p_loss {probability(p_loss[at])}"
+    head = (
+        *("updates", f"messages per step, {middle}", f"bytes per step, {middle}"),
+        *("parameters", "ms per update"),
+    )
+
+    def cells(method: Method) -> Iterator[Cell]:
+        kept = cost_of(method)
+        yield _both(method, "updates")
+        for name in costs.COUNTED:
+            yield _per_step(kept, name, at)
+        yield _parameters(kept, own_answer(method))
+        yield _time(method, times)
+
+    return head, tuple(Row(method.agent, tuple(cells(method))) for method in methods)
+
+
+def _sample_cell(method: Method, found: Sample | None, digits: int) -> Cell:
+    return estimate_cell(within(method, mean_of_sample(found)) if found else None, digits)
 
 
 def _mean_cell(found: Estimate, digits: int) -> Cell:
@@ -147,8 +190,8 @@ def _time(method: Method, times: Benched) -> Cell:
 def verdict(methods: Sequence[Method], reference: str) -> list[str]:
     """Who is ahead of the reference and behind it: in AUC, also with the true masks, and with nothing lost.
 
-    Every method is named. Intervals that overlap decide nothing, nor does a method of one seed. Empty without the
-    reference or without others.
+    Every method is named, with the reference's lead on it. An interval of the lead that contains zero decides nothing,
+    nor does a method of one seed. Empty without the reference or without others.
     """
     others = [method for method in methods if method.agent != reference]
     if len(others) in (0, len(methods)):
@@ -156,31 +199,46 @@ def verdict(methods: Sequence[Method], reference: str) -> list[str]:
     (own,) = (method for method in methods if method.agent == reference)
     digits = _decimals(methods)
     sight = probability(own.seeds[0].evaluate["p_loss"][0])
-    found = [_standings("AUC", own, others, _own_area, digits)]
+    found = [_standings("AUC", own, others, own_areas, digits)]
     if known := told(own):
         theirs = [method for method in map(told, others) if method]
-        found.append(_standings("true-mask AUC", known, theirs, _own_area, digits))
-    return [
-        *found,
-        _standings(f"performance at p_loss {sight}", own, others, lambda m: performance(m, own_answer(m), 0), digits),
-    ]
+        found.append(_standings("true-mask AUC", known, theirs, own_areas, digits))
+    return [*found, _standings(f"performance at p_loss {sight}", own, others, own_sights, digits)]
 
 
-def _own_area(method: Method) -> Estimate:
-    return area(method, own_answer(method))
+def own_areas(method: Method) -> Sample:
+    """AUC of its own answer to a lost observation."""
+    return areas(method, own_answer(method))
 
 
-def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[Method], Estimate], digits: int) -> str:
-    mine = of(own)
+def own_sights(method: Method) -> Sample:
+    """Performance with nothing lost, after masked fine-tuning."""
+    return performances(method, own_answer(method), 0)
+
+
+def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[Method], Sample], digits: int) -> str:
+    mine = mean_of_sample(of(own))
+    leads = {method.agent: difference(of(own), of(method)) for method in others}
     groups: dict[tuple[bool, bool], list[str]] = {key: [] for key in _GROUPS}
-    for method in sorted(others, key=lambda method: -of(method).mean):
-        found = of(method)
-        said = f"{method.agent} ({number(found.mean, digits)}{after(method, own)}{_alone(method)})"
-        groups[found.mean > mine.mean, decided(found, mine)].append(said)
+    for method in sorted(others, key=lambda method: leads[method.agent].mean):
+        lead = leads[method.agent]
+        said = f"{method.agent} ({_mean_said(mine.mean, lead, digits)}{after(method, own)}, {_lead_said(lead, digits)})"
+        groups[lead.mean < 0, lead.decided].append(said)
     highest = not any(groups[True, sure] for sure in (True, False))
     none = ["No other method has a higher mean."] if highest else []
     named = [f"{_GROUPS[key]} {listed(names)}." for key, names in groups.items() if names]
-    return " ".join((f"Mean {what} of {own.agent}: {estimate_said(mine, digits)}.", *none, *named))
+    return " ".join((f"Mean {what} of {own.agent}: {estimate_said(within(own, mine), digits)}.", *none, *named))
+
+
+def _mean_said(mine: float, lead: Estimate, digits: int) -> str:
+    """The other's mean; both with one more digit where they would look alike."""
+    theirs = mine - lead.mean
+    alike = number(theirs, digits) == number(mine, digits) and lead.mean != 0
+    return f"{number(theirs, digits + 1)} against {number(mine, digits + 1)}" if alike else number(theirs, digits)
+
+
+def _lead_said(lead: Estimate, digits: int) -> str:
+    return f"lead {estimate_said(lead, digits)}" if lead.bounds else "one seed"
 
 
 # By whether the other's mean is higher, and whether that is decided.
@@ -192,16 +250,12 @@ _GROUPS = {
 }
 
 
-def _alone(method: Method) -> str:
-    return ", one seed" if len(method.seeds) == 1 else ""
-
-
 def methods_markdown(kept: Path, reference: str) -> str:
     """A summary, then tables and sentences of every task that has kept seeds, the reference's row first."""
     methods = sorted(read_methods(kept), key=lambda method: (task_of(method), method.agent != reference))
     tasks = [list(group) for _, group in groupby(methods, key=task_of)]
     parts = [markdown(summary(tasks, reference))] if tasks else []
     for found in tasks:
-        reached, spent = map(markdown, methods_tables(found, read_times(kept)))
-        parts.append("\n\n".join((reached, *verdict(found, reference), spent)))
+        reached, *rest = map(markdown, methods_tables(found, read_times(kept)))
+        parts.append("\n\n".join((reached, *verdict(found, reference), *rest)))
     return "\n\n".join([*parts, INTERVALS] if parts else []).replace(NARROW_SPACE, ",")

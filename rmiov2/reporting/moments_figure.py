@@ -41,8 +41,9 @@ def moments_picture(found: Family) -> Picture | None:
     if drawn is None:
         return None
     said = "; ".join(f"{part_name(name)} {significant(value)}" for name, value in drawn.off.items())
+    judged = " The table of findings has the differences over all seeds." if "map" in shown[WHOLE] else ""
     rates = ", ".join(sorted({probability(moment["p_loss"]) for moment in shown.values()}))
-    caption = f"Each shows an episode of its own (p_loss {rates}, training seed {seed}), {drawn.what}: {said}."
+    caption = f"Each shows an episode of its own (p_loss {rates}, training seed {seed}), {drawn.what}: {said}.{judged}"
     alt = f"What was true and what a blind agent believed, for {', '.join(map(part_name, shown))}."
     data = json.dumps(shown, indent=1).encode()
     title = "What blind agents believe without the fusions (figure 13)"

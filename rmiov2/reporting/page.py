@@ -10,6 +10,7 @@ from rmiov2.reporting import result_figures, scene_figures, training_figures, va
 from rmiov2.reporting.ablation_figure import ablation_picture
 from rmiov2.reporting.attention_figure import attention_picture
 from rmiov2.reporting.files import write_bytes
+from rmiov2.reporting.findings_table import PRINTED_NOTE, findings_table, reproduced_table
 from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.map_figure import map_picture
 from rmiov2.reporting.methods import beside, not_whole
@@ -21,14 +22,7 @@ from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
 from rmiov2.reporting.terms import terms
 from rmiov2.reporting.variants_figure import variants_pictures
-from rmiov2.reporting.variants_table import (
-    PRINTED_NOTE,
-    VARIANTS_NOTE,
-    findings_table,
-    reproduced_table,
-    variants_table,
-    what_differs,
-)
+from rmiov2.reporting.variants_table import VARIANTS_NOTE, variants_table, what_differs
 from rmiov2.reporting.words import headline, measure_name
 
 FUSIONS = "docs/paper.html says what the two fusions cost in parameters and compute (appendix D)."

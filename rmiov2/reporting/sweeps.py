@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rmiov2.reporting.words import duration, listed
+from rmiov2.reporting.words import count, duration, listed
 from rmiov2.types import UserError
 
 SWEEPS = "sweeps.json"
@@ -40,8 +40,8 @@ def read_sweeps(kept: Path) -> tuple[dict[str, Any], ...]:
     return tuple(entries)
 
 
-def sweeps_said(entries: Sequence[Mapping[str, Any]]) -> str:
-    """How what is kept was made, in a sentence; "" where nothing was written down."""
+def sweeps_said(entries: Sequence[Mapping[str, Any]], teams: int) -> str:
+    """How what is kept, so many teams, was made, in words; "" where nothing was written down."""
     if not entries:
         return ""
     kept, resumed = ({label for entry in entries for label in entry[key]} for key in ("kept", "resumed"))
@@ -55,7 +55,15 @@ def sweeps_said(entries: Sequence[Mapping[str, Any]]) -> str:
     return (
         f"The sweep is one command, `python -m pipelines.paper`; it was run {times}, for {took}, {at_once} on"
         f" {_machine(entries)}; {went}{_cells(len(kept))} {'was' if len(kept) == 1 else 'were'} kept."
+        f"{_elsewhere(teams - len(kept))}"
     )
+
+
+def _elsewhere(others: int) -> str:
+    if others <= 0:
+        return ""
+    made = "was made" if others == 1 else "were made"
+    return f" {count(others)} more teams {made} by `python -m pipelines.seeds`, or before sweeps were recorded."
 
 
 def _cells(number: int) -> str:

@@ -6,8 +6,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from rmiov2.reporting.estimates import Estimate
 from rmiov2.reporting.games import game_rows
-from rmiov2.reporting.methods import Estimate
 from rmiov2.reporting.results import Results
 from rmiov2.reporting.words import (
     MODE_NAMES,

@@ -32,8 +32,13 @@ def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
         about.append(("availability mask", "which actions are legal now; a blind agent does not know its own"))
     about += [
         (measure_name(evaluate), MEANINGS[evaluate["measure"]]),
-        ("AUC", "the area under the performance over p_loss from 0 to 1, which is its mean over all rates"),
+        ("AUC", "the area under the performance over p_loss from 0 to 1, by the trapezoid rule over the rates played"),
     ]
     if completes(evaluate):
-        about.append(("L_rec", "SmoothL1 between the true and the reconstructed observation, summed over features"))
+        about.append(
+            (
+                "L_rec",
+                "mean SmoothL1 between lost observations and their reconstructions, summed over features",
+            )
+        )
     return about

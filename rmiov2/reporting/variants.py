@@ -9,8 +9,10 @@ from typing import Literal
 import numpy as np
 
 from rmiov2.evaluation.modes import own_mode
+from rmiov2.reporting.battle_map import distances
+from rmiov2.reporting.estimates import Estimate, Sample, by_seed, mean_of_sample, over_seeds
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods import Estimate, not_whole, over_seeds, own_method, trained_alike
+from rmiov2.reporting.methods import not_whole, own_method, trained_alike
 from rmiov2.reporting.results import Results
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -96,6 +98,14 @@ def model_loss(seed: Seed) -> Measured | None:
     return float(values[steps >= steps[-1] - END * (steps[-1] - steps[0])].mean()), 0.0
 
 
+def belief_error(seed: Seed) -> Measured | None:
+    """How far from where they are a blind agent believes units to be, at the moment of one episode that figure 13
+    shows; None without a map or such a moment."""
+    if seed.moment is None or "map" not in seed.moment:
+        return None
+    return float(np.mean(distances(seed.moment, 0, seed.moment["agent"]))), 0.0
+
+
 MEASURES: Mapping[str, Callable[[Seed], Measured | None]] = {
     "AUC": auc,
     "AUC, true availability": auc_told,
@@ -103,6 +113,7 @@ MEASURES: Mapping[str, Callable[[Seed], Measured | None]] = {
     "performance with nothing lost": full_sight,
     "mean of the learning curve": learned_on_the_way,
     "world-model loss at the end": model_loss,
+    "error of a blind agent’s belief": belief_error,
 }
 RATED = ("AUC", "AUC, true availability", "performance with nothing lost")  # rates, where wins are counted
 A, B, C, TREND = "no_observation_fusion", "no_action_fusion", "no_fusion", "no_reward_trend"
@@ -112,15 +123,18 @@ HALF = "constant_p_mask"  # as in the paper, at 0.5; the whole method draws a ra
 RATES = {"no_masking": 0.0, "p_mask_0.125": 0.125, "p_mask_0.25": 0.25, "p_mask_0.375": 0.375, HALF: 0.5,
          "p_mask_0.75": 0.75}  # fmt: skip
 RISING = [name for name, rate in RATES.items() if rate <= 0.5]
+STEPS = [(more, less) for less, more in zip(RISING, RISING[1:], strict=False)]
+MASKED = (*STEPS, (HALF, RISING[0]), (HALF, "p_mask_0.75"))  # better and worse: step by step, the whole way, and beyond
+FUSED = ((WHOLE, B), (B, A), (A, C), (WHOLE, A))
 CLAIMS = (
     *(Claim("table 1", better, worse, "AUC") for better, worse in ((WHOLE, A), (A, B), (B, C), (WHOLE, C))),
-    *(Claim("table 1", better, worse, "L_rec", more=False) for better, worse in ((WHOLE, B), (B, A), (A, C))),
-    *(Claim("table 2", more, less, "AUC") for less, more in zip(RISING, RISING[1:], strict=False)),
-    Claim("table 2", HALF, "no_masking", "AUC"),
-    Claim("table 2", HALF, "no_masking", "L_rec", more=False),
+    *(Claim("table 1", better, worse, "L_rec", more=False) for better, worse in FUSED),
+    *(Claim("table 2", better, worse, "AUC") for better, worse in MASKED),
+    *(Claim("table 2", better, worse, "L_rec", more=False) for better, worse in MASKED),
     *(Claim("figure 10", WHOLE, part, "world-model loss at the end", more=False) for part in (A, TREND)),
     *(Claim("figure 11", WHOLE, part, "mean of the learning curve") for part in (A, TREND)),
     *(Claim("figure 11", WHOLE, part, "performance with nothing lost") for part in (A, TREND)),
+    *(Claim("figure 13", WHOLE, part, "error of a blind agent’s belief", more=False) for part in (A, B, C)),
 )
 
 
@@ -164,21 +178,22 @@ def of_run(results: Results) -> Family | None:
     return None if not_whole(results) else family(own_method(results), results.variants)
 
 
-def measured(method: Method, measure: str) -> list[Measured]:
-    """A measure of the seeds that have it."""
-    return [value for seed in method.seeds if (value := MEASURES[measure](seed)) is not None]
+def sample(method: Method, measure: str) -> Sample | None:
+    """A measure of the seeds that have it; None without any."""
+    found = [(seed.seed, *value) for seed in method.seeds if (value := MEASURES[measure](seed)) is not None]
+    return by_seed(*zip(*found, strict=True)) if found else None
 
 
 def estimate(method: Method, measure: str) -> Estimate | None:
     """Its mean with its interval over seeds, which ends where its values do; None without any."""
-    found = measured(method, measure)
-    if not found:
+    found = sample(method, measure)
+    if found is None:
         return None
-    made = over_seeds([value for value, _ in found], [half for _, half in found])
+    made = mean_of_sample(found)
     low, high = (0.0, np.inf) if measure == "L_rec" else (-np.inf, np.inf)
     if measure in RATED and method.seeds[0].evaluate["measure"] == "win_rate":
         low, high = 0.0, 1.0
-    return Estimate(made.mean, made.bounds and (max(low, made.bounds[0]), min(high, made.bounds[1])))
+    return replace(made, bounds=made.bounds and (max(low, made.bounds[0]), min(high, made.bounds[1])))
 
 
 def paired(left: Method, right: Method, measure: str) -> Paired | None:
@@ -232,7 +247,6 @@ def judged(claim: Claim, found: Family) -> tuple[Paired | None, Verdict]:
 
 def of_bounds(difference: Estimate, more: bool) -> Verdict:
     """What an interval says: nothing without bounds, around zero, or with bounds that are no numbers."""
-    bounds = difference.bounds
-    if bounds is None or not (bounds[0] > 0 or bounds[1] < 0):
+    if not difference.decided:
         return "undecided at this size"
-    return "confirmed" if (bounds[0] > 0) == more else "not confirmed"
+    return "confirmed" if (difference.mean > 0) == more else "not confirmed"

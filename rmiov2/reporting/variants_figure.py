@@ -9,8 +9,9 @@ from typing import Any
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from rmiov2.reporting.estimates import estimate_said
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods import estimate_said, own_answer
+from rmiov2.reporting.methods import own_answer
 from rmiov2.reporting.methods_figure import BAND, learned, over_p_loss, points, seeds_and_means
 from rmiov2.reporting.moments_figure import moments_picture
 from rmiov2.reporting.result_figures import name_axes

@@ -1,0 +1,107 @@
+"""Means over seeds and differences of two methods, and how sure these are."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import scipy
+
+from rmiov2.evaluation.statistics import CONFIDENCE
+from rmiov2.reporting.words import interval, number
+
+
+@dataclass(frozen=True)
+class Estimate:
+    """A mean over seeds, its 95 % interval, and the two-sided p-value of zero; None where one seed says nothing of
+    another."""
+
+    mean: float
+    bounds: tuple[float, float] | None
+    p: float | None = None
+
+    @property
+    def decided(self) -> bool:
+        """Whether the whole interval lies on one side of zero."""
+        return self.bounds is not None and (self.bounds[0] > 0 or self.bounds[1] < 0)
+
+
+@dataclass(frozen=True)
+class Sample:
+    """A number of every seed, and the half width of its 95 % interval over episodes; 0 where there is no such luck."""
+
+    values: tuple[float, ...]
+    half_widths: tuple[float, ...]
+
+
+def by_seed(seeds: Sequence[int], values: Sequence[float], half_widths: Sequence[float]) -> Sample:
+    """The sample of teams with these seeds. Teams of one seed, trained on processors that round differently, count once
+    with their mean: they begin alike, so they are not seeds of their own."""
+    groups: dict[int, list[tuple[float, float]]] = {}
+    for seed, value, half in zip(seeds, values, half_widths, strict=True):
+        groups.setdefault(seed, []).append((value, half))
+    means = tuple(float(np.mean([value for value, _ in group])) for group in groups.values())
+    return Sample(means, tuple(math.hypot(*(half for _, half in group)) / len(group) for group in groups.values()))
+
+
+def half_widths_of(bounds: Any) -> list[float]:
+    """Of intervals (S, 2)."""
+    return [float(hi - lo) / 2 for lo, hi in bounds]
+
+
+def over_seeds(values: Sequence[float], half_widths: Sequence[float]) -> Estimate:
+    """Mean of values (S,) and its interval, half_widths being those of the seeds' own 95 % intervals.
+
+    Student's t over the seeds: their spread holds the luck of training and that of the episodes both. Few seeds may lie
+    closer together than the episodes of each allow, so it is never narrower than the half widths make the mean's,
+    sqrt(sum of squares) / S.
+    """
+    mean, n = float(np.mean(values)), len(values)
+    if n < 2:
+        return Estimate(mean, None)
+    return _estimate(mean, float(np.std(values, ddof=1)) / math.sqrt(n), n - 1, math.hypot(*half_widths) / n)
+
+
+def mean_of_sample(sample: Sample) -> Estimate:
+    """over_seeds of a sample."""
+    return over_seeds(sample.values, sample.half_widths)
+
+
+def difference(one: Sample, other: Sample) -> Estimate:
+    """The mean of one less that of the other, whose seeds are unrelated, by Welch's t; see over_seeds for the rest."""
+    mean = float(np.mean(one.values)) - float(np.mean(other.values))
+    if min(len(one.values), len(other.values)) < 2:
+        return Estimate(mean, None)
+    both = [(float(np.var(s.values, ddof=1)) / len(s.values), len(s.values) - 1) for s in (one, other)]
+    total = sum(square for square, _ in both)
+    freedom = total**2 / sum(square**2 / n for square, n in both) if total else float(sum(n for _, n in both))
+    luck = math.hypot(*(math.hypot(*s.half_widths) / len(s.values) for s in (one, other)))
+    return _estimate(mean, math.sqrt(total), freedom, luck)
+
+
+def _estimate(mean: float, error: float, freedom: float, luck: float) -> Estimate:
+    """luck: the half width that the episodes alone give."""
+    # numpy's norm is BLAS's, which rounds by the processor; so is nothing here
+    quantile = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
+    half = max(quantile * error, luck)
+    if half == 0:
+        return Estimate(mean, (mean, mean), float(mean == 0))
+    return Estimate(mean, (mean - half, mean + half), float(2 * scipy.stats.t.sf(abs(mean) * quantile / half, freedom)))
+
+
+def holm(found: Mapping[str, Estimate]) -> dict[str, float]:
+    """Holm's adjusted p-values of those that have one, by name: below 0.05, one stands beside all the others."""
+    known = sorted((one.p, name) for name, one in found.items() if one.p is not None)
+    adjusted, largest = {}, 0.0
+    for rank, (p, name) in enumerate(known):
+        largest = max(largest, min(1.0, p * (len(known) - rank)))
+        adjusted[name] = largest
+    return adjusted
+
+
+def estimate_said(found: Estimate, digits: int) -> str:
+    """The mean and its interval, or that it is of one seed."""
+    return f"{number(found.mean, digits)} {interval(found.bounds, digits) if found.bounds else '(one seed)'}"
