@@ -141,7 +141,8 @@ def test_only_teams_of_one_seed_and_one_processor_are_pairs(tmp_path: Path) -> N
     assert [seed.name for seed in found.whole.seeds] == ["0", "0 on AVX2", "1"]
     pair = paired(found.named["no_masking"], found.whole, "AUC")
     assert pair and pair.seeds == (0,) and pair.values == pytest.approx([-0.3])
-    assert what_differs(found)[-1].endswith("differences are between teams with the same seed and the same processor.")
+    told = "differences are between teams with the same seed and the same processor"
+    assert what_differs(found)[-1].endswith(f"{told}; those without a record are taken to be of one.")
 
 
 @pytest.mark.parametrize("told", ["params", "record"])

@@ -154,10 +154,11 @@ def made_on(found: Family) -> tuple[str, ...]:
     pairs = {seed.pair for seed in found.whole.seeds}
     alone = [part_name(m.ablation) for m in found.variants if pairs.isdisjoint(seed.pair for seed in m.seeds)]
     names = " and ".join(name or "a processor that was not recorded" for name in sorted(known, reverse=True))
+    unknown = "; those without a record are taken to be of one" if "" in known else ""
     told = f" These variants have no such pair with the whole method: {', '.join(alone)}." if alone else ""
     return (
         f"Trained on {names}, which round differently, so that the same seed yields another team on each: differences"
-        f" are between teams with the same seed and the same processor.{told}",
+        f" are between teams with the same seed and the same processor{unknown}.{told}",
     )
 
 
