@@ -34,7 +34,7 @@ from rmiov2.reporting.methods_figure import l_rec_picture, side_by_side
 from rmiov2.reporting.methods_table import methods_markdown, methods_tables, verdict
 from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
-from rmiov2.reporting.style import HUES, looks, styled
+from rmiov2.reporting.style import CYCLE, looks, styled
 from rmiov2.reporting.words import number
 from rmiov2.training import checkpoint
 from rmiov2.types import UserError
@@ -270,6 +270,7 @@ def test_the_page_sets_the_run_and_its_kept_seeds_beside_the_others(tmp_path: Pa
     }  # fmt: skip
     own = [row for row in rows if (row["agent"], row["mode"], row["seed"]) == ("rmiov2", "completion", "0")]
     assert [float(row["win_rate"]) for row in own] == evaluate["performance"]["completion"]
+    assert text.count("with rmiov2 (blue) in every panel") == 2
     assert f"mappo {number(0.15)} (2{Y}002{Y}000 environment steps, 2 seeds)" in text
     errors = list(csv.DictReader(io.StringIO(links["methods_l_rec.csv"].decode())))
     assert {(row["agent"], row["seed"]) for row in errors} == {("rmiov2", "0"), ("rmiov2", "1"), ("rmio", "0")}
@@ -310,7 +311,7 @@ def test_every_other_method_has_a_panel_and_the_lowest_of_each_column_name_its_a
 
 
 def test_no_method_goes_without_a_look_of_its_own() -> None:
-    names = [f"method {i}" for i in range(2 * len(HUES) + 1)]
+    names = [f"method {i}" for i in range(2 * len(CYCLE) + 1)]
     found = looks(names)
     assert list(found) == names and len({(look["color"], look["marker"]) for look in found.values()}) == len(names)
 

@@ -13,12 +13,11 @@ from rmiov2.reporting.aggregates_figure import aggregates_picture
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, performance, untuned
 from rmiov2.reporting.seeds import Curve, interval_curve, mean_curve
-from rmiov2.reporting.style import Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
+from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.training_figures import thousands
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
 
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
-BESIDE = "with {} (dark blue) in every panel"
 BAND = "bands are 95 % intervals of the mean over seeds, for a single seed those of its episodes"
 Look = Mapping[str, Any]
 
@@ -46,7 +45,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
     )
     caption = (
         f"{measure_name(evaluate).capitalize()} of every method by its own answer to a lost observation,"
-        f" {BESIDE.format(methods[0].agent)}: thin lines are single seeds, thick lines their means; {BAND};"
+        f" {_in_every_panel(methods[0], look)}: thin lines are single seeds, thick lines their means; {BAND};"
         " dashed: before masked fine-tuning; dotted: random play."
         f" At p_loss {probability(evaluate['p_loss'][at])}: {said}."
     )
@@ -98,6 +97,11 @@ def side_by_side(
     return wide, narrow
 
 
+def _in_every_panel(own: Method, look: Mapping[str, Look]) -> str:
+    """How to tell the first method's line from the one that its panel is titled after."""
+    return f"with {own.agent} ({HUES.get(look[own.agent]['color'], 'black')}) in every panel"
+
+
 def _levels(axes: Axes, evaluate: Mapping[str, Any]) -> None:
     """Random play's level, which the caption names, and the whole range of a win rate."""
     reference_line(axes, evaluate["random"], "random play")
@@ -137,10 +141,10 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
     said = "; ".join(_learned_to(agent, of_seeds, digits) for agent, of_seeds in curves_of.items())
     caption = (
         f"Greedy {measure} with full sight over the environment steps of pre-training,"
-        f" {BESIDE.format(methods[0].agent)}: thin lines are single seeds, thick lines their means, with 95 % intervals"
-        " over seeds, as far as every seed went. Dotted: the level at which a curve ends, and random play. Each panel"
-        f" has its own axis of steps, logarithmic where one curve goes more than {APART} times as far as another. The"
-        f" curves end at: {said}."
+        f" {_in_every_panel(methods[0], look)}: thin lines are single seeds, thick lines their means, with 95 %"
+        " intervals over seeds, as far as every seed went. Dotted: the level at which a curve ends, and random play."
+        f" Each panel has its own axis of steps, logarithmic where one curve goes more than {APART} times as far as"
+        f" another. The curves end at: {said}."
     )
     alt = f"Line chart: {measure} over environment steps for {_named(methods)}."
     data = _rows(methods, curves_of, ("agent", "seed", "env_steps", evaluate["measure"]))

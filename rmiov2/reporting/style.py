@@ -7,11 +7,11 @@ import io
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
-from itertools import cycle
 from typing import Any
 
 import matplotlib
 import numpy as np
+import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -19,20 +19,26 @@ from PIL import Image
 
 INK, MUTED, FAINT = "#22262b", "#6b7280", "#d9dde3"
 ALLY, ENEMY, BLIND = "#0b5fa5", "#c2410c", "#22262b"
-# Okabe and Ito's hues, darkened until text in them can be read on white.
+# With words for them in captions. Text in them can be read on white (4.5 to 1 and more), and any two are at least 14.5
+# apart by CIEDE2000, 16.1 by CIE76, with full colour vision, deuteranopia and protanopia alike (Machado et al. 2009,
+# severity 1). They differ in lightness, too, because the colour-blind see few hues.
+HUES = {
+    "#0b5fa5": "blue", "#c2410c": "orange", "#218479": "teal", "#422142": "dark purple", "#dc2c6e": "pink",
+    "#794242": "brown", "#2c009a": "violet", "#003700": "dark green",
+}  # fmt: skip
+CYCLE = tuple(HUES)
 MODES = {
-    "completion": ("completion", "#0b5fa5", "o", "-"),
+    "completion": ("completion", CYCLE[0], "o", "-"),
     "completion_untuned": ("not fine-tuned", "#2b8cbe", "D", (0, (4, 1.5))),
-    "zeros": ("zeros", "#c2410c", "s", "-"),
+    "zeros": ("zeros", CYCLE[1], "s", "-"),
     "zeros_untuned": ("not fine-tuned", "#d95f30", "D", (0, (4, 1.5))),
-    "last_seen": ("last seen", "#9a6a00", "^", "-"),
-    "open_loop": ("open loop", "#8a4b78", "v", (0, (1.5, 1.5))),
+    "last_seen": ("last seen", CYCLE[2], "^", "-"),
+    "open_loop": ("open loop", CYCLE[3], "v", (0, (1.5, 1.5))),
 }
-CYCLE = ("#0b5fa5", "#c2410c", "#00735c", "#8a4b78", "#9a6a00", "#2b8cbe", "#6b7280", "#a3195b")
-# Grey is what stands beside all of them, and the second blue comes last: the first is the run's own.
-HUES = (*(colour for colour in CYCLE if colour not in (MUTED, "#2b8cbe")), "#4d7c0f", "#2b8cbe")
-MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p", "*")
-COLOURS, DPI = 128, 200  # of a picture
+MARKERS = ("o", "s", "^", "D", "v", "P", "X", "p")
+# In every figure, whoever stands beside them, each of these has the hue and the marker of its place.
+AGENTS = ("rmiov2", "rmio", "gawm", "mamba", "mag", "mappo", "qmix", "facmac")
+COLOURS, DPI = 256, 200  # of a picture
 FONT = 10.5
 STYLE: dict[str, Any] = {
     "font.family": "DejaVu Sans", "font.size": FONT, "axes.labelsize": FONT, "axes.titlesize": FONT,
@@ -81,15 +87,36 @@ def canvas(width: float = 5.2, height: float = 3.5) -> Figure:
 def png(figure: Figure) -> bytes:
     """The figure as PNG without date or software, so that the same numbers give the same bytes.
 
-    A palette of COLOURS is a third of the size, and nobody sees it.
+    A palette is a third of the size. Of what one sees as an area or a line it is true, see flattened; where a heat map
+    has more than COLOURS shades, or lines cross, shades next to each other become one.
     """
     dpi, sheet, buffer = figure.dpi, FigureCanvasAgg(figure), io.BytesIO()
     figure.set_dpi(DPI)  # not savefig, which draws twice and compresses what is not kept
     sheet.draw()  # type: ignore[no-untyped-call]
-    drawn = Image.fromarray(np.asarray(sheet.buffer_rgba())).convert("RGB")  # type: ignore[no-untyped-call]
-    flat = drawn.quantize(COLOURS, Image.Quantize.MEDIANCUT, dither=Image.Dither.NONE)
+    flat = flattened(np.asarray(sheet.buffer_rgba())[..., :3])  # type: ignore[no-untyped-call]
     flat.save(buffer, format="png", optimize=True, dpi=(dpi, dpi))
     return buffer.getvalue()
+
+
+def flattened(drawn: npt.NDArray[np.uint8]) -> Image.Image:
+    """The same picture (height, width, 3) in at most COLOURS of its own colours, each pixel in the nearest of them.
+
+    They are taken one by one, each time the one that is furthest off where it matters: by its distance to those taken,
+    and by how much of the picture it covers. Median cuts lose a hue that covers little, such as that of a dashed line.
+    """
+    packed = drawn.astype(np.uint32) @ np.array([1 << 16, 1 << 8, 1], dtype=np.uint32)
+    found, place, times = np.unique(packed, return_inverse=True, return_counts=True)
+    colours = np.stack([found >> 16, found >> 8 & 255, found & 255], axis=1).astype(np.int64)
+    nearest, apart = np.zeros(len(found), dtype=np.uint8), np.full(len(found), 3 * 256**2)
+    matters, taken = np.sqrt(times), []
+    for index in range(min(COLOURS, len(found))):
+        taken.append(int(np.argmax(apart * matters)))  # exact integers and roots: the same on every processor
+        distance = ((colours - colours[taken[-1]]) ** 2).sum(axis=1)
+        nearest[distance < apart] = index
+        apart = np.minimum(apart, distance)
+    flat = Image.fromarray(nearest[place].reshape(packed.shape))
+    flat.putpalette(colours[taken].astype(np.uint8).tobytes())
+    return flat
 
 
 def csv_bytes(header: Sequence[str], rows: Iterable[Sequence[Any]]) -> bytes:
@@ -137,12 +164,27 @@ def spread(wanted: Any, gap: float) -> list[float]:
 
 
 def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
-    """A colour and a marker for each name, the same in every figure that is given the same names in the same order.
+    """A colour and a marker for each name: of AGENTS its own, so that it is the same whatever else is drawn.
 
-    A colour comes again, with another marker, after all have been used, so that no name goes without.
+    The others get, in their order, ink and then the hues anew with other markers, so that no name goes without.
     """
-    pairs = zip(cycle(HUES), cycle(MARKERS), strict=True)
-    return {name: {"color": colour, "marker": marker} for name, (colour, marker) in zip(names, pairs, strict=False)}
+    known = {name: look_of(hue, hue) for hue, name in enumerate(AGENTS)}
+    others = (name for name in names if name not in known)
+    known.update(zip(others, _spare(), strict=False))
+    return {name: known[name] for name in names}
+
+
+def look_of(hue: int, marker: int) -> dict[str, Any]:
+    """The colour and the marker at these places, counted on from the first after the last."""
+    return {"color": CYCLE[hue % len(CYCLE)], "marker": MARKERS[marker % len(MARKERS)]}
+
+
+def _spare() -> Iterator[dict[str, Any]]:
+    """What no agent has; blue, the own method's on most pages, is the last hue to come again."""
+    yield {"color": INK, "marker": "*"}
+    for shift in range(1, len(MARKERS)):
+        for hue in (*range(1, len(CYCLE)), 0):
+            yield look_of(hue, hue + shift)
 
 
 def reference_line(axes: Axes, y: float, text: str) -> tuple[float, str, str]:
