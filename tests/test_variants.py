@@ -26,11 +26,13 @@ from rmiov2.reporting.methods_table import methods_markdown
 from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
 from rmiov2.reporting.results import read_results
-from rmiov2.reporting.style import styled
+from rmiov2.reporting.style import CYCLE, styled
 from rmiov2.reporting.variants import (
     CLAIMS,
+    FUSIONS,
     HALF,
     MEASURES,
+    RATES,
     Claim,
     Family,
     claims,
@@ -41,7 +43,17 @@ from rmiov2.reporting.variants import (
     paired,
     rates,
 )
-from rmiov2.reporting.variants_figure import chosen, lost, variants_pictures, worth_picture
+from rmiov2.reporting.variants_figure import (
+    LOOKS,
+    PRETRAINED,
+    _worth,
+    chosen,
+    losses_picture,
+    lost,
+    p_loss_picture,
+    variants_pictures,
+    worth_picture,
+)
 from rmiov2.reporting.variants_table import (
     took,
     variants_markdown,
@@ -367,6 +379,49 @@ def test_what_was_not_kept_is_not_drawn(tmp_path: Path) -> None:
     found = kept_family(tmp_path, {"none": [0.5], "no_masking": [0.1]})
     assert chosen(found, ("none", "no_fusion")) == []
     assert [method.ablation for method in chosen(found, ("no_masking", "no_fusion", "none"))] == ["no_masking", "none"]
+
+
+def test_of_the_whole_method_only_teams_that_a_variant_began_like_are_drawn(tmp_path: Path) -> None:
+    found = kept_family(tmp_path, {"none": [0.1, 0.5, 0.9, 0.2], "no_fusion": [0.3, 0.4], "no_masking": [0.1] * 3})
+    whole, _ = chosen(found, ("none", "no_fusion"))
+    assert [seed.seed for seed in whole.seeds] == [0, 1] and len(found.whole.seeds) == 4
+    assert [seed.seed for seed in chosen(found, ("none", "no_fusion", "no_masking"))[0].seeds] == [0, 1, 2]
+    elsewhere = replace(found, whole=replace(found.whole, seeds=tuple(
+        replace(seed, processor="another") for seed in found.whole.seeds)))  # fmt: skip
+    assert len(chosen(elsewhere, ("none", "no_fusion"))[0].seeds) == 4, "no pair: nothing to choose by"
+    with styled():
+        picture = p_loss_picture(found, FUSIONS, "variants_fusion", "")
+    assert picture is not None
+    rows = list(csv.DictReader(io.StringIO(picture.data.decode())))
+    assert {row["seed"] for row in rows if row["ablation"] == "none"} == {"0", "1"}
+    assert "Of the whole method’s 4 teams, only the 2 are drawn that share seed and processor" in picture.caption
+    assert "whole method 0.30" in picture.caption  # the mean of those two
+
+
+def test_a_variant_has_one_look_and_no_other_has_it() -> None:
+    pairs = [(look["color"], look["marker"]) for look in LOOKS.values()]
+    assert len(set(pairs)) == len(pairs) == 12 and LOOKS["none"]["color"] == CYCLE[0]
+    for figure in (FUSIONS, ("none", *RATES), PRETRAINED):
+        assert len({LOOKS[name]["color"] for name in figure}) == len(figure)
+
+
+def test_the_losses_are_called_what_they_are(tmp_path: Path) -> None:
+    with styled():
+        picture = losses_picture(kept_family(tmp_path, LEVELS))
+    assert picture is not None and "as a running median over a fifteenth" in picture.caption
+    assert picture.data.startswith(b"ablation,curve,env_steps,loss_model_running_median\n")
+
+
+def test_a_difference_without_an_interval_is_drawn_hollow(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    found = kept_family(tmp_path, {"none": [0.5, 0.6], "no_fusion": [0.1, 0.2], "no_masking": [0.3]})
+    pairs = {m.ablation: pair for m in found.variants if (pair := paired(m, found.whole, "AUC")) is not None}
+    drawn: list[Any] = []
+    monkeypatch.setattr("rmiov2.reporting.variants_figure.png", lambda figure: drawn.append(figure) or b"")
+    with styled():
+        _worth(pairs, list(pairs), 5.2)
+    marks = [line for line in drawn[0].axes[0].get_lines() if line.get_marker() == "D"]
+    assert {line.get_markerfacecolor() for line in marks} == {CYCLE[0], "white"}
+    assert "a hollow diamond is a single seed" in str(worth_picture(found).caption)  # type: ignore[union-attr]
 
 
 def test_the_document_is_what_is_kept() -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
@@ -16,11 +16,27 @@ from rmiov2.reporting.methods_figure import BAND, learned, over_p_loss, points, 
 from rmiov2.reporting.moments_figure import moments_picture
 from rmiov2.reporting.result_figures import name_axes
 from rmiov2.reporting.seeds import Curve
-from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
-from rmiov2.reporting.variants import FUSIONS, NORMALISED, TREND, A, Family, Paired, estimate, paired, rates, same_test
+from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, look_of, png, reference_line
+from rmiov2.reporting.variants import (
+    FUSIONS,
+    NORMALISED,
+    RATES,
+    TREND,
+    A,
+    Family,
+    Paired,
+    estimate,
+    paired,
+    rates,
+    same_test,
+)
 from rmiov2.reporting.words import WHOLE, decimals_of, measure_name, part_name, significant
 
 PRETRAINED = (WHOLE, A, TREND, NORMALISED)
+# One look a variant in all figures. There are fewer hues than variants: a masking rate may have that of a part which it
+# is never drawn beside, with another marker.
+LOOKS = {name: look_of(place, place) for place, name in enumerate((*FUSIONS, NORMALISED, TREND))}
+LOOKS |= {name: look_of(place, place + 1) for place, name in enumerate(RATES, start=2)}
 WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones
 
 
@@ -37,9 +53,27 @@ def variants_pictures(found: Family) -> list[Picture | None]:
 
 
 def chosen(found: Family, names: Sequence[str]) -> list[Method]:
-    """Those of the variants that were kept, in this order; nothing if only the whole method was."""
+    """Those of the variants that were kept, in this order; nothing if only the whole method was.
+
+    Of the whole method only the teams that began like one of a variant drawn, where there are any: others, of other
+    seeds and processors, would shift its mean and look like an effect.
+    """
     methods = [found.named[name] for name in names if name in found.named]
+    begun = {seed.pair for method in methods if method is not found.whole for seed in method.seeds}
+    alike = tuple(seed for seed in found.whole.seeds if seed.pair in begun) or found.whole.seeds
+    methods = [replace(method, seeds=alike) if method is found.whole else method for method in methods]
     return methods if len(methods) > 1 else []
+
+
+def _left_out(found: Family, drawn: Sequence[Method]) -> str:
+    """That not all teams of the whole method are drawn, if so."""
+    shown = [len(method.seeds) for method in drawn if method.ablation == WHOLE]
+    if not shown or shown[0] == len(found.whole.seeds):
+        return ""
+    return (
+        f" Of the whole method’s {len(found.whole.seeds)} teams, only the {shown[0]} are drawn that share seed and"
+        " processor with a team of one of these variants."
+    )
 
 
 def worth_picture(found: Family) -> Picture | None:
@@ -51,8 +85,9 @@ def worth_picture(found: Family) -> Picture | None:
     ranked = sorted(pairs, key=lambda name: pairs[name].estimate.mean)
     caption = (
         "AUC of each variant minus that of the whole method with the same seed: rings are single seeds, diamonds their"
-        " means, with 95 % intervals over seeds. Left of the line, a variant does worse. Variants whose whole interval"
-        f" lies left of it: {_beyond(pairs, ranked, -1)}; right of it: {_beyond(pairs, ranked, 1)}."
+        " means, with 95 % intervals over seeds; a hollow diamond is a single seed, which has no interval. Left of the"
+        " line, a variant does worse. Variants whose whole interval lies left of it:"
+        f" {_beyond(pairs, ranked, -1)}; right of it: {_beyond(pairs, ranked, 1)}."
     )
     rows = [(name, seed, value) for name in ranked for seed, value in zip(pairs[name].seeds, pairs[name].values,
                                                                          strict=True)]  # fmt: skip
@@ -80,7 +115,13 @@ def _worth(pairs: Mapping[str, Paired], ranked: Sequence[str], width: float) -> 
         if pair.estimate.bounds:
             axes.plot(pair.estimate.bounds, [place, place], color=CYCLE[0], lw=2)
         axes.plot(pair.values, [place] * len(pair.values), "o", ms=4, mfc="white", mec=CYCLE[0], mew=0.9)
-        axes.plot(pair.estimate.mean, place, "D", color=CYCLE[0], ms=6, mec="white", mew=0.7)
+        hollow: dict[str, Any] = {
+            "mfc": "white",
+            "mec": CYCLE[0],
+            "mew": 1.2,
+        }  # a narrow interval would be hidden by a filled mark
+        filled: dict[str, Any] = {"color": CYCLE[0], "mec": "white", "mew": 0.7}
+        axes.plot(pair.estimate.mean, place, "D", ms=6, **(filled if pair.estimate.bounds else hollow))
     axes.set_yticks(range(len(ranked)), [_label(name) for name in reversed(ranked)])
     axes.set_ylim(-0.6, len(ranked) - 0.4)
     axes.grid(axis="x")
@@ -102,7 +143,7 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
     caption = (
         f"{measure_name(evaluate).capitalize()} with the team’s own answer to a lost observation: thin lines are single"
         f" seeds, thick lines their means; {BAND}; dashed: before masked fine-tuning."
-        f" AUC: {said}."
+        f"{_left_out(found, methods)} AUC: {said}."
     )
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
     rows = [
@@ -125,8 +166,7 @@ def _auc(method: Method, digits: int) -> str:
 def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], width: float) -> bytes:
     figure = canvas(width, 4.6)
     axes = figure.add_subplot()
-    look = looks(sorted((method.ablation for method in methods), key=lambda name: name != WHOLE))
-    ends = [over_p_loss(axes, m, look[m.ablation], _label(m.ablation)) for m in reversed(methods)]
+    ends = [over_p_loss(axes, m, LOOKS[m.ablation], _label(m.ablation)) for m in reversed(methods)]
     name_axes(axes, evaluate["p_loss"], measure_name(evaluate))
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(0, 1)
@@ -136,27 +176,31 @@ def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], width: float
 
 def losses_picture(found: Family) -> Picture | None:
     """The world model's loss over environment steps of pre-training (figure 10); None unless two variants have it."""
-    drawn = _curves(found, lost)
-    words = Words("variants_losses", "World-model loss (figure 10)", "loss_model", "world-model loss")
-    return _over_steps(drawn, words, "The world model’s loss", _loss_axis)
+    words = Words(
+        "variants_losses", "World-model loss (figure 10)", "loss_model_running_median", "world-model loss",
+        "The world model’s loss as a running median over a fifteenth of its rounds",
+    )  # fmt: skip
+    return _over_steps(found, lost, words, _loss_axis)
 
 
 def learning_picture(found: Family) -> Picture | None:
     """The learning curves of the same variants (figure 11); None unless there are two."""
     evaluate = found.whole.seeds[0].evaluate
-    measure = measure_name(evaluate)
-    words = Words("variants_learning", "Learning curves (figure 11)", evaluate["measure"], f"{measure} with full sight")
-    return _over_steps(_curves(found, learned), words, f"Greedy {measure} with full sight", _level_axis)
+    what = f"{measure_name(evaluate)} with full sight"
+    words = Words("variants_learning", "Learning curves (figure 11)", evaluate["measure"], what, f"Greedy {what}")
+    return _over_steps(found, learned, words, _level_axis)
 
 
 @dataclass(frozen=True)
 class Words:
-    """Of a picture over environment steps: its name, its title, the column of its numbers, the title of its axes."""
+    """Of a picture over environment steps: its name, its title, the column of its numbers, the title of its axes, and
+    what its caption says is drawn."""
 
     name: str
     title: str
     column: str
     axis: str
+    what: str
 
 
 def lost(seed: Seed) -> Curve | None:
@@ -168,20 +212,17 @@ def lost(seed: Seed) -> Curve | None:
     return seed.losses["env_steps"].to_numpy(dtype=float), median.to_numpy(dtype=float)
 
 
-def _curves(found: Family, of: Callable[[Seed], Curve | None]) -> dict[str, list[Curve]]:
-    drawn = {m.ablation: [curve for seed in m.seeds if (curve := of(seed)) is not None]
-             for m in chosen(found, PRETRAINED)}  # fmt: skip
-    return {name: curves for name, curves in drawn.items() if curves}
-
-
 def _over_steps(
-    drawn: Mapping[str, list[Curve]], words: Words, what: str, shape: Callable[[Axes, list[float]], None]
+    found: Family, of: Callable[[Seed], Curve | None], words: Words, shape: Callable[[Axes, list[float]], None]
 ) -> Picture | None:
+    methods = chosen(found, PRETRAINED)
+    every = {m.ablation: [curve for seed in m.seeds if (curve := of(seed)) is not None] for m in methods}
+    drawn = {name: curves for name, curves in every.items() if curves}
     if len(drawn) < 2:
         return None
     figure = canvas(height=4.2)
     axes = figure.add_subplot()
-    look = {part_name(name): one for name, one in looks(list(drawn)).items()}
+    look = {part_name(name): LOOKS[name] for name in drawn}
     ends = seeds_and_means(axes, {part_name(name): curves for name, curves in drawn.items()}, look)
     shape(axes, [float(value) for curves in drawn.values() for _, y in curves for value in y])
     axes.set_xlabel("environment steps")
@@ -189,8 +230,8 @@ def _over_steps(
     label_ends(axes, ends)
     said = "; ".join(f"{name} {significant(end)}" for end, name, _ in reversed(ends))
     caption = (
-        f"{what} during pre-training: thin lines are single seeds, thick lines their means, with 95 % intervals over"
-        f" seeds. The means end at: {said}."
+        f"{words.what}, during pre-training: thin lines are single seeds, thick lines their means, with 95 % intervals"
+        f" over seeds.{_left_out(found, methods)} The means end at: {said}."
     )
     alt = f"Line chart: {words.axis} over environment steps for {', '.join(map(part_name, drawn))}."
     rows = [(name, index, x, y) for name, curves in drawn.items() for index, curve in enumerate(curves)
