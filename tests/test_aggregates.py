@@ -12,8 +12,8 @@ import pytest
 from test_methods import kept_methods
 
 from rmiov2.reporting.aggregates import Aggregate, improvement, iqm, profile
-from rmiov2.reporting.aggregates_figure import aggregates_picture
-from rmiov2.reporting.style import looks, styled
+from rmiov2.reporting.aggregates_figure import _profiles, aggregates_picture, banded
+from rmiov2.reporting.style import canvas, looks, styled
 
 OURS = np.array([[0.1, 0.5, 0.9], [0.2, 0.4, 0.3], [0.7, 0.8, 0.6], [0.35, 0.45, 0.05]])
 THEIRS = np.array([[0.2, 0.3, 0.8], [0.4, 0.4, 0.1], [0.15, 0.5, 0.5]])
@@ -86,3 +86,21 @@ def test_the_picture_has_the_numbers_and_says_how_little_they_are(tmp_path: Path
     assert "3 seeds have 10 different resamples" in picture.caption
     assert "with 3 seeds against 3, even a clean sweep happens by luck with probability 0.10" in picture.caption
     assert "mappo 0.90 (no interval)" in picture.caption
+
+
+def test_profiles_are_told_apart_without_colour_and_two_bands_at_most_lie_upon_each_other() -> None:
+    levels = np.linspace(0, 1, 101)
+    scores = {"gawm": OURS, "mag": THEIRS, "mappo": OURS + 0.1, "qmix": THEIRS / 2}
+    bands = banded({agent: iqm(values) for agent, values in scores.items()})
+    assert bands == ["gawm", "mappo"]
+    with styled():
+        axes = canvas().add_subplot()
+        _profiles(axes, {a: profile(v, levels) for a, v in scores.items()}, levels, looks(list(scores)), bands)
+    lines = {str(line.get_label()): line for line in axes.get_lines()}
+    first = [min(line.get_markevery()) for line in lines.values()]  # type: ignore[type-var,arg-type]
+    assert len(set(first)) == len(scores)
+    assert {line.get_marker() for line in lines.values()} == {look["marker"] for look in looks(list(scores)).values()}
+    assert len(axes.collections) == len(bands)
+    legend = axes.get_legend()
+    assert legend is not None and [text.get_text() for text in legend.get_texts()] == list(scores)
+    assert legend.get_title().get_text() == "bands: gawm and mappo alone"

@@ -12,10 +12,11 @@ from matplotlib.axes import Axes
 from rmiov2.reporting.aggregates import Aggregate, Values, improvement, iqm, profile
 from rmiov2.reporting.kept import Method
 from rmiov2.reporting.methods import numbers, own_answer, seed_curves
-from rmiov2.reporting.style import INK, MUTED, Picture, canvas, csv_bytes, png
-from rmiov2.reporting.words import decimals_of, measure_name, number
+from rmiov2.reporting.style import FONT, INK, MUTED, Picture, canvas, csv_bytes, png
+from rmiov2.reporting.words import decimals_of, listed, measure_name, number
 
 THRESHOLDS = 101
+APART = 15  # thresholds between two marks on a profile
 Look = Mapping[str, Any]
 
 
@@ -103,21 +104,45 @@ def _drawn(
     left, middle, right = panels.ravel()
     _dots(left, means, look, decimals_of(evaluate))
     left.set_title(f"interquartile mean, {measure_name(evaluate)}")
-    for agent, found in list(profiles.items())[::-1]:  # the run's own on top
-        colour, own = look[agent]["color"], agent == next(iter(profiles))
-        if found.low is not None and found.high is not None:
-            middle.fill_between(levels, found.low, found.high, color=colour, alpha=0.08, lw=0, step="post")
-        middle.step(levels, found.value, where="post", color=colour, lw=2.4 if own else 1.4)
-    middle.set_xlim(levels[0], levels[-1])
-    middle.set_ylim(0, 1)
+    _profiles(middle, profiles, levels, look, banded(means))
     middle.set_xlabel(measure_name(evaluate))
-    middle.set_title("share of seeds and rates above it")
     _dots(right, better, look, 2)
     right.set_xlim(-0.02, 1.16)
     right.set_xticks([0, 0.5, 1])
     right.axvline(0.5, color=MUTED, lw=1, ls=(0, (1, 2)))
     right.set_title(f"probability that {next(iter(means))} is better")
     return png(figure)
+
+
+def banded(means: Mapping[str, Aggregate]) -> list[str]:
+    """The first method and the strongest of the others: more bands than two lie upon each other and cannot be read."""
+    own, *others = means
+    return [own, *sorted(others, key=lambda agent: -float(means[agent].value))[:1]]
+
+
+def _profiles(
+    axes: Axes, profiles: Mapping[str, Aggregate], levels: Values, look: Mapping[str, Look], bands: Sequence[str]
+) -> None:
+    """A falling line per method, the first on top, and the intervals of those in bands."""
+    names = list(profiles)
+    for place, agent in reversed(list(enumerate(names))):
+        found, own = profiles[agent], place == 0
+        if agent in bands and found.low is not None and found.high is not None:
+            axes.fill_between(levels, found.low, found.high, color=look[agent]["color"], alpha=0.12, lw=0, step="post")
+        # Each begins elsewhere, as lines run upon each other, and ends before all of them lie upon the axis.
+        marks = [at for at in range(2 * place % APART, len(levels), APART) if np.atleast_1d(found.value)[at] > 0]
+        axes.step(levels, found.value, where="post", lw=2.2 if own else 1.3, ms=5.5, mec="white", mew=0.6,
+                  markevery=marks, label=agent, **look[agent])  # fmt: skip
+    axes.set_xlim(levels[0], levels[-1])
+    axes.set_ylim(0, 1)
+    axes.set_title("share of seeds and rates above it")
+    drawn = {line.get_label(): line for line in axes.get_lines()}
+    heading = f"bands: {listed([agent for agent in names if agent in bands])} alone" if len(names) > 2 else None
+    legend = axes.legend([drawn[agent] for agent in names], names, loc="upper right", fontsize=FONT - 1.5,
+                         title=heading, title_fontsize=FONT - 1.5, handlelength=1.8, labelspacing=0.25,
+                         borderaxespad=0.2)  # fmt: skip
+    for line in legend.get_lines():
+        line.set_drawstyle("default")
 
 
 def _dots(axes: Axes, found: Mapping[str, Aggregate], look: Mapping[str, Look], digits: int) -> None:
