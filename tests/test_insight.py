@@ -20,11 +20,11 @@ from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import turns
 from rmiov2.evaluation.insight import Insight, Modelled, windows
 from rmiov2.evaluation.scene import Noted, record_scene
-from rmiov2.reporting.attention_figure import attention_picture, looked_at
-from rmiov2.reporting.battle_map import grown, shape_of
+from rmiov2.reporting.attention_figure import _map, attention_picture, looked_at
+from rmiov2.reporting.battle_map import draw_moment, grown, shape_of
 from rmiov2.reporting.map_figure import map_picture
 from rmiov2.reporting.scene_figures import reward_picture
-from rmiov2.reporting.style import styled
+from rmiov2.reporting.style import MUTED, canvas, styled
 
 LENGTH = 12  # of toy/lights, and more than the toy preset's history
 
@@ -174,6 +174,27 @@ def test_what_those_who_see_get_is_summed_and_set_against_their_even_share() -> 
     assert [even["seeing"][t] for t in (3, 4, 9)] == [None, 0.33333, 0.66667]
     assert [paid["blind"][t] for t in (4, 9)] == [0, None] and even["blind"][4] == 0.33333
     assert "agents that see 1.00 (0.50), other blind agents 0.00 (0.33), itself 0.00 (0.33)" in picture.caption
+
+
+@pytest.mark.parametrize(("agents", "said"), [(3, "0.33"), (5, "0.2"), (7, None)])
+def test_weights_are_written_as_finely_as_they_fit(agents: int, said: str | None) -> None:
+    with styled():
+        axes = canvas().add_subplot()
+        _map(axes, np.full((agents, agents), 1 / agents), [True] * agents, 0)
+    assert {text.get_text() for text in axes.texts} == ({said} if said else set())
+
+
+def test_every_panel_of_a_map_has_a_bar_as_long_as_it_says() -> None:
+    scene = smax_scene(np.random.default_rng(3))
+    with styled():
+        axes = canvas().add_subplot()
+        axes.set_xlim(0, 12)
+        axes.set_ylim(3, 15)
+        draw_moment(axes, scene, 8, None)
+    (bar,) = [line for line in axes.get_lines() if line.get_color() == MUTED and len(line.get_xydata()) == 2]
+    assert np.ptp(bar.get_xdata()) == 5 and np.ptp(bar.get_ydata()) == 0
+    assert min(bar.get_ydata()) > 3 and max(bar.get_xdata()) < 12
+    assert [text.get_text() for text in axes.texts] == ["5 units"]
 
 
 def test_only_living_blind_lookers_count_and_nobody_twice() -> None:

@@ -20,7 +20,7 @@ from rmiov2.types import UserError
 Scene = Mapping[str, Any]
 Weights = npt.NDArray[np.float64]
 MOMENTS = 3
-WRITTEN = 6  # agents up to which every weight of a map is written out
+WRITTEN, FINE = 6, 4  # agents up to which every weight of a map is written out, and up to which two decimals fit
 KINDS = {
     "seeing": ("agents that see", CYCLE[0]),
     "blind": ("other blind agents", CYCLE[1]),
@@ -167,4 +167,5 @@ def _map(axes: Axes, weights: Weights, seen: Any, t: int) -> None:
     if agents <= WRITTEN:
         for (row, column), weight in np.ndenumerate(weights):
             colour = "white" if weight > 0.55 else INK
-            axes.text(column, row, number(float(weight)), ha="center", va="center", fontsize=FONT - 2, color=colour)
+            said = number(float(weight), 2 if agents <= FINE else 1)
+            axes.text(column, row, said, ha="center", va="center", fontsize=FONT - 2, color=colour)

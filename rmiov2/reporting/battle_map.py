@@ -10,8 +10,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
-from rmiov2.reporting.style import ALLY, BLIND, ENEMY, FAINT, MUTED
+from rmiov2.reporting.style import ALLY, BLIND, ENEMY, FAINT, FONT, MUTED
 
+SCALE = 5  # units of the map
 Scene = Mapping[str, Any]
 Unit = Mapping[str, Any]
 Limits = tuple[tuple[float, float], tuple[float, float]]
@@ -26,6 +27,7 @@ def draw_moment(axes: Axes, scene: Scene, t: int, focus: int | None, size: float
         _draw_unit(axes, unit, size)
         if index in blind:
             _draw_blindness(axes, unit, size, heavy=focus is not None and index == ally_indices(units)[focus])
+    _draw_scale(axes)
     bare(axes)
 
 
@@ -115,6 +117,16 @@ def bare(axes: Axes) -> None:
     axes.grid(visible=False)
     for spine in axes.spines.values():
         spine.set(visible=True, color=FAINT, linewidth=1)
+
+
+def _draw_scale(axes: Axes) -> None:
+    """A bar of SCALE units of the map in the lower left corner, as every panel has a zoom of its own."""
+    (left, right), low = axes.get_xlim(), axes.get_ylim()[0]
+    x, y = left + 0.04 * (right - left), low + 0.05 * (right - left)
+    axes.plot([x, x + SCALE], [y, y], color=MUTED, lw=1.6, solid_capstyle="butt", zorder=1)
+    axes.annotate(
+        f"{SCALE} units", (x, y), (0, 2), textcoords="offset points", color=MUTED, fontsize=FONT - 2.5, zorder=1
+    )
 
 
 def legend_handles(scene: Scene, size: float = 8.0) -> list[Line2D]:
