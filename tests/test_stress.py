@@ -338,6 +338,31 @@ def test_seeds_are_one_by_their_mean_and_students_interval(tmp_path: Path) -> No
         over_the_seeds([first, first | {"blackout": first["blackout"] | {"steps": [1, 2, 5, 10]}}])
 
 
+def test_seeds_too_far_apart_for_a_band_are_drawn_one_by_one(tmp_path: Path) -> None:
+    """Of two seeds 0.2 apart the interval is all of the scale; their own curves are what can be read."""
+    (tmp_path / "metrics").mkdir()
+    first, other = write_stress(tmp_path), write_stress(tmp_path)
+    other["blackout"]["performance"]["zeros"] = [v + 0.2 for v in first["blackout"]["performance"]["zeros"]]
+    other["memory"]["auc"][1] -= 0.3
+    both = over_the_seeds([first, other])
+    assert both["bursty"]["each"]["zeros"] == [first["bursty"]["performance"]["zeros"]] * 2
+    with styled():
+        blackout, bursty, memory = stress_pictures(both)
+    said = "thin lines are single seeds, as 95 % intervals of their mean span most of the scale"
+    assert said in blackout.caption and said in memory.caption
+    assert said not in bursty.caption and "bands are 95 % intervals of their mean" in bursty.caption
+    rows = [row for row in csv.DictReader(io.StringIO(blackout.data.decode())) if row["mode"] == "zeros"]
+    for name, seed in (("seed_1", first), ("seed_2", other)):
+        assert [float(row[name]) for row in rows] == seed["blackout"]["performance"]["zeros"]
+    kept = csv.DictReader(io.StringIO(memory.data.decode()))
+    assert {(row["history"], float(row["auc_seed_2"])) for row in kept} == {
+        (str(steps), area) for steps, area in zip(other["memory"]["history"], other["memory"]["auc"], strict=True)
+    }
+    with styled():
+        alone = stress_pictures(over_the_seeds([first]))[0]
+    assert "seed_1" not in alone.data.decode() and "bands are 95 % intervals" in alone.caption
+
+
 def test_a_summary_that_lacks_a_part_is_refused(tmp_path: Path) -> None:
     root = write_run(tmp_path)
     assert read_results(root, CELLS).stress is None

@@ -8,12 +8,15 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+from matplotlib.axes import Axes
 
 from rmiov2.reporting.result_figures import draw_performance, label_performance
 from rmiov2.reporting.style import MODES, Picture, canvas, csv_bytes, png, reference_line
 from rmiov2.reporting.tables import Cell, Row, Table, number_cell
 from rmiov2.reporting.words import MODE_NAMES, count, decimals_of, interval, measure_name, modes_of, number, probability
 
+MOST = 0.5  # of the scale
+THIN: Mapping[str, Any] = {"lw": 0.8, "alpha": 0.5, "clip_on": False}
 Stress = Mapping[str, Any]  # metrics/stress.json, or of several seeds by stress_seeds.over_the_seeds
 
 
@@ -30,7 +33,7 @@ def blackout_picture(stress: Stress) -> Picture:
     block, full = stress["blackout"], stress["full_sight"]
     figure = canvas(height=3.9)
     axes = figure.add_subplot()
-    draw_performance(axes, block, block["steps"], measure_name(stress))
+    _curves(axes, block, block["steps"], stress)
     axes.set_xticks(block["steps"], [str(step) for step in block["steps"]])
     axes.set_xlabel("consecutive steps in which nobody sees")
     _from_zero(axes, stress)
@@ -45,13 +48,13 @@ def blackout_picture(stress: Stress) -> Picture:
         "Once per episode, the whole team goes blind. The blackout begins at a step drawn uniformly from those at which"
         f" it still fits into {count(full['usual_length'])} steps, the usual length of an episode; if it does not fit,"
         f" it begins at the first step. {_cut(block)}"
-        f" {_sample(stress)}. {_lasting(stress)}"
+        f" {_sample(stress, block)}. {_lasting(stress)}"
         f" {measure_name(stress).capitalize()}: {ends}."
     )
     alt = f"Line chart: {measure_name(stress)} against the length of a blackout of the whole team."
     endured = [steps for mode in modes_of(block) for steps in block["endured"][mode]]
     points = [(*point, dark) for point, dark in zip(_points(block, "steps"), endured, strict=True)]
-    data = csv_bytes(("mode", "steps", stress["measure"], "lo", "hi", "endured"), points)
+    data = csv_bytes(("mode", "steps", stress["measure"], "lo", "hi", *_seed_columns(block), "endured"), points)
     return Picture("stress_blackout", "How long the team lasts in the dark", caption, alt, png(figure),
                    "stress_blackout.csv", data)  # fmt: skip
 
@@ -85,7 +88,7 @@ def bursty_picture(stress: Stress) -> Picture:
     block = stress["bursty"]
     figure = canvas(height=3.9)
     axes = figure.add_subplot()
-    draw_performance(axes, block, block["p_loss"], measure_name(stress))
+    _curves(axes, block, block["p_loss"], stress)
     _from_zero(axes, stress)
     label_performance(axes, block)
     digits = decimals_of(block | {"measure": stress["measure"]})
@@ -95,10 +98,11 @@ def bursty_picture(stress: Stress) -> Picture:
     )
     caption = (
         "Each agent’s observations are lost in bursts of five steps on average, at the same rates p_loss as above;"
-        f" {_sample(stress)}. AUC: {areas}."
+        f" {_sample(stress, block)}. AUC: {areas}."
     )
     alt = f"Line chart: {measure_name(stress)} against p_loss with bursty loss."
-    data = csv_bytes(("mode", "p_loss", stress["measure"], "lo", "hi"), _points(block, "p_loss"))
+    head = ("mode", "p_loss", stress["measure"], "lo", "hi", *_seed_columns(block))
+    data = csv_bytes(head, _points(block, "p_loss"))
     return Picture("stress_bursty", "Lost in bursts", caption, alt, png(figure), "stress_bursty.csv", data)
 
 
@@ -110,7 +114,10 @@ def memory_picture(stress: Stress) -> Picture:
     axes = figure.add_subplot()
     _, colour, marker, _ = MODES["completion"]
     at = range(len(steps))
-    axes.fill_between(at, *np.transpose(bounds), color=colour, alpha=0.13, lw=0)
+    if _one_by_one(block, stress):
+        axes.plot(at, np.transpose(block["each"]), color=colour, **THIN)
+    else:
+        axes.fill_between(at, *np.transpose(bounds), color=colour, alpha=0.13, lw=0)
     axes.plot(at, areas, color=colour, marker=marker, lw=2.4, mec="white", mew=0.7, clip_on=False)
     axes.set_xticks(at, [f"{k}\n(trained)" if k == block["own"] else str(k) for k in steps])
     axes.set_xlabel("steps that the world model is unrolled over, $l$")
@@ -123,12 +130,13 @@ def memory_picture(stress: Stress) -> Picture:
     caption = (
         f"The same weights, fine-tuned on windows of {block['own']} steps, play with shorter and longer memories; a"
         " memory longer than the episode is equivalent to one carried from the first step on."
-        f" {_sample(stress)}. AUC by steps of memory: {said}."
+        f" {_sample(stress, block)}. AUC by steps of memory: {said}."
     )
     alt = f"Line chart: area under {measure_name(stress)} against the steps of memory."
-    head = ("history", "p_loss", stress["measure"], "lo", "hi", "auc", "auc_lo", "auc_hi")
+    head = ("history", "p_loss", stress["measure"], "lo", "hi", "auc", "auc_lo", "auc_hi",
+            *_seed_columns(block, "auc_seed"))  # fmt: skip
     data = csv_bytes(head, [
-        (k, p, value, *ends, areas[i], *bounds[i])
+        (k, p, value, *ends, areas[i], *bounds[i], *(seed[i] for seed in block.get("each", ())))
         for i, k in enumerate(steps)
         for p, value, ends in zip(block["p_loss"], block["performance"][i], block["ci95"][i], strict=True)
     ])  # fmt: skip
@@ -140,25 +148,60 @@ def _digits(stress: Stress) -> int:
     return decimals_of({"measure": stress["measure"], "performance": dict(enumerate(stress["memory"]["performance"]))})
 
 
-def _sample(stress: Stress) -> str:
-    """How many episodes, of how many seeds, and what the bands are."""
+def _sample(stress: Stress, block: Mapping[str, Any]) -> str:
+    """How many episodes, of how many seeds, and what the bands are, or why there are none."""
     episodes, seeds = count(stress["episodes"]), stress.get("seeds", 1)
     if seeds == 1:
         return f"{episodes} episodes per point, bands are 95 % intervals"
-    return f"{episodes} episodes per point for each of {seeds} seeds, bands are 95 % intervals of their mean"
+    told = f"{episodes} episodes per point for each of {seeds} seeds"
+    if _one_by_one(block, stress):
+        return f"{told}; thin lines are single seeds, as 95 % intervals of their mean span most of the scale"
+    return f"{told}, bands are 95 % intervals of their mean"
 
 
-def _from_zero(axes: Any, stress: Stress) -> None:
+def _one_by_one(block: Mapping[str, Any], stress: Stress) -> bool:
+    """Whether some band would fill MOST of the scale, so that it hides the others, and there are seeds to draw."""
+    if "each" not in block:
+        return False
+    bounds = block["ci95"].values() if isinstance(block["ci95"], Mapping) else [block["auc_ci95"]]
+    seeds = block["each"].values() if isinstance(block["each"], Mapping) else [block["each"]]
+    scale = 1.0 if stress["measure"] == "win_rate" else max(map(np.max, seeds)) - min(map(np.min, seeds))
+    return any(float(np.ptp(band, axis=-1).max()) > MOST * scale for band in bounds)
+
+
+def _curves(axes: Axes, block: Mapping[str, Any], over: list[float], stress: Stress) -> None:
+    """A line per mode, with its band or with its single seeds."""
+    if not _one_by_one(block, stress):
+        draw_performance(axes, block, over, measure_name(stress))
+        return
+    for mode in modes_of(block):
+        axes.plot(over, np.transpose(block["each"][mode]), color=MODES[mode][1], **THIN)
+    closed = {mode: [[value, value] for value in values] for mode, values in block["performance"].items()}
+    draw_performance(axes, {**block, "ci95": closed}, over, measure_name(stress))
+
+
+def _from_zero(axes: Axes, stress: Stress) -> None:
     if stress["measure"] == "win_rate":
         axes.set_ylim(0, 1)
 
 
 def _points(block: Mapping[str, Any], over: str) -> list[tuple[Any, ...]]:
+    none = [() for _ in block[over]]
     return [
-        (mode, x, value, *bounds)
+        (mode, x, value, *bounds, *each)
         for mode in modes_of(block)
-        for x, value, bounds in zip(block[over], block["performance"][mode], block["ci95"][mode], strict=True)
-    ]
+        for x, value, bounds, each in zip(
+            block[over], block["performance"][mode], block["ci95"][mode],
+            zip(*block["each"][mode], strict=True) if "each" in block else none, strict=True,
+        )
+    ]  # fmt: skip
+
+
+def _seed_columns(block: Mapping[str, Any], of: str = "seed") -> list[str]:
+    """A column for each seed where they are kept one by one, in their order."""
+    each = block.get("each", ())
+    seeds = next(iter(each.values())) if isinstance(each, Mapping) else each
+    return [f"{of}_{index + 1}" for index in range(len(seeds))]
 
 
 def stress_table(stress: Stress | None) -> tuple[Table, ...]:

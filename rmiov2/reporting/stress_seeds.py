@@ -16,7 +16,8 @@ from rmiov2.types import UserError
 def over_the_seeds(found: Sequence[Stress]) -> dict[str, Any]:
     """The means over seeds where each has its own number, with their 95 % intervals, and "seeds": how many there are.
 
-    Of one seed its own intervals stay. Raises UserError where they played other tasks, rates or lengths.
+    "each", beside curves that are drawn: those of the single seeds. Of one seed its own intervals stay. Raises
+    UserError where they played other tasks, rates or lengths.
     """
     first = found[0]
     for other in found[1:]:
@@ -34,16 +35,20 @@ def over_the_seeds(found: Sequence[Stress]) -> dict[str, Any]:
         for mode, values in dark["performance"].items()
     }
     usual = int(np.median([one["full_sight"]["usual_length"] for one in found]))
-    memory = (
-        {"memory": {**first["memory"], **_mean([one["memory"] for one in found], win)}} if "memory" in first else {}
-    )
+    memories = [one["memory"] for one in found if "memory" in one]
+    memory = {"memory": {**first["memory"], **_mean(memories, win), **_single(memories, "auc")}} if memories else {}
     return {
         "env": first["env"], "agent": first["agent"], "measure": first["measure"], "episodes": first["episodes"],
         "seeds": len(found),
         "full_sight": {**sight, "usual_length": usual},
-        "bursty": {"p_loss": first["bursty"]["p_loss"], **bursty},
+        "bursty": {
+            "p_loss": first["bursty"]["p_loss"], **bursty, **_single([one["bursty"] for one in found], "performance")
+        },
         "one_agent": gone,
-        "blackout": {"steps": steps, "endured": endured, **dark, "lasts": last},
+        "blackout": {
+            "steps": steps, "endured": endured, **dark, "lasts": last,
+            **_single([one["blackout"] for one in found], "performance"),
+        },
         **memory,
     }  # fmt: skip
 
@@ -53,6 +58,16 @@ def _played(stress: Stress) -> tuple[Any, ...]:
     memory = stress.get("memory", {})
     over = stress["bursty"]["p_loss"], stress["blackout"]["steps"], memory.get("history"), memory.get("own")
     return *(stress[key] for key in ("env", "agent", "measure", "episodes")), *over
+
+
+def _single(blocks: Sequence[Mapping[str, Any]], name: str) -> dict[str, Any]:
+    """What every seed has of it, one after the other, by mode where there are modes; nothing of a single seed."""
+    if len(blocks) == 1:
+        return {}
+    first = blocks[0][name]
+    if not isinstance(first, Mapping):
+        return {"each": [block[name] for block in blocks]}
+    return {"each": {mode: [block[name][mode] for block in blocks] for mode in first}}
 
 
 def _by_mode(blocks: Sequence[Mapping[str, Any]], win: bool) -> dict[str, dict[str, Any]]:
