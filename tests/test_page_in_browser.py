@@ -14,6 +14,7 @@ from synthetic_run import CELLS, write_run, write_stress
 from test_methods import keep_seed
 
 from pipelines.paper import PAGE
+from rmiov2.reporting.html import FOLDED
 from rmiov2.reporting.page import build
 
 SIZES = {"desktop": (1280, 900, "screen"), "phone": (390, 844, "screen"), "print": (688, 1000, "print")}  # A4
@@ -25,12 +26,16 @@ LAYOUT = f"""(() => {{
     return {{name: element.id || element.className || element.textContent.slice(0, 30), tag: element.tagName,
              left: r.left, right: r.right, top: r.top + scrollY, bottom: r.bottom + scrollY}};
   }};
-  const shown = [...document.querySelectorAll({BLOCKS!r})].filter(e => e.getBoundingClientRect().height > 0);
+  const shown = [...document.querySelectorAll({BLOCKS!r})]
+    .filter(e => e.checkVisibility() && e.getBoundingClientRect().height > 0);
   const outside = [...document.querySelectorAll('body *')].filter(e => !e.closest('.scroll table') && e.offsetParent);
   const figures = [...document.querySelectorAll('figure')];
   return {{
     width: document.documentElement.clientWidth, content: document.documentElement.scrollWidth,
     blocks: shown.map(box), all: outside.map(box),
+    tables: [...document.querySelectorAll('.scroll')].filter(e => e.checkVisibility()).map(e => (
+      {{id: e.getAttribute('aria-labelledby'), wide: e.scrollWidth, room: e.clientWidth,
+        first: e.querySelector('tbody th').getBoundingClientRect().width, reads: !!e.querySelector('.words')}})),
     figures: figures.map(figure => {{
       const image = figure.querySelector('img');
       return {{id: figure.id, image: box(image), natural: image.naturalWidth, title: box(figure.querySelector('h3')),
@@ -103,6 +108,32 @@ def test_a_figure_is_its_title_its_picture_and_its_words_each_in_its_place(layou
         title, image, caption = figure["title"], figure["image"], figure["caption"]
         assert apart(title, image) and apart(image, caption) and apart(title, caption), figure["id"]
         assert figure["natural"] > 0 and image["bottom"] - image["top"] > 80 and figure["letter"] >= 11, figure["id"]
+
+
+def test_every_table_fits_on_a_desk_and_its_first_column_can_be_read_on_a_phone(layout: Any) -> None:
+    assert len(layout["tables"]) > 2
+    if layout["size"] == "desktop":
+        assert [table for table in layout["tables"] if table["wide"] > table["room"]] == []
+    if layout["size"] == "phone":
+        assert [table for table in layout["tables"] if table["reads"] and not 180 < table["first"] < 215] == []
+
+
+FOLDS = """[...document.querySelectorAll('details.fold')].map(fold => (
+  {open: fold.open, title: fold.querySelector('summary').textContent.trim(), reached: fold.children[0].tabIndex,
+   scrolled: fold.querySelector('.scroll').tabIndex, shown: fold.querySelector('table').checkVisibility(),
+   high: fold.getBoundingClientRect().height > fold.querySelector('table').getBoundingClientRect().height}))"""
+
+
+def test_tables_that_few_read_are_closed_until_asked_for_and_open_in_print(opened: browser.Browser, page: Path) -> None:
+    opened.open(page, *SIZES["desktop"][:2])
+    closed = opened.ask(FOLDS)
+    assert all(any(part in fold["title"] for fold in closed) for part in FOLDED)
+    assert not any(fold["open"] or fold["shown"] or fold["high"] for fold in closed)
+    assert all(fold["reached"] == fold["scrolled"] == 0 for fold in closed)
+    opened.ask("document.querySelectorAll('.fold summary').forEach(summary => summary.click())")
+    assert all(fold["shown"] and fold["high"] for fold in opened.ask(FOLDS))
+    opened.open(page, *SIZES["print"][:2], media="print")
+    assert all(not fold["open"] and fold["shown"] and fold["high"] for fold in opened.ask(FOLDS))
 
 
 def test_a_phone_gets_pictures_that_are_drawn_for_it(layout: Any) -> None:

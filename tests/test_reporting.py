@@ -19,7 +19,7 @@ from PIL import Image
 from synthetic_run import CELLS, robot_scene, smax_scene, without_completion, write_run
 
 from rmiov2.reporting.animation import write_animation
-from rmiov2.reporting.html import letters, render
+from rmiov2.reporting.html import breakable, letters, render
 from rmiov2.reporting.map_figure import map_picture, moments
 from rmiov2.reporting.page import build, front_of, run_of
 from rmiov2.reporting.result_figures import auc_picture, performance_picture
@@ -296,3 +296,4 @@ def test_the_page_says_what_its_modes_are(tmp_path: Path, agent: str) -> None:
 def test_words_of_a_page_are_escaped_and_set() -> None:
     text = "a < b at p_loss 40 %: `make report`"
     assert letters(text) == "a &lt; b at <i>p</i><sub>loss</sub> 40\u00a0%: <code>make report</code>"
+    assert breakable("execution.history = 1, p_loss 0.5") == "execution.<wbr>history = 1, <i>p</i><sub>loss</sub> 0.5"

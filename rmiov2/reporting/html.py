@@ -12,7 +12,10 @@ import jinja2
 from markupsafe import Markup, escape
 
 from rmiov2.reporting.style import Picture
-from rmiov2.reporting.tables import Table
+from rmiov2.reporting.tables import Cell, Table
+
+FOLDED = (": costs", "Dark steps per episode", "by length of memory")  # in captions: long tables that few read
+LONG = 20  # letters of a cell, from then on it is made to wrap
 
 
 @dataclass(frozen=True)
@@ -47,8 +50,9 @@ def render(front: Front, chapters: Sequence[Chapter], run: Mapping[str, Any] | N
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    environment.filters["data_uri"] = data_uri
-    environment.filters["letters"] = letters
+    environment.filters |= {
+        "data_uri": data_uri, "letters": letters, "breakable": breakable, "folded": folded, "classes": classes
+    }  # fmt: skip
     return environment.get_template("page.html.j2").render(front=front, chapters=chapters, run=run)
 
 
@@ -62,6 +66,24 @@ def letters(text: str) -> Markup:
     """The text escaped; `commands` as code, p_loss, p_mask and L_rec as letters; no break before a per cent sign."""
     safe = re.sub(r"`([^`]+)`", r"<code>\1</code>", str(escape(text)).replace(" %", "\u00a0%"))
     return Markup(re.sub(r"\b([pL])_(loss|mask|rec)\b", r"<i>\1</i><sub>\2</sub>", safe))
+
+
+def breakable(text: str) -> Markup:
+    """The same, where a line may also break within the name of a setting, after a dot or an underscore."""
+    return Markup(re.sub(r"(?<=[a-z])([._])(?=[a-z])", r"\1<wbr>", str(letters(text))))
+
+
+def folded(caption: str) -> bool:
+    """Whether the table under this caption is closed until a reader opens it."""
+    return any(part in caption for part in FOLDED)
+
+
+def classes(cell: Cell) -> Markup:
+    """The class attribute of a cell: words may wrap, long ones within a column that stays readable."""
+    names = ["best"] if cell.best else []
+    if cell.value is None:
+        names += ["text", "long"] if len(cell.text) > LONG else ["text"]
+    return Markup(f' class="{" ".join(names)}"' if names else "")
 
 
 def present(pictures: Iterable[Picture | None]) -> tuple[Picture, ...]:
