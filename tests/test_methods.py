@@ -31,9 +31,10 @@ from rmiov2.reporting.costs import communication, costs, parameters, played, tra
 from rmiov2.reporting.kept import TIMES, Method, read_methods, read_times
 from rmiov2.reporting.methods import seeds_said
 from rmiov2.reporting.methods_figure import l_rec_picture, side_by_side
-from rmiov2.reporting.methods_table import methods_markdown, methods_tables, verdict
+from rmiov2.reporting.methods_table import methods_markdown, methods_tables
 from rmiov2.reporting.moment import telling_moment
 from rmiov2.reporting.page import build
+from rmiov2.reporting.standings import glance, verdict
 from rmiov2.reporting.style import CYCLE, looks, styled
 from rmiov2.reporting.words import number
 from rmiov2.training import checkpoint
@@ -181,6 +182,10 @@ def test_only_a_lead_that_is_no_luck_is_one(tmp_path: Path) -> None:
         " with no higher mean: humble (0.40, lead 0.01 [−0.03, 0.05])."
     )
     assert auc.endswith(f" {standings}") and sight.endswith(f" {standings}")
+    assert glance(found, "rmiov2") == (
+        "smax/3m, AUC: behind winner; ahead of loser; undecided, with a higher mean, lone and wild; undecided, with no"
+        " higher mean, humble."
+    )
 
 
 def test_a_difference_decides_where_the_intervals_of_both_overlap(tmp_path: Path) -> None:

@@ -12,8 +12,9 @@ from rmiov2.reporting.estimates import Sample, by_seed, difference, estimate_sai
 from rmiov2.reporting.fusion_cost import Modules, cost_said
 from rmiov2.reporting.kept import Method
 from rmiov2.reporting.methods import bands, by_updates, curves, numbers, own_answer, performances, untuned, within
-from rmiov2.reporting.methods_table import OPEN_LOOP, own_areas
+from rmiov2.reporting.methods_table import OPEN_LOOP
 from rmiov2.reporting.results import COMPLETION_KEYS, read_scene
+from rmiov2.reporting.standings import own_areas
 from rmiov2.reporting.tables import ABSENT, Cell, words_cell
 from rmiov2.reporting.variants import Family, Verdict, claims, judged, of_bounds
 from rmiov2.reporting.words import WHOLE, count, number

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from rmiov2.reporting import costs
-from rmiov2.reporting.estimates import Estimate, Sample, difference, estimate_said, mean_of_sample
+from rmiov2.reporting.estimates import Estimate, Sample, mean_of_sample
 from rmiov2.reporting.kept import UPDATES, Benched, Method, read_methods, read_times, task_of
 from rmiov2.reporting.methods import (
     after_steps,
@@ -20,20 +20,19 @@ from rmiov2.reporting.methods import (
     mean_of,
     own_answer,
     performance,
-    performances,
     shares_kept,
     told,
     untuned,
     within,
 )
-from rmiov2.reporting.methods_summary import after, summary
+from rmiov2.reporting.methods_summary import summary
+from rmiov2.reporting.standings import verdict
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, markdown, number_cell
 from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
     decimals_of,
     focus_index,
-    listed,
     measure_name,
     number,
     probability,
@@ -185,69 +184,6 @@ def _time(method: Method, times: Benched) -> Cell:
     if found is None:
         return ABSENT
     return number_cell(found[UPDATES[0]], " / ".join(significant(found[name]) for name in UPDATES))
-
-
-def verdict(methods: Sequence[Method], reference: str) -> list[str]:
-    """Who is ahead of the reference and behind it: in AUC, also with the true masks, and with nothing lost.
-
-    Every method is named, with the reference's lead on it. An interval of the lead that contains zero decides nothing,
-    nor does a method of one seed. Empty without the reference or without others.
-    """
-    others = [method for method in methods if method.agent != reference]
-    if len(others) in (0, len(methods)):
-        return []
-    (own,) = (method for method in methods if method.agent == reference)
-    digits = _decimals(methods)
-    sight = probability(own.seeds[0].evaluate["p_loss"][0])
-    found = [_standings("AUC", own, others, own_areas, digits)]
-    if known := told(own):
-        theirs = [method for method in map(told, others) if method]
-        found.append(_standings("true-mask AUC", known, theirs, own_areas, digits))
-    return [*found, _standings(f"performance at p_loss {sight}", own, others, own_sights, digits)]
-
-
-def own_areas(method: Method) -> Sample:
-    """AUC of its own answer to a lost observation."""
-    return areas(method, own_answer(method))
-
-
-def own_sights(method: Method) -> Sample:
-    """Performance with nothing lost, after masked fine-tuning."""
-    return performances(method, own_answer(method), 0)
-
-
-def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[Method], Sample], digits: int) -> str:
-    mine = mean_of_sample(of(own))
-    leads = {method.agent: difference(of(own), of(method)) for method in others}
-    groups: dict[tuple[bool, bool], list[str]] = {key: [] for key in _GROUPS}
-    for method in sorted(others, key=lambda method: leads[method.agent].mean):
-        lead = leads[method.agent]
-        said = f"{method.agent} ({_mean_said(mine.mean, lead, digits)}{after(method, own)}, {_lead_said(lead, digits)})"
-        groups[lead.mean < 0, lead.decided].append(said)
-    highest = not any(groups[True, sure] for sure in (True, False))
-    none = ["No other method has a higher mean."] if highest else []
-    named = [f"{_GROUPS[key]} {listed(names)}." for key, names in groups.items() if names]
-    return " ".join((f"Mean {what} of {own.agent}: {estimate_said(within(own, mine), digits)}.", *none, *named))
-
-
-def _mean_said(mine: float, lead: Estimate, digits: int) -> str:
-    """The other's mean; both with one more digit where they would look alike."""
-    theirs = mine - lead.mean
-    alike = number(theirs, digits) == number(mine, digits) and lead.mean != 0
-    return f"{number(theirs, digits + 1)} against {number(mine, digits + 1)}" if alike else number(theirs, digits)
-
-
-def _lead_said(lead: Estimate, digits: int) -> str:
-    return f"lead {estimate_said(lead, digits)}" if lead.bounds else "one seed"
-
-
-# By whether the other's mean is higher, and whether that is decided.
-_GROUPS = {
-    (True, True): "It is beaten by",
-    (False, True): "It is ahead of",
-    (True, False): "Undecided, with a higher mean:",
-    (False, False): "Undecided, with no higher mean:",
-}
 
 
 def methods_markdown(kept: Path, reference: str) -> str:

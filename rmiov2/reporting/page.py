@@ -15,8 +15,9 @@ from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.map_figure import map_picture
 from rmiov2.reporting.methods import beside, not_whole
 from rmiov2.reporting.methods_figure import methods_pictures
-from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
+from rmiov2.reporting.methods_table import INTERVALS, methods_tables
 from rmiov2.reporting.results import Results, read_results
+from rmiov2.reporting.standings import verdict
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows

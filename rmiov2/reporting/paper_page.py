@@ -18,9 +18,10 @@ from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.kept import Benched, Method, read_kept, read_times, task_of
 from rmiov2.reporting.methods_figure import methods_pictures
 from rmiov2.reporting.methods_summary import summary
-from rmiov2.reporting.methods_table import INTERVALS, methods_tables, verdict
+from rmiov2.reporting.methods_table import INTERVALS, methods_tables
 from rmiov2.reporting.page import STRESS_NOTE, episode_pictures, family_chapters
 from rmiov2.reporting.results import COMPLETION_KEYS, read_scene
+from rmiov2.reporting.standings import glance, verdict
 from rmiov2.reporting.stress_figure import stress_pictures, stress_table
 from rmiov2.reporting.stress_seeds import over_the_seeds
 from rmiov2.reporting.style import styled
@@ -107,7 +108,7 @@ def at_a_glance(tasks: Sequence[Kept]) -> list[Chapter]:
     if all(len(task.methods) == 1 for task in tasks):
         return []
     agent = tasks[0].own.agent
-    lead = tuple(f"{task.env}: {said}" for task in tasks for said in verdict(task.methods, agent)[:1])
+    lead = tuple(said for task in tasks if (said := glance(task.methods, agent)))
     table = summary([task.methods for task in tasks], agent)
     return [Chapter("summary", "Every method at a glance", (), lead, (table,), SUMMARY_NOTE)]
 

@@ -1,0 +1,104 @@
+"""In words, which methods are ahead of one and behind it, and with which of them that is undecided."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+from rmiov2.reporting.estimates import Estimate, Sample, difference, estimate_said, mean_of_sample
+from rmiov2.reporting.kept import Method
+from rmiov2.reporting.methods import areas, own_answer, performances, told, within
+from rmiov2.reporting.methods_summary import after
+from rmiov2.reporting.words import decimals_of, listed, number, probability
+
+
+def verdict(methods: Sequence[Method], reference: str) -> list[str]:
+    """Who is ahead of the reference and behind it: in AUC, also with the true masks, and with nothing lost.
+
+    Every method is named, with the reference's lead on it. An interval of the lead that contains zero decides nothing,
+    nor does a method of one seed. Empty without the reference or without others.
+    """
+    others = [method for method in methods if method.agent != reference]
+    if len(others) in (0, len(methods)):
+        return []
+    (own,) = (method for method in methods if method.agent == reference)
+    digits = max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds)
+    sight = probability(own.seeds[0].evaluate["p_loss"][0])
+    found = [_standings("AUC", own, others, own_areas, digits)]
+    if known := told(own):
+        theirs = [method for method in map(told, others) if method]
+        found.append(_standings("true-mask AUC", known, theirs, own_areas, digits))
+    return [*found, _standings(f"performance at p_loss {sight}", own, others, own_sights, digits)]
+
+
+def own_areas(method: Method) -> Sample:
+    """AUC of its own answer to a lost observation."""
+    return areas(method, own_answer(method))
+
+
+def own_sights(method: Method) -> Sample:
+    """Performance with nothing lost, after masked fine-tuning."""
+    return performances(method, own_answer(method), 0)
+
+
+def glance(methods: Sequence[Method], reference: str) -> str:
+    """Who is ahead of the reference and behind it in AUC, by name alone; empty without the reference or others."""
+    others = [method for method in methods if method.agent != reference]
+    if len(others) in (0, len(methods)):
+        return ""
+    (own,) = (method for method in methods if method.agent == reference)
+    found = [(key, [method.agent for method, _ in group]) for key, group in _grouped(own, others, own_areas).items()]
+    said = [f"{_GLANCES[key]} {listed(names)}" for key, names in found if names]
+    return f"{own.seeds[0].evaluate['env']}, AUC: {'; '.join(said)}."
+
+
+Leads = list[tuple[Method, Estimate]]  # a method, and the reference's lead on it
+
+
+def _grouped(
+    own: Method, others: Sequence[Method], of: Callable[[Method], Sample]
+) -> Mapping[tuple[bool, bool], Leads]:
+    """The others, the highest first, by whether their mean is higher than own's, and whether that is decided."""
+    groups: dict[tuple[bool, bool], Leads] = {key: [] for key in _GROUPS}
+    leads = [(method, difference(of(own), of(method))) for method in others]
+    for method, lead in sorted(leads, key=lambda pair: pair[1].mean):
+        groups[lead.mean < 0, lead.decided].append((method, lead))
+    return groups
+
+
+def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[Method], Sample], digits: int) -> str:
+    mine = mean_of_sample(of(own))
+
+    def said(method: Method, lead: Estimate) -> str:
+        return f"{method.agent} ({_mean_said(mine.mean, lead, digits)}{after(method, own)}, {_lead_said(lead, digits)})"
+
+    groups = _grouped(own, others, of)
+    highest = not any(groups[True, sure] for sure in (True, False))
+    none = ["No other method has a higher mean."] if highest else []
+    named = [f"{_GROUPS[key]} {listed([said(*one) for one in found])}." for key, found in groups.items() if found]
+    return " ".join((f"Mean {what} of {own.agent}: {estimate_said(within(own, mine), digits)}.", *none, *named))
+
+
+def _mean_said(mine: float, lead: Estimate, digits: int) -> str:
+    """The other's mean; both with one more digit where they would look alike."""
+    theirs = mine - lead.mean
+    alike = number(theirs, digits) == number(mine, digits) and lead.mean != 0
+    return f"{number(theirs, digits + 1)} against {number(mine, digits + 1)}" if alike else number(theirs, digits)
+
+
+def _lead_said(lead: Estimate, digits: int) -> str:
+    return f"lead {estimate_said(lead, digits)}" if lead.bounds else "one seed"
+
+
+# By whether the other's mean is higher, and whether that is decided.
+_GROUPS = {
+    (True, True): "It is beaten by",
+    (False, True): "It is ahead of",
+    (True, False): "Undecided, with a higher mean:",
+    (False, False): "Undecided, with no higher mean:",
+}
+_GLANCES = {
+    (True, True): "behind",
+    (False, True): "ahead of",
+    (True, False): "undecided, with a higher mean,",
+    (False, False): "undecided, with no higher mean,",
+}
