@@ -297,3 +297,4 @@ def test_words_of_a_page_are_escaped_and_set() -> None:
     text = "a < b at p_loss 40 %: `make report`"
     assert letters(text) == "a &lt; b at <i>p</i><sub>loss</sub> 40\u00a0%: <code>make report</code>"
     assert breakable("execution.history = 1, p_loss 0.5") == "execution.<wbr>history = 1, <i>p</i><sub>loss</sub> 0.5"
+    assert breakable("mamujoco/Ant-4x2, smax/3m, 0.1 / 2") == "mamujoco/<wbr>Ant-4x2, smax/3m, 0.1 / 2"

@@ -51,7 +51,8 @@ def render(front: Front, chapters: Sequence[Chapter], run: Mapping[str, Any] | N
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "data_uri": data_uri, "letters": letters, "breakable": breakable, "folded": folded, "classes": classes
+        "data_uri": data_uri, "letters": letters, "breakable": breakable,
+        "folded": folded, "classes": classes, "told": told,
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(front=front, chapters=chapters, run=run)
 
@@ -69,13 +70,18 @@ def letters(text: str) -> Markup:
 
 
 def breakable(text: str) -> Markup:
-    """The same, where a line may also break within the name of a setting, after a dot or an underscore."""
-    return Markup(re.sub(r"(?<=[a-z])([._])(?=[a-z])", r"\1<wbr>", str(letters(text))))
+    """The same, where a line may also break within the name of a setting or of a task."""
+    return Markup(re.sub(r"(?<=[a-z])([._/])(?=[A-Za-z])", r"\1<wbr>", str(letters(text))))
 
 
 def folded(caption: str) -> bool:
     """Whether the table under this caption is closed until a reader opens it."""
     return any(part in caption for part in FOLDED)
+
+
+def told(table: Table) -> bool:
+    """Whether its rows are named by sentences, which need more room than a name does."""
+    return any(len(row.name) > 2 * LONG for row in table.rows)
 
 
 def classes(cell: Cell) -> Markup:
