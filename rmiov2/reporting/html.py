@@ -14,7 +14,6 @@ from markupsafe import Markup, escape
 from rmiov2.reporting.style import Picture
 from rmiov2.reporting.tables import Cell, Table
 
-FOLDED = (": costs", "Dark steps per episode", "by length of memory")  # in captions: long tables that few read
 LONG = 20  # letters of a cell, from then on it is made to wrap
 
 
@@ -51,8 +50,7 @@ def render(front: Front, chapters: Sequence[Chapter], run: Mapping[str, Any] | N
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "data_uri": data_uri, "letters": letters, "breakable": breakable,
-        "folded": folded, "classes": classes, "told": told,
+        "data_uri": data_uri, "letters": letters, "breakable": breakable, "classes": classes, "told": told
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(front=front, chapters=chapters, run=run)
 
@@ -72,11 +70,6 @@ def letters(text: str) -> Markup:
 def breakable(text: str) -> Markup:
     """The same, where a line may also break within the name of a setting or of a task."""
     return Markup(re.sub(r"(?<=[a-z])([._/])(?=[A-Za-z])", r"\1<wbr>", str(letters(text))))
-
-
-def folded(caption: str) -> bool:
-    """Whether the table under this caption is closed until a reader opens it."""
-    return any(part in caption for part in FOLDED)
 
 
 def told(table: Table) -> bool:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
 from typing import Any
@@ -70,7 +71,7 @@ def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Ta
         (f"Methods {on}: costs", *_spent(methods, times)),
     )
     over, rates, spent = (Table(caption, ("agent", *head), rows) for caption, head, rows in made)
-    return over, rates, spent
+    return over, rates, replace(spent, folded=True)
 
 
 Columns = tuple[tuple[str, ...], tuple[Row, ...]]

@@ -229,7 +229,7 @@ def _endured_table(dark: Mapping[str, Any]) -> Table:
         for mode in modes_of(dark)
     )
     head = ("lost observations become", *map(_dark_for, dark["steps"]))
-    return Table("Dark steps per episode, on average; the rest is cut off by its end", head, rows)
+    return Table("Dark steps per episode, on average; the rest is cut off by its end", head, rows, folded=True)
 
 
 def _memory_table(stress: Stress) -> tuple[Table, ...]:
@@ -246,7 +246,9 @@ def _memory_table(stress: Stress) -> tuple[Table, ...]:
         for i, steps in enumerate(block["history"])
     )
     head = ("steps of memory", "AUC", *(f"p_loss {probability(p)}" for p in block["p_loss"]))
-    return (Table(f"{measure_name(stress).capitalize()} of the same weights, by length of memory", head, rows),)
+    return (
+        Table(f"{measure_name(stress).capitalize()} of the same weights, by length of memory", head, rows, folded=True),
+    )
 
 
 def _cells(columns: Sequence[tuple[Mapping[str, float], Mapping[str, Any]]], mode: str, digits: int) -> list[Cell]:

@@ -65,7 +65,8 @@ class Row:
 class Table:
     """Column heads (the first one heads the names) and rows; totalled: the last column sums the others up.
 
-    words: it is read rather than compared, so that its lines may break.
+    words: it is read rather than compared, so that its lines may break. folded: few read it, so that the page keeps it
+    closed until it is asked for.
     """
 
     caption: str
@@ -73,6 +74,7 @@ class Table:
     rows: tuple[Row, ...]
     totalled: bool = False
     words: bool = False
+    folded: bool = False
 
 
 def result_table(block: Mapping[str, Any], evaluate: Mapping[str, Any], caption: str) -> Table:
