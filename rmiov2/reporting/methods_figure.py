@@ -11,7 +11,7 @@ from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.aggregates_figure import aggregates_picture
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, performance, untuned
+from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, performance, seeds_said, untuned
 from rmiov2.reporting.seeds import Curve, interval_curve, mean_curve
 from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.training_figures import thousands
@@ -40,7 +40,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
     at, digits = focus_index(evaluate["p_loss"]), decimals_of(evaluate)
     said = "; ".join(
         f"{method.agent} {number(float(curves(method, own_answer(method)).mean(axis=0)[at]), digits)}"
-        f" ({count(round(env_steps(method)))} environment steps, {_seeds(method)})"
+        f" ({count(round(env_steps(method)))} environment steps, {seeds_said(method)})"
         for method in methods
     )
     caption = (
@@ -176,7 +176,7 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     axes.set_xlabel("masked updates")
     axes.set_title("$L_{rec}$ on lost agents, held-out episodes")
     label_ends(axes, ends)
-    counted = {method.agent: _seeds(method) for method in kept}
+    counted = {method.agent: seeds_said(method) for method in kept}
     said = "; ".join(
         f"{agent} ({counted[agent]}) from {significant(float(mean_curve(errors[agent])[1][0]))} to {significant(end)}"
         for end, agent, _ in reversed(ends)
@@ -236,11 +236,6 @@ def _rows(methods: Sequence[Method], drawn: Mapping[str, Sequence[Curve]], heade
             for x, y in zip(*curve, strict=True)
         ],
     )
-
-
-def _seeds(method: Method) -> str:
-    seeds = len(method.seeds)
-    return "one seed" if seeds == 1 else f"{seeds} seeds"
 
 
 def _named(methods: Sequence[Method]) -> str:

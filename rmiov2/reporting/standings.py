@@ -48,7 +48,7 @@ def glance(methods: Sequence[Method], reference: str) -> str:
     (own,) = (method for method in methods if method.agent == reference)
     found = [(key, [method.agent for method, _ in group]) for key, group in _grouped(own, others, own_areas).items()]
     said = [f"{_GLANCES[key]} {listed(names)}" for key, names in found if names]
-    return f"{own.seeds[0].evaluate['env']}, AUC: {'; '.join(said)}."
+    return f"{reference} on {own.seeds[0].evaluate['env']}, AUC: {'; '.join(said)}."
 
 
 Leads = list[tuple[Method, Estimate]]  # a method, and the reference's lead on it
