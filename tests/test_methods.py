@@ -183,8 +183,8 @@ def test_only_a_lead_that_is_no_luck_is_one(tmp_path: Path) -> None:
     )
     assert auc.endswith(f" {standings}") and sight.endswith(f" {standings}")
     assert glance(found, "rmiov2") == (
-        "rmiov2 on smax/3m, AUC: behind winner; ahead of loser; undecided, with a higher mean, lone and wild; undecided,"
-        " with no higher mean, humble."
+        "rmiov2 on smax/3m, AUC: behind winner; ahead of loser; undecided, with a higher mean, lone and wild;"
+        " undecided, with no higher mean, humble."
     )
 
 
