@@ -8,23 +8,26 @@ import subprocess
 import sys
 import time
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
-from learning_cases import ROOT, settings
+from learning_cases import ROOT, random_games, settings
 
+from rmiov2.agents.registry import make_agent
 from rmiov2.config import Config
 from rmiov2.envs.registry import make_env
 from rmiov2.files import write_json
 from rmiov2.progress import Say
 from rmiov2.replay import shards
 from rmiov2.training import checkpoint
-from rmiov2.training.collect import Sweep, random_policy
-from rmiov2.training.finetune import finetune
-from rmiov2.training.pretrain import pretrain
+from rmiov2.training.collect import Rollout, Sweep, random_policy
+from rmiov2.training.finetune import Finetuning, finetune
+from rmiov2.training.pretrain import Pretraining, pretrain
 from rmiov2.training.resuming import kept
 from rmiov2.training.warmup import warmup
-from rmiov2.types import UserError
+from rmiov2.types import Trajectory, UserError
+from rmiov2.world_model.reward_trend import reward_trend
 
 
 def tiny(**changes: object) -> Config:
@@ -176,34 +179,25 @@ def test_a_sweep_plays_one_whole_episode_in_every_row_in_pieces_that_join() -> N
     assert np.array_equal(cut[0][0].obs[-1], whole[0].obs[len(cut[0][0])])
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(tmp_path: Path) -> None:
-    good = tiny(pretrain__env_steps=200)
-    warmup(good, tmp_path / "collect", quiet)
-    broken = tiny(world_model__lr=1.0, world_model__grad_clip=1e30, pretrain__e_m=3.0)
-    kept: list[bytes] = []
+def test_a_loss_that_is_not_finite_stops_the_run_and_keeps_the_last_good_checkpoint(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    config, learn = tiny(), Pretraining.learn
+    warmup(config, tmp_path / "collect", quiet)
 
-    def watch(text: str, share: float) -> None:
-        kept.append((tmp_path / "r" / "checkpoint.safetensors").read_bytes() if (tmp_path / "r").exists() else b"")
+    def broken(run: Pretraining, pieces: list[Trajectory], steps: int) -> dict[str, float]:
+        if run.sweeps == 3:
+            run.agent.state_dict()["model"]["encoder.0.weight"] *= 1e38
+        return learn(run, pieces, steps)
 
-    pretrain(
-        good, tmp_path / "collect", tmp_path / "out", tmp_path / "replay", tmp_path, tmp_path / "r", watch, 0.0
-    )  # fmt: skip
-    saved = (tmp_path / "r" / "checkpoint.safetensors").read_bytes()
+    monkeypatch.setattr(Pretraining, "learn", broken)
     with pytest.raises(UserError, match="not finite; the last good checkpoint is kept"):
-        _poisoned(broken, tmp_path)
-    assert (tmp_path / "r" / "checkpoint.safetensors").read_bytes() == saved
-
-
-def _poisoned(config: Config, folder: Path) -> None:
-    """Go on from the saved run with weights that overflow."""
-    state = checkpoint.load(folder / "r" / "checkpoint.safetensors")
-    state.state["agent"]["model"]["encoder.0.weight"] *= 1e38
-    path = folder / "poisoned" / "checkpoint.safetensors"
-    checkpoint.save(path, state.state, config=config, spec=state.spec)
-    shards.replace(folder / "poisoned" / "replay", shards.read(folder / "r" / "replay"), state.spec)
-    pretrain(
-        config, folder / "collect", folder / "bad", folder / "bad_replay", folder, folder / "poisoned", quiet, 0.0
-    )  # fmt: skip
+        pretrain(
+            config, tmp_path / "collect", tmp_path / "out", tmp_path / "replay", tmp_path, tmp_path / "r", quiet, 0.0
+        )  # fmt: skip
+    state = checkpoint.load(tmp_path / "r" / "checkpoint.safetensors").state
+    assert state["counters"]["sweeps"] == 3 and not (tmp_path / "out").exists()
+    assert all(np.isfinite(weights).all() for weights in state["agent"]["model"].values())
 
 
 def test_a_first_save_that_was_stopped_before_its_manifest_counts_for_nothing(tmp_path: Path) -> None:
@@ -217,3 +211,58 @@ def test_no_room_for_training_after_random_play_is_said(tmp_path: Path) -> None:
     with pytest.raises(UserError, match=r"pretrain.env_steps: got 90, expected more than the \d+ steps of random play"):
         run(tiny(pretrain__env_steps=90), tmp_path)
     assert not (tmp_path / "pretrain").exists() and not (tmp_path / "r1").exists()
+
+
+# What it plays and learns from.
+
+
+def begun(config: Config, games: list[Trajectory]) -> tuple[Pretraining, Finetuning]:
+    """Both training stages of a new agent, with a replay of these games."""
+    env = make_env(config.env.name, config.collect.num_envs)
+    agent = make_agent(config, env.spec)
+    before = checkpoint.Checkpoint(config, env.spec, {"agent": dict(agent.state_dict())})
+    return Pretraining(config, env, games), Finetuning(config, env, before, games)
+
+
+def test_no_two_sweeps_play_the_same_games_nor_do_the_two_stages() -> None:
+    still = {"pretrain__e_m": 1e-6, "pretrain__e_pi": 1e-6, "pretrain__segment": 12}
+    pre, fine = begun(tiny(collect__num_envs=16, **still), [])
+    sweeps = [pre.sweep(), pre.sweep(), fine._played(), fine._played()]
+    assert len({tuple(int(piece.obs[0, 0].argmax()) for piece in pieces) for pieces in sweeps}) == 4
+
+
+@pytest.mark.parametrize(("stage", "play"), [(0, "sweep"), (1, "_played")])
+def test_what_is_collected_in_either_stage_explores(stage: int, play: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    run, greedy = begun(tiny(), [])[stage], []
+    act = run.agent.act
+
+    def spy(*given: Any) -> Any:
+        greedy.append(given[-1])
+        return act(*given)
+
+    monkeypatch.setattr(run.agent, "act", spy)
+    getattr(run, play)()
+    assert len(greedy) == 12 and not any(greedy)
+
+
+@pytest.mark.parametrize("mode", ["fixed", "paper", "conserving"])
+def test_the_replay_of_either_stage_holds_the_trend_beside_the_reward(mode: str) -> None:
+    config = tiny(reward_trend__mode=mode, reward_trend__beta=40.0, reward_trend__h_min=0, reward_trend__h_max=2)
+    games = random_games("toy/lights", 2)
+    for run in begun(config, games):
+        batch = run.replay.sample(len(games), 13, np.random.default_rng(0))
+        whole = batch.start & batch.step[:, :12].all(1)
+        assert whole.sum() > 3 and not np.allclose(batch.trend[whole], batch.rew[whole])
+        for rew, trend in zip(batch.rew[whole, :12], batch.trend[whole, :12], strict=True):
+            assert np.allclose(trend, reward_trend(rew, config.reward_trend, 1.0)[0], atol=1e-6)
+
+
+@pytest.mark.parametrize("kind", [Sweep, Rollout])
+def test_returns_to_go_are_discounted_from_every_state_played_to_the_end_of_its_game(
+    kind: type[Sweep] | type[Rollout],
+) -> None:
+    env = make_env("toy/clock", 8)
+    game = kind(env, random_policy(env.spec, np.random.default_rng(0)), 0, 30)
+    pieces = [piece for some in game.pieces() for piece in some]
+    earned = [sum(0.5**k * r for k, r in enumerate(piece.rew[t:])) for piece in pieces for t in range(len(piece))]
+    assert game.returns_to_go(0.5) == pytest.approx(np.mean(earned))
