@@ -1,5 +1,7 @@
 """A team under observation loss (Algorithm 2, lines 28-39)."""
 
+from typing import Any
+
 import numpy as np
 import pytest
 import torch
@@ -88,6 +90,7 @@ def test_the_window_keeps_the_last_l_steps_and_forgets_at_an_episodes_beginning(
     assert history.rows.tolist() == [4, 2] and history.start.tolist() == [False, True]
     assert history.obs[0, :, 0, 0].tolist() == [2, 3, 4, 5] and history.obs[1, :2, 0, 0].tolist() == [4, 5]
     assert history.act[0, :, 0].tolist() == [2, 3, 4, 5]
+    assert history.seen.all(-1).sum(1).tolist() == [4, 2], "what nobody saw in this episode is told to nobody"
 
 
 def seen_at_random(agent: RMIOv2, completion: Completion, rng: np.random.Generator, first: Bools) -> None:
@@ -167,6 +170,85 @@ def test_last_seen_and_zeros_stand_in_as_they_say(agent: RMIOv2) -> None:
         team.act(obs, avail=avail)
         team.act(other, seen=blind, avail=avail)
         assert np.array_equal(team.completed[0, 1], expected) and np.array_equal(team.completed[0, 0], other[0, 0])
+
+
+def asked(agent: RMIOv2, monkeypatch: pytest.MonkeyPatch) -> list[Any]:
+    """The masks that the policy is handed from now on."""
+    masks: list[Any] = []
+    act = agent.act
+
+    def spy(memory: Any, obs: Any, avail: Any, *rest: Any, **named: Any) -> Any:
+        masks.append(avail)
+        return act(memory, obs, avail, *rest, **named)
+
+    monkeypatch.setattr(agent, "act", spy)
+    return masks
+
+
+def test_of_an_episode_that_is_over_nothing_was_last_seen(agent: RMIOv2, monkeypatch: pytest.MonkeyPatch) -> None:
+    team, none, masks = agent.team(2, 0, "last_seen"), np.zeros((2, 3), bool), asked(agent, monkeypatch)
+    obs, avail = np.ones((2, 3, agent.spec.obs_dim), np.float32), np.zeros((2, 3, agent.spec.act_dim), bool)
+    avail[..., 2] = True
+    team.act(obs, avail=avail)
+    team.act(obs, seen=none, avail=~avail, first=np.array([False, True]))
+    assert (team.completed[0] == 1).all() and not team.completed[1].any()
+    assert np.array_equal(masks[-1][0], avail[0]) and masks[-1][1].all(), "it knows of nothing that it may not do"
+
+
+@pytest.mark.parametrize("mode", MODES)
+def test_a_blind_agent_knows_what_it_may_do_only_where_true_availability_is_asked_for(
+    mode: str, agent: RMIOv2, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    step, masks = make_env("toy/lights", 4).reset(0), asked(agent, monkeypatch)
+    seen = np.random.default_rng(0).random((4, 3)) < 0.5
+    for told in (True, False):
+        agent.team(4, 0, mode, true_availability=told).act(step.obs, seen, step.avail, step.first)
+        assert step.avail is not None and np.array_equal(masks[-1][seen], step.avail[seen])
+        assert np.array_equal(masks[-1], step.avail) is told
+
+
+@pytest.mark.parametrize("threshold", [0.1, 0.6, 0.99])
+def test_a_blind_agent_may_do_what_the_model_holds_likelier_than_is_set_and_the_likeliest_always(
+    threshold: float,
+) -> None:
+    agent, _ = agent_and_replay(settings("toy/lights", execution__availability=threshold), sweeps=1)
+    predict, logits = agent.model.predict.avail, np.array([3.0, 1.0, 0.0, 0.0, -1.0, -3.0])
+    assert predict is not None
+    with torch.no_grad():
+        for parameter in predict.parameters():
+            parameter.zero_()
+        list(predict.parameters())[-1].copy_(torch.from_numpy(logits))
+    completion = agent.completion(History.empty(agent.spec, 1, 5))
+    seen_at_random(agent, completion, np.random.default_rng(0), np.ones(1, bool))
+    _, mask = completion.present(np.ones(1, bool))
+    expected = (1 / (1 + np.exp(-logits)) > threshold) | (logits == 3)
+    assert mask is not None and all(np.array_equal(mine, expected) for mine in mask[0])
+
+
+def test_completion_reads_in_the_scale_of_the_model_and_says_in_that_of_the_game(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    agent, replay = agent_and_replay(settings("toy/dials", world_model__normalise_obs=True, execution__history=5))
+    agent.update(replay, Generators(0), 5, 0)
+    mean, std = agent.model.obs_mean.numpy(), agent.model.obs_std.numpy()
+    step, seen = make_env("toy/dials", 2).reset(0), np.array([[False, True, True], [True, False, True]])
+    given: list[torch.Tensor] = []
+    made: list[Unrolled] = []
+
+    def unroll(obs: torch.Tensor, *rest: torch.Tensor) -> Unrolled:
+        given.append(obs)
+        made.append(RMIOv2.unroll(agent, obs, *rest))
+        return made[-1]
+
+    monkeypatch.setattr(agent, "unroll", unroll)
+    team = agent.team(2, 0)
+    team.act(step.obs, seen=seen, first=step.first)
+    read, scaled = given[0][:, 0].numpy(), (step.obs - mean) / std
+    assert np.allclose(read[seen], scaled[seen], atol=1e-5) and not np.allclose(read[seen], step.obs[seen], atol=0.1)
+    with torch.no_grad():
+        said = agent.model.predict.obs(made[0].features[:, -1]).numpy() * std + mean
+    assert np.allclose(team.completed[~seen], (said * agent.spec.obs_mask)[~seen], atol=1e-5)
+    assert np.array_equal(team.completed[seen], step.obs[seen])
 
 
 @pytest.mark.parametrize(
