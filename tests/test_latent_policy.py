@@ -105,6 +105,16 @@ def test_masked_updates_read_zeros_and_learn_what_was_there() -> None:
     assert batch["obs"][blind].any()
 
 
+def test_observations_are_normalised_by_what_was_seen_and_not_by_absorbing_states() -> None:
+    agent, replay = agent_of("mamba", "clock", "world_model.normalise_obs=true"), replay_of("clock")
+    w, rng = agent.config.world_model, Generators(0).numpy["replay"]
+    drawn = sequences(replay.sample(w.batch, w.length, rng), agent.spec, rng)
+    agent._sequences(replay, Generators(0), None)
+    real = drawn["obs"][drawn["real"].bool()]
+    assert agent.model.obs_count == len(real) < drawn["real"].numel()
+    assert torch.allclose(agent.model.obs_mean, real.mean(0), atol=1e-6)
+
+
 @pytest.mark.parametrize(("masked", "share"), [(False, 1.0), (True, 0.2)])
 def test_the_policy_learns_on_between_masked_updates_at_the_rate_that_pre_training_left_it(
     masked: bool, share: float

@@ -9,8 +9,8 @@ from learning_cases import SEEDS, composed, random_games
 from test_training import digests, quiet, run, run_with_stops
 
 import rmiov2
-from rmiov2.agents.mappo import MAPPO
-from rmiov2.agents.mappo.chunks import Rollouts, active_of, advantages, side_by_side
+from rmiov2.agents.mappo import MAPPO, Memory
+from rmiov2.agents.mappo.chunks import Chunks, Rollouts, active_of, advantages, side_by_side
 from rmiov2.agents.mappo.losses import actor_loss, critic_loss, standardise
 from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config
@@ -19,6 +19,7 @@ from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import play
 from rmiov2.policy.critic import ValueNorm
 from rmiov2.policy.returns import gae
+from rmiov2.seeding import Generators
 from rmiov2.training.collect import Rollout, random_policy
 from rmiov2.training.finetune import finetune
 from rmiov2.training.pretrain import Pretraining, replay_of
@@ -115,7 +116,7 @@ def test_chunks_say_what_whole_trajectories_said(recurrent: bool) -> None:
     assert chunks.step.any(1).all() and not chunks.step.all()
 
 
-def agent_and_chunks(*overrides: str) -> tuple[MAPPO, object]:
+def agent_and_chunks(*overrides: str) -> tuple[MAPPO, Chunks]:
     pieces, config = games("lights"), toy("lights", *overrides)
     agent = MAPPO(config, make_env("toy/lights", 1).spec, 0)
     with torch.no_grad():
@@ -141,7 +142,7 @@ def test_padding_and_the_dead_have_no_part_in_the_losses_they_should_not_have() 
     assert losses(agent, chunks)[1] != dead[1]  # the value of the dead is still learned
 
 
-def losses(agent: MAPPO, chunks: object) -> tuple[float, float]:
+def losses(agent: MAPPO, chunks: Chunks) -> tuple[float, float]:
     loss, _ = actor_loss(agent.actor, chunks, 0.2, 0.01)
     return loss.item(), critic_loss(agent.critic, ValueNorm(False), chunks, 10.0, 0.2).item()
 
@@ -185,6 +186,35 @@ def test_value_norm_keeps_the_debiased_running_moments() -> None:
     assert norm.moments()[0].item() == pytest.approx(mean.item(), rel=1e-5)
     assert norm.moments()[1].item() == pytest.approx((square - mean**2).sqrt().item(), rel=1e-5)
     assert torch.allclose(norm.denormalise(norm.normalise(batches[0])), batches[0], atol=1e-5)
+
+
+def test_rows_that_begin_an_episode_remember_nothing() -> None:
+    agent, _ = agent_and_chunks()
+    step, rng, empty = make_env("toy/lights", 2).reset(0), np.random.default_rng(0), agent.start(2)
+    full, first = Memory(torch.ones_like(empty.actor)), np.array([True, False])
+    (_, after), (_, fresh) = (agent.act(m, step.obs, step.avail, first, rng, greedy=True) for m in (full, empty))
+    assert torch.equal(after.actor[0], fresh.actor[0]) and not torch.equal(after.actor[1], fresh.actor[1])
+
+
+def test_advantages_are_standardised_over_those_who_had_a_choice() -> None:
+    agent, pieces = agent_and_chunks()[0], games("lights")
+    idle = agent.spec.idle_actions[0]
+    for piece in pieces:
+        assert piece.avail is not None
+        piece.avail[2:, 1], piece.avail[2:, 1, idle], piece.act[2:, 1] = False, True, idle  # dead from row 2 on
+    chunks = agent._chunks(side_by_side(pieces, agent.spec, agent.settings.chunk), Averages())
+    mine = chunks.advantage[chunks.active.bool()]
+    assert 0 < len(mine) < 3 * chunks.step.sum()
+    assert mine.mean().abs() < 1e-5 and mine.std(correction=0).item() == pytest.approx(1, abs=1e-3)
+
+
+def test_the_critic_s_units_follow_the_returns_that_it_learns() -> None:
+    agent, chunks = agent_and_chunks("policy.e_sample=2", "policy.minibatches=1")
+    returns = chunks.returns[chunks.step]
+    agent.update(replay_of(games("lights"), agent.spec), Generators(0), 0, 1)
+    mean, std = agent.value_norm.moments()
+    assert mean.item() == pytest.approx(returns.mean().item(), abs=1e-4)
+    assert std.item() == pytest.approx(returns.std(correction=0).item(), abs=1e-3)
 
 
 # As a whole.

@@ -28,6 +28,7 @@ from rmiov2.training.finetune import Finetuning
 from rmiov2.types import Trajectory, UserError
 
 BOTH = pytest.mark.parametrize(("name", "env"), CASES)
+DISCRETE = ("qmix", "facmac_discrete")
 
 
 def length_of(agent: Any) -> int:
@@ -80,6 +81,23 @@ def test_windows_end_with_the_longest_of_them() -> None:
     assert w.obs.shape[1] == w.state.shape[1] == w.avail.shape[1] == w.before.shape[1] == 5
     assert w.act.shape[1] == w.rew.shape[1] == w.con.shape[1] == w.step.shape[1] == 4
     assert w.step.sum(1).max() == 4 and torch.equal(w.before[:, 1:], w.act) and not w.before[:, 0].any()
+
+
+@pytest.mark.parametrize(("name", "env", "steps"), [*((name, "toy/lights", 12) for name in DISCRETE), (*CASES[3], 1)])
+def test_an_update_reads_whole_episodes_or_transitions(
+    name: str, env: str, steps: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    agent, replay = agent_and_replay(name, env)
+    read: list[Windows] = []
+
+    def learn(w: Windows, *_: Any) -> dict[str, torch.Tensor]:
+        read.append(w)
+        return {}
+
+    monkeypatch.setattr(agent, "learn", learn)
+    agent.update(replay, Generators(0), 1, 0)
+    assert read[0].obs.shape[1] == steps + 1 and (read[0].step.sum(1) == steps).all()
+    assert steps == 1 or not read[0].con[:, -1].any(), "the game ends there"
 
 
 @BOTH

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 import torch
 from learning_cases import agent_and_replay, settings
+from windows import opinionated
 
 from rmiov2.agents.tensors import to_torch
 from rmiov2.envs.registry import make_env
@@ -69,6 +70,27 @@ def test_gaussian_density_and_entropy_in_closed_form() -> None:
     density = width * (-math.log(std) - 0.5 * math.log(2 * math.pi))
     assert agent.actor.log_prob(out, out, None)[0, 0].item() == pytest.approx(density)
     assert agent.actor.entropy(out, None)[0, 0].item() == pytest.approx(width * 0.5 - density + 0.0)
+
+
+@torch.no_grad()
+def test_a_component_that_an_agent_lacks_is_zero_with_noise_and_without() -> None:
+    agent, _ = agent_and_replay(settings("toy/dials"), sweeps=1)
+    has = torch.from_numpy(agent.spec.act_mask)
+    for noise in (None, torch.ones(5, 3, 2)):
+        act = agent.actor.draw(torch.ones(5, 3, 2), None, noise)
+        assert (act[:, has] > 0).all() and not act[:, ~has].any() and not has.all()
+
+
+def test_the_policy_in_play_sees_in_the_scale_in_which_it_learned() -> None:
+    agent, replay = agent_and_replay(settings("toy/dials", world_model__normalise_obs=True))
+    opinionated(agent).update(replay, Generators(0), 5, 0)
+    step, mean, std = make_env("toy/dials", 4).reset(0), agent.model.obs_mean.numpy(), agent.model.obs_std.numpy()
+    scaled = (step.obs - mean) / std
+    assert not np.allclose(scaled, step.obs, atol=0.1)
+    act, _ = agent.act(agent.start(4), step.obs, None, step.first, np.random.default_rng(0), greedy=True)
+    with torch.no_grad():
+        out, _ = agent.actor.unroll(torch.from_numpy(scaled)[:, None], agent.actor.initial(4))
+    assert np.allclose(act, (out[:, 0].numpy() * agent.spec.act_mask).clip(-1, 1), atol=1e-5)
 
 
 def pseudo(agent: object, advantage: float, avail_all: bool = True) -> Pseudo:

@@ -11,6 +11,7 @@ from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.agents.tensors import to_torch
 from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
+from rmiov2.types import Bools
 from rmiov2.world_model.losses import balanced_kl, kl_divergence, model_losses, total_loss
 from rmiov2.world_model.rollout import imagine, observe
 
@@ -144,6 +145,39 @@ def test_padding_costs_nothing() -> None:
     assert torch.allclose(loss(batch), loss(padded))
 
 
+def test_l_rec_is_the_mean_over_lost_agents_of_rows_that_exist() -> None:
+    agent, replay = agent_and_replay(settings("toy/clock"))
+    batch, rng = replay.sample(16, 12, np.random.default_rng(0)), np.random.default_rng(1)
+    seen, start = rng.random(batch.obs.shape[:3]) < 0.5, torch.from_numpy(batch.start).float()
+    obs, act = torch.from_numpy(batch.obs), torch.from_numpy(batch.act)
+    with torch.no_grad():
+        h = agent.model.initial(start)
+        said = agent.model.predict.obs(observe(agent.model, obs, torch.from_numpy(seen).float(), act, h, None).features)
+    off = np.abs(said.numpy() - batch.obs)
+    error = np.where(off < 1, off**2 / 2, off - 0.5).sum(-1)  # no padding in toy/clock
+    lost = ~seen & batch.row[..., None]
+    assert agent.reconstruction_error(batch, seen) == pytest.approx(error[lost].mean(), rel=1e-4)
+    assert not batch.row.all() and error[~seen].mean() != pytest.approx(error[lost].mean(), rel=0.01)
+
+
+def test_the_loss_is_the_sum_of_its_terms_the_kl_and_mamba_s_actions_scaled() -> None:
+    terms = {"obs": 1.0, "rew": 2.0, "con": 4.0, "avail": 8.0, "kl": 16.0, "act": 32.0}
+    losses = {name: torch.tensor(value) for name, value in terms.items()}
+    assert total_loss(losses, 0.3, 0.01).item() == pytest.approx(15 + 0.3 * 16 + 0.01 * 32)
+    agent, replay = agent_and_replay(settings("toy/lights", world_model__kl_scale=0.25))
+    told = agent.update(replay, Generators(0), 1, 0)
+    others = sum(told[f"loss_{name}"] for name in ("obs", "rew", "con", "avail"))
+    assert told["loss_model"] == pytest.approx(others + 0.25 * told["loss_kl"]) and told["loss_kl"] > 0
+
+
+def test_an_episode_begins_in_a_state_of_its_own_and_a_window_amid_one_in_none() -> None:
+    agent, _ = agent_and_replay(settings("toy/lights"), sweeps=1)
+    assert agent.model.h_start is not None
+    agent.model.h_start.data.fill_(1.0)
+    h = agent.model.initial(torch.tensor([1.0, 0.0]))
+    assert (h[0] == 1).all() and not h[1].any()
+
+
 def test_overfits_ten_episodes() -> None:
     config = settings("toy/lights", world_model__lr=3e-3)
     agent, _ = agent_and_replay(config, sweeps=1)
@@ -198,3 +232,26 @@ def test_what_observations_are_normalised_by_stays_while_they_are_masked() -> No
     assert all(torch.equal(old, new) for old, new in zip(before, after, strict=True))
     agent.update(replay, Generators(2), 2, 0)
     assert not torch.equal(before[0], agent.model.obs_mean)
+
+
+def test_observations_are_normalised_by_the_rows_that_exist() -> None:
+    agent, replay = agent_and_replay(settings("toy/clock", world_model__normalise_obs=True))
+    w = agent.config.world_model
+    drawn = replay.sample(w.batch, w.length, Generators(0).numpy["replay"])
+    agent.update(replay, Generators(0), 1, 0)
+    rows = drawn.obs[drawn.row]
+    assert agent.model.obs_count == len(rows) < drawn.row.size
+    assert np.allclose(agent.model.obs_mean, rows.mean(0), atol=1e-6)
+    assert np.allclose(agent.model.obs_std, rows.std(0).clip(1e-2), atol=1e-4)
+
+
+def test_masks_are_drawn_for_windows_as_long_as_execution_looks_back() -> None:
+    agent, replay = agent_and_replay(settings("toy/lights", execution__history=5))
+    asked: list[tuple[int, int]] = []
+
+    def mask(batch: int, length: int) -> Bools:
+        asked.append((batch, length))
+        return np.ones((batch, length, 3), bool)
+
+    agent.update(replay, Generators(0), 2, 0, mask)
+    assert asked == 2 * [(agent.config.world_model.batch, 5 + 1)], "the steps and the present row"
