@@ -35,7 +35,7 @@ def case(request: pytest.FixtureRequest) -> Case:
     batch = to_torch(replay.sample(8, 8, np.random.default_rng(0)), agent.device)
     with torch.no_grad():
         for head in (agent.model.predict.rew, agent.model.predict.con):
-            head.get_parameter(f"team.{len(head.team) - 1}.weight").normal_(generator=generator)
+            list(head.parameters())[-2].normal_(generator=generator)  # a new one says the same of every state
         agent.value_norm.update(5 + 3 * torch.randn(100, generator=generator))
         mean, std = agent.value_norm.moments()
         imagined, pseudo = agent._imagine(*agent._branches(batch, rngs), rngs)
@@ -94,7 +94,7 @@ def test_what_was_imagined_moves_the_units_of_the_critic() -> None:
 
 def test_the_model_is_told_continuous_actions_as_they_would_be_played(monkeypatch: pytest.MonkeyPatch) -> None:
     agent, replay = agent_and_replay(settings("toy/dials"))
-    agent.actor.log_std.data.fill_(0.5)
+    torch.nn.init.constant_(agent.actor.get_parameter("log_std"), 0.5)
     batch, rngs = to_torch(replay.sample(8, 8, np.random.default_rng(0)), agent.device), Generators(0)
     start, embed = agent._branches(batch, rngs), agent.model.embed_action
     told: list[torch.Tensor] = []
