@@ -11,13 +11,15 @@ import pytest
 from teams_on_shelves import measured, running, save_agent, toy_config
 from windows import record
 
-from pipelines import promotion, registry, tracking
+from pipelines import promotion, registry, serving, tracking
 from pipelines.registry import REFUSED, Measured
-from rmiov2.evaluation.sweep import read_rows
+from rmiov2.evaluation.episodes import Columns
+from rmiov2.evaluation.sweep import RANDOM, read_rows
 from rmiov2.execution.window import decide
 from rmiov2.types import UserError
 
 MODEL = "rmiov2-toy-lights"
+Rates = list[list[float]]  # [p_loss][episode]
 
 
 @pytest.fixture(scope="module")
@@ -175,6 +177,17 @@ def test_a_champion_that_moved_meanwhile_is_not_replaced(shelf, store, monkeypat
     assert registry.champion_of(client, MODEL) == "1" and len(decisions(store)) == 2
 
 
+def test_the_champion_is_served_and_not_the_newest_version(store) -> None:
+    client = tracking.open_store()
+    client.create_registered_model(MODEL)
+    for _ in range(2):
+        client.create_model_version(MODEL, str(store))
+    with pytest.raises(UserError, match="has no champion; `make promote` makes one"):
+        serving.chosen("toy/lights", "")
+    client.set_registered_model_alias(MODEL, registry.CHAMPION, "1")
+    assert serving.chosen("toy/lights", "") == (MODEL, "1") and serving.chosen("toy/lights", "2") == (MODEL, "2")
+
+
 def test_two_who_leave_the_same_champion_go_back_once(shelf, store) -> None:
     client = two(shelf)
     assert registry.rollback(client, MODEL, "2").champion == "1"
@@ -194,6 +207,10 @@ def test_back_to_a_version_that_was_deleted_changes_nothing(shelf, store) -> Non
 def test_a_version_says_what_made_it_and_only_its_last_decision(shelf, store) -> None:
     client = two(shelf)
     tags = client.get_model_version(MODEL, "2").tags
+    summary = json.loads(shelf["better"].summary.read_text())
+    measured_as = [summary["auc"]["completion"], *summary["auc_ci95"]["completion"]]
+    assert [float(tags[name]) for name in ("auc", "auc_low", "auc_high")] == pytest.approx(measured_as, rel=1e-5)
+    assert len(set(measured_as)) == 3
     assert len(tags["git.commit"]) == 40 and tags["version.torch"] and "decision.auc_difference" in tags
     registry.rollback(client, MODEL)
     tags = client.get_model_version(MODEL, "2").tags
@@ -240,11 +257,64 @@ def test_a_team_is_not_better_than_itself_and_pairs_need_the_same_games(shelf) -
         promotion.against({name: v[fewer] for name, v in rows.items()}, rows, 300)
 
 
-def test_the_protocol_is_what_was_played_not_how_it_is_resampled() -> None:
+def episodes(headline: Rates, told: Rates | None = None, untuned: float = 0.0, chance: float = 0.0) -> Columns:
+    """The headline's returns by p_loss 0 and 1, each of one step; told: with the true masks; untuned: all equal."""
+    cells = [("zeros", "lost", headline), ("zeros_untuned", "lost", [[untuned] * len(rate) for rate in headline])]
+    cells += [("zeros", "true", told)] if told else []
+    rows = [
+        (mode, availability, float(p_loss), episode, value)
+        for mode, availability, rates in [*cells, (RANDOM, "lost", [[chance] * 2])]
+        for p_loss, rate in enumerate(rates)
+        for episode, value in enumerate(rate)
+    ]
+    names = ("mode", "availability", "p_loss", "episode", "return")
+    columns = {name: np.array(column) for name, column in zip(names, zip(*rows, strict=True), strict=True)}
+    n = len(rows)
+    return columns | {"measure": np.full(n, "step_return"), "seed": np.zeros(n, int), "length": np.ones(n, int)}
+
+
+CHAMPION = episodes([[0.0] * 4, [0.0] * 4])
+
+
+def test_a_first_champion_whose_lead_over_chance_may_be_luck_is_refused() -> None:
+    unsure = [[0.0, 1.0, 0.0, 1.0]] * 2
+    verdict = promotion.first(episodes(unsure, chance=0.45), 300)
+    assert verdict.numbers["auc"] > 0.45 > verdict.numbers["auc_low"] and not verdict.promoted
+    assert promotion.first(episodes(unsure, chance=-0.1), 300).promoted
+
+
+def test_a_lead_under_loss_that_may_be_luck_promotes_nobody() -> None:
+    verdict = promotion.against(episodes([[0.0] * 4, [1.0, -0.9, 1.0, -0.8]]), CHAMPION, 300)
+    assert verdict.numbers["auc_difference"] > 0 > verdict.numbers["auc_difference_low"] and not verdict.promoted
+    assert "not clearly better under loss, not worse with full sight" in verdict.reason
+
+
+@pytest.mark.parametrize("sight", [[0.0] * 4, [0.4, -0.5, 0.4, -0.5]])
+def test_to_be_as_good_with_full_sight_or_worse_by_luck_refuses_nobody(sight: list[float]) -> None:
+    verdict = promotion.against(episodes([sight, [3.0] * 4]), CHAMPION, 300)
+    assert verdict.numbers["full_sight_difference"] <= 0 <= verdict.numbers["full_sight_difference_high"]
+    assert verdict.promoted and "not worse with full sight" in verdict.reason
+
+
+def test_only_the_headline_counts_not_true_masks_and_not_the_team_before_tuning() -> None:
+    nothing, much = [[0.0] * 4, [0.0] * 4], [[9.0] * 4, [9.0] * 4]
+    verdict = promotion.against(episodes(nothing, told=much, untuned=9.0), episodes(nothing, told=nothing), 300)
+    assert verdict.numbers["auc_difference"] == verdict.numbers["full_sight_difference"] == 0 and not verdict.promoted
+    verdict = promotion.against(episodes(much, told=nothing), episodes(nothing, told=much, untuned=9.0), 300)
+    assert verdict.numbers["auc_difference"] == 9 and verdict.promoted
+    first = promotion.first(episodes(nothing, told=much, untuned=9.0, chance=1.0), 300)
+    assert first.numbers["auc"] == 0 and not first.promoted
+
+
+@pytest.mark.parametrize(
+    "change",
+    [{"seed": 999}, {"pattern": "bursty"}, {"p_loss": (0.0, 1.0)}, {"episodes": 7}, {"num_envs": 3}],
+    ids=lambda change: next(iter(change)),
+)
+def test_the_protocol_is_what_was_played_not_how_it_is_resampled(change) -> None:
     config = toy_config()
-    other = replace_evaluate(config, bootstrap=999)
-    assert promotion.protocol(other) == promotion.protocol(config)
-    assert promotion.protocol(replace_evaluate(config, seed=999)) != promotion.protocol(config)
+    assert promotion.protocol(replace_evaluate(config, **change)) != promotion.protocol(config)
+    assert promotion.protocol(replace_evaluate(config, bootstrap=999)) == promotion.protocol(config)
 
 
 def replace_evaluate(config, **changes):
