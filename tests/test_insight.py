@@ -81,6 +81,14 @@ def test_attention_is_a_share_and_that_of_equal_tokens_is_even() -> None:
     assert played(agent)[0].attention() == pytest.approx(np.full((LENGTH, 3, 3), 1 / 3), abs=1e-6)
 
 
+def test_of_several_layers_the_attention_of_the_first_is_told() -> None:
+    agent = untrained("world_model.fusion_layers=2")
+    first, _ = agent.model.observation_fusion
+    nn.init.zeros_(first.qkv.weight)
+    nn.init.zeros_(first.qkv.bias)
+    assert played(agent)[0].attention() == pytest.approx(np.full((LENGTH, 3, 3), 1 / 3), abs=1e-6)
+
+
 def test_attention_tells_who_is_blind_where_the_mask_bit_decides() -> None:
     """Queries all alike, keys that hold the mask bit alone: then every agent looks at those that see."""
     agent = untrained("world_model.agent_ids=false", "world_model.fusion_heads=1")

@@ -9,7 +9,9 @@ from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
+import pyarrow.parquet
 import pytest
+from test_stress import Breaking
 from toy_players import Agent, Reader, StillAgent
 
 from rmiov2.config import Evaluate
@@ -17,7 +19,8 @@ from rmiov2.envs.registry import make_env
 from rmiov2.envs.toy import Lights
 from rmiov2.evaluation import statistics, sweep
 from rmiov2.evaluation.scene import record_scene, smooth_l1
-from rmiov2.types import UserError
+from rmiov2.seeding import derive
+from rmiov2.types import Step, UserError
 
 MODES = ("completion", "completion_untuned", "zeros", "last_seen", "open_loop")
 
@@ -68,11 +71,61 @@ def test_the_summary_needs_only_the_file(swept: Any, tmp_path: Path) -> None:
     assert [file.name for file in path.parent.iterdir()] == ["episodes.parquet"]
 
 
-def test_several_seeds_count_equally(swept: Any) -> None:
+def test_several_seeds_count_equally_however_many_games_each_played(swept: Any) -> None:
+    """One seed wins what it sees; the other, of twice as many games, nothing."""
     rows = swept[0]
     other = {**rows, "seed": rows["seed"] + 1, "won": np.zeros_like(rows["won"])}
-    both = {name: np.concatenate([rows[name], other[name]]) for name in rows}
-    assert sweep.summarise(both, 200)["performance"]["zeros"] == pytest.approx([0.5, 0, 0])
+    both = {name: np.concatenate([rows[name], other[name], other[name]]) for name in rows}
+    summary = sweep.summarise(both, 200)
+    assert summary["performance"]["zeros"] == pytest.approx([0.5, 0, 0]) and summary["episodes"] == 36
+    assert summary["auc"]["zeros"] == pytest.approx(0.125)
+    assert summary["auc_ci95"]["zeros"] == pytest.approx([0.125, 0.125]), "neither seed's games differ"
+
+
+class Begun(Lights):
+    """Keeps the seeds from which its games began."""
+
+    def __init__(self, num_envs: int, seeds: list[int | None]) -> None:
+        super().__init__(num_envs, 0)
+        self.seeds = seeds
+
+    def reset(self, seed: int | None = None) -> Step:
+        self.seeds.append(seed)
+        return super().reset(seed)
+
+
+class Asked(Agent):
+    """Keeps for which mode, and whether told the masks, it was sent to play."""
+
+    def __init__(self) -> None:
+        self.asked: set[tuple[str | None, bool]] = set()
+
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Reader:
+        self.asked.add((mode, true_availability))
+        return super().team(num_envs, seed, mode, true_availability)
+
+
+@pytest.fixture(scope="module")
+def watched() -> tuple[list[int], Asked, Asked]:
+    """The seeds of an evaluation's games, and its teams, tuned and untuned."""
+    seeds: list[Any] = []
+    tuned, untuned = Asked(), Asked()
+    sweep.evaluate(tuned, untuned, partial(Begun, seeds=seeds), settings(), "reader", 3)
+    return seeds, tuned, untuned
+
+
+def test_the_control_is_made_and_chosen_on_games_that_nobody_reports(watched: tuple[list[int], Asked, Asked]) -> None:
+    seeds, report = watched[0], derive(settings().seed, "env")
+    assert seeds.count(report) == 2 * len(MODES) + 1, "every mode with either mask, and uniform play"
+    made, *chosen = (seed for seed in seeds if seed != report)
+    assert chosen and made not in chosen
+
+
+def test_a_team_knows_whether_it_is_told_the_masks(watched: tuple[list[int], Asked, Asked]) -> None:
+    _, tuned, untuned = watched
+    assert untuned.asked == {("completion", False), ("completion", True)}
+    own = {(mode, told) for mode in ("completion", "zeros", "last_seen") for told in (False, True)}
+    assert tuned.asked == own | {(None, False)}, "and once for the control"
 
 
 def test_summary_refuses_a_mixture_and_a_gap(swept: Any) -> None:
@@ -101,6 +154,24 @@ def test_continuous_games_have_no_availability_to_leak() -> None:
     low, high = summary["auc_ci95"]["zeros"]
     assert low < summary["auc"]["zeros"] < high and summary["random"] == pytest.approx(1 / 6, abs=0.05)
     assert set(rows["availability"]) == {"lost"}
+
+
+def test_rows_that_cannot_be_written_leave_the_old_ones(
+    swept: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "episodes.parquet"
+    sweep.write_rows(swept[0], path)
+    before = path.read_bytes()
+
+    def breaks_off(table: Any, where: Any, **_: Any) -> None:
+        with where if hasattr(where, "write") else where.open("wb") as handle:
+            handle.write(b"PAR1")
+            raise ZeroDivisionError
+
+    monkeypatch.setattr(pyarrow.parquet, "write_table", breaks_off)
+    with pytest.raises(ZeroDivisionError):
+        sweep.write_rows(swept[0], path)
+    assert path.read_bytes() == before and list(tmp_path.iterdir()) == [path]
 
 
 def test_the_batch_is_shared_by_the_rates() -> None:
@@ -160,6 +231,37 @@ def test_the_map_is_that_of_the_step_acted_in() -> None:
             believed, true = (scene["map"][name][t][agent] for name in ("believed", "true_view"))
             assert true[agent] == {"x": unit["x"], "y": 0, "health": 1, "visible": True}
             assert believed == true if seen[agent] else not any(view["visible"] for view in believed)
+
+
+class Growing(Lights):
+    """toy/lights, of which each column moves twice as much as the one before it."""
+
+    def _obs(self, first: Any) -> Any:
+        return super()._obs(first) * 2.0 ** np.arange(15)
+
+
+def test_the_columns_that_are_told_are_those_that_move_most() -> None:
+    scene = record_scene(Growing(1, 0), Reader(1, "wait"), 0.5, 4, trend)
+    assert scene["series"]["names"] == [[f"obs {column}" for column in range(9, 15)]] * 3
+
+
+def test_the_spread_of_a_place_is_a_distance() -> None:
+    """Agent 0 believes its unit at 0 or at 4, agent 1 its own at 4 or nowhere."""
+    samples = np.zeros((2, 12, 3, 15), np.float32)
+    samples[0, :, 0, 0] = samples[1, :, 0, 4] = samples[1, :, 1, 9] = 1
+    look: Any = lambda *_: SimpleNamespace(attention=lambda: None, samples=lambda *_: samples)  # noqa: E731
+    spread = record_scene(Board(1, 0), Reader(1, "wait"), 0.5, 4, trend, look=look)["map"]["spread"]
+    found = {name: np.array(values)[:, [0, 1, 2], [0, 1, 2]] for name, values in spread.items()}
+    expected = {"there": [1, 0.5, 0], "x": [2, 4, 0], "place": [2, 0, 0], "health": [1, 1, 0]}
+    assert {name: found[name].tolist() for name in expected} == {name: [row] * 12 for name, row in expected.items()}
+
+
+def test_a_scene_has_nothing_of_a_game_that_broke() -> None:
+    """The first game of the row gets lost with its last step; the next is told whole, and counts from nothing."""
+    scene = record_scene(Breaking(1), Reader(1, "wait"), 0.5, 4, trend)
+    seen = np.array(scene["seen"])
+    assert len(seen) == len(scene["error"]) == len(scene["reward"]["raw"]) == 12
+    assert scene["messages"] == np.cumsum((~seen).sum(axis=1)).tolist()
 
 
 def test_smooth_l1_is_that_of_torch() -> None:
