@@ -27,8 +27,8 @@ from pipelines.tuning.trial import Record
 from rmiov2 import config as settings
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation import sweep
-from rmiov2.seeding import derive
 from rmiov2.training import finetune as finetuning
+from rmiov2.training.pretrain import Pretraining
 from rmiov2.types import UserError
 
 # A default that is easily beaten: next to no masking, next to no updates.
@@ -364,8 +364,12 @@ class Recorded:
         return self._note(self._env.step(act))
 
 
-def test_no_validation_game_is_a_report_game(inside):
-    config = inside.config()
+def toy(*overrides):
+    return settings.parse(params.compose_values([*TOY, *overrides]), "test")
+
+
+def test_no_game_of_validation_or_of_the_learning_curve_is_a_report_game():
+    config = toy()
     chosen = {"report": config.evaluate.seed} | {
         purpose: trials.games_seed(config, purpose) for purpose in (trials.VALIDATION, trials.CONFIRMATION)
     }
@@ -380,7 +384,43 @@ def test_no_validation_game_is_a_report_game(inside):
     sizes = {len(games) for games in played.values()}
     assert len(set.union(*played.values())) == sum(len(games) for games in played.values())
     assert len(sizes) == 1 and sizes.pop() > 24
-    assert derive(config.seed, "learning") not in chosen.values()
+    learning = set()
+    run = Pretraining(config, make_env("toy/dials", 1), [])
+    run.examine(Recorded(make_env("toy/dials", sweep.rows_of(config.evaluate)), learning))
+    assert len(learning) >= config.pretrain.eval_episodes and learning.isdisjoint(set.union(*played.values()))
+
+
+def test_what_is_confirmed_is_the_trial_s_team_on_games_that_chose_nothing(tmp_path, monkeypatch):
+    trained, played = [], []
+    monkeypatch.setattr(trials, "train", lambda space, config, data, folder: trained.append((config, folder)))
+    monkeypatch.setattr(trials, "play", lambda *arguments: played.append(arguments) or [[1.0]])
+    record = Record(1, "COMPLETE", {"finetune.p_mask": 0.25}, tmp_path)
+    assert result.confirm("masking", toy(), "", record) == [[1.0]]
+    ((config, folder),) = trained
+    assert (config.finetune.p_mask, folder) == (0.25, tmp_path)
+    assert played == [(config, tmp_path, trials.CONFIRMATION)]
+
+
+def test_the_difference_is_by_how_much_the_best_beats_the_default():
+    best, default = [[1.0, 1.0, 1.0], [1.0, 0.0, 1.0]], [[1.0, 1.0, 1.0], [0.0, 0.0, 0.0]]
+    told = result.compared(toy("evaluate.p_loss=[0.0,1.0]"), best, default)
+    assert (told["best"], told["default"], told["episodes"]) == (pytest.approx(5 / 6), pytest.approx(0.5), 6)
+    low, high = told["ci95"]
+    assert told["difference"] == pytest.approx(1 / 3) and 0 <= low < 1 / 3 < high <= 0.5
+
+
+def test_the_best_is_the_default_unless_another_beat_it_and_no_later_default_stands_in(tmp_path):
+    def record(number, auc, default=False, state="COMPLETE"):
+        return Record(number, state, {}, tmp_path, auc=auc, default=default)
+
+    def told(*records):
+        return [found.number for found in result.best_and_default(records)]
+
+    begun, equal, again = record(1, 0.4, default=True), record(0, 0.4), record(3, 0.3, default=True)
+    assert told(equal, begun, again) == [1, 1] and told(equal, begun, record(2, 0.5), again) == [2, 1]
+    assert told(begun, record(2, 0.9, state="PRUNED")) == [1, 1]
+    with pytest.raises(UserError, match="has not finished; there is nothing to compare with"):
+        result.best_and_default([equal, record(1, None, default=True, state="RUNNING")])
 
 
 FOUND = {
