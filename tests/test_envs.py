@@ -70,6 +70,17 @@ def changed(**changes):
     return Changed
 
 
+def saying(**changes):
+    """A clock that says of itself what is not so."""
+
+    class Saying(Clock):
+        def __init__(self, num_envs, seed):
+            super().__init__(num_envs, seed)
+            self.spec = replace(self.spec, **changes)
+
+    return Saying
+
+
 BROKEN = {
     "overwritten": OverwritesItsObservation,
     "same seed": ForgetsItsSeed,
@@ -84,6 +95,10 @@ BROKEN = {
     "none of spec.idle_actions": changed(avail=lambda s: np.stack([s.avail[..., 0] & False, s.avail[..., 1]], -1)),
     "first must mark": changed(first=lambda s: s.first | s.done),
     "the first row of an episode has a reward": changed(rew=lambda s: s.rew + s.first.astype(np.float32)),
+    "agent 1 has an observation beyond its width 3": saying(obs_widths=(11, 3)),
+    "agent 1 may act beyond its width 1": saying(act_widths=(2, 1)),
+    "an episode is longer than spec.episode_limit = 6": saying(episode_limit=6),
+    "spec.measure is 'score'": saying(measure="score"),
 }
 
 
@@ -93,9 +108,11 @@ def test_the_check_finds_what_breaks_the_contract(mistake):
         check_env(BROKEN[mistake](ROWS, 0))
 
 
-def test_a_number_that_is_not_finite_is_refused_where_it_arises():
-    with pytest.raises(UserError, match="observation that is not finite"):
-        changed(obs=lambda s: s.obs * np.float32("nan"))(ROWS, 0).reset()
+@pytest.mark.parametrize(("name", "part"), [("observation", "obs"), ("state", "state"), ("reward", "rew")])
+@pytest.mark.parametrize("number", ["nan", "inf"])
+def test_a_number_that_is_not_finite_is_refused_where_it_arises(name, part, number):
+    with pytest.raises(UserError, match=f"a {name} that is not finite"):
+        changed(**{part: lambda s: np.full_like(getattr(s, part), number)})(ROWS, 0).reset()
 
 
 # Names
@@ -189,6 +206,15 @@ def test_resets_without_a_seed_go_on_and_with_one_begin_anew():
     assert np.array_equal(make_env("toy/dials", 4, seed=9).reset(5).state, first[0])
 
 
+@pytest.mark.parametrize("name", ["toy/dials", "mamujoco/HalfCheetah-2x3", "pettingzoo/zoo:Relay"])
+def test_games_side_by_side_are_games_of_their_own(name):
+    """test_smax and test_smac have their own."""
+    env = make_env(name, 20)
+    state = env.reset(0).state
+    env.close()
+    assert len(np.unique(state, axis=0)) == 20
+
+
 def test_step_before_reset_is_refused():
     with pytest.raises(UserError, match="call reset first"):
         make_env("toy/lights", 1).step(np.zeros((1, 3), int))
@@ -236,6 +262,16 @@ def test_mamujoco_scales_to_the_true_bounds():
         assert robot.data.ctrl == pytest.approx(np.full(7, 2 * share))
 
 
+def test_a_robot_whose_time_is_up_is_truncated_and_has_not_fallen():
+    env = make_env("mamujoco/HalfCheetah-2x3", 1)
+    env._robots[0]._max_episode_steps = 3  # of 1000
+    env.reset(0)
+    steps = [env.step(np.zeros((1, 2, 3), np.float32)) for _ in range(4)]
+    env.close()
+    assert [bool(step.truncated[0]) for step in steps] == [False, False, True, False]
+    assert not any(step.terminated[0] for step in steps) and steps[3].first[0]
+
+
 def test_mamujoco_names_its_observations():
     env = make_env("mamujoco/HalfCheetah-2x3", 1)
     names = env.obs_names()
@@ -267,6 +303,18 @@ def test_an_agent_that_left_sees_nothing_idles_and_earns_nothing():
         step = env.step(act)
         assert step.rew == pytest.approx(np.where(step.first, 0, (act * playing).sum(axis=1) / 2))
     assert ends == {(4, True, False), (3, False, True)}
+
+
+def test_what_is_forbidden_may_be_said_beside_the_observations():
+    """PettingZoo's masks are in the observations of some games, in the infos of others."""
+    within, beside = make_env("pettingzoo/zoo:Relay", 3), make_env("pettingzoo/zoo:Beside", 3)
+    steps, forbidden = [within.reset(0), beside.reset(0)], 0
+    for _ in range(12):
+        one, other = steps
+        assert np.array_equal(one.avail, other.avail) and np.array_equal(one.obs, other.obs)
+        forbidden += int((~one.avail[..., 1:]).any())
+        steps = [env.step(2 - one.avail[..., ::-1].argmax(axis=-1)) for env in (within, beside)]
+    assert forbidden
 
 
 def test_continuous_actions_are_scaled_to_each_agents_bounds():

@@ -50,6 +50,15 @@ def test_a_writer_that_fails_leaves_the_old_file(tmp_path):
     assert path.read_text() == "old" and os.listdir(tmp_path) == ["result.json"]
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf")])
+def test_what_is_no_number_in_json_is_refused_and_leaves_the_old_file(tmp_path, number):
+    path = tmp_path / "metrics.json"
+    write_json(path, {"auc": 0.5})
+    with pytest.raises(UserError, match="expected finite numbers"):
+        write_json(path, {"auc": number})
+    assert json.loads(path.read_text()) == {"auc": 0.5} and os.listdir(tmp_path) == ["metrics.json"]
+
+
 def test_a_folder_is_no_file_to_write_and_is_refused_before_the_work(tmp_path):
     with pytest.raises(UserError, match="is a folder, expected a file"):
         refuse_folder(tmp_path)

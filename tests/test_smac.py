@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from smac_worlds import WORLDS, world
+from smac_worlds import DOUBLE, WORLDS, world
 from starcraft.needs import NEEDS_SMAC
 
 from rmiov2.envs.check import check_env
@@ -195,6 +195,19 @@ def test_a_game_that_has_played_long_enough_is_renewed(here, monkeypatch):
         battles += int(step.done[0])
     env.close()
     assert here.launches == 2 and not env.lost_episodes
+
+
+def test_a_renewed_game_does_not_play_its_battles_again(tmp_path, monkeypatch):
+    """In the double, each battle is as its luck, drawn from the seed that its game was launched with."""
+    monkeypatch.setattr(games, "RENEWED_AFTER", 1)
+    here = world(DOUBLE, tmp_path, monkeypatch)
+    env = here.make(num_envs=1)
+    step, luck = env.reset(1), []
+    while len(luck) < 3:
+        luck += step.obs[step.first, 0, 1].tolist()
+        step = env.step(fight(step))
+    env.close()
+    assert len(set(luck)) == here.launches == 3 and here.nothing_left()
 
 
 def test_an_illegal_action_never_reaches_the_game(here):

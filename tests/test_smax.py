@@ -37,6 +37,13 @@ def test_battles_end_as_the_units_say(env):
     assert True in outcomes and False in outcomes
 
 
+def test_battles_side_by_side_are_battles_of_their_own(env):
+    step = env.reset(0)
+    for _ in range(3):
+        step = env.step(fight(step))
+    assert len(np.unique(step.state, axis=0)) == ROWS
+
+
 def test_the_reward_is_the_share_of_enemy_health_taken_and_one_for_victory(env):
     step = env.reset(2)
     health = np.stack([env.units(b).health[3:].sum() for b in range(ROWS)])

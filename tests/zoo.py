@@ -1,4 +1,4 @@
-"""Two small parallel environments of PettingZoo's API, as a user might write them."""
+"""Small parallel environments of PettingZoo's API, as a user might write them."""
 
 import numpy as np
 from gymnasium.spaces import Box, Dict, Discrete
@@ -56,6 +56,26 @@ class Relay(ParallelEnv):
 
     def state(self):
         return np.array([self.t, self.luck], np.float32)
+
+
+class Beside(Relay):
+    """Relay, whose masks are in the infos."""
+
+    def observation_space(self, agent):
+        return super().observation_space(agent)["observation"]
+
+    def look(self):
+        both = super().look()
+        self.infos = {agent: {"action_mask": seen["action_mask"]} for agent, seen in both.items()}
+        return {agent: seen["observation"] for agent, seen in both.items()}
+
+    def reset(self, seed=None, options=None):
+        observations, _ = super().reset(seed, options)
+        return observations, self.infos
+
+    def step(self, actions):
+        *rest, _ = super().step(actions)
+        return *rest, self.infos
 
 
 class Push(ParallelEnv):
