@@ -9,20 +9,24 @@ from collections.abc import Mapping
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from types import MappingProxyType
+from types import MappingProxyType, SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
 from synthetic_run import CELLS, write_run, write_stress
+from teams_on_shelves import save_agent, toy_config
 from toy_players import Reader as Answers
 
-from pipelines import params
+from pipelines import params, paths
+from pipelines.stages import stress as stage
 from rmiov2.config import parse
 from rmiov2.envs.base import Env
 from rmiov2.envs.registry import make_env
+from rmiov2.evaluation import stress as evaluation
 from rmiov2.evaluation.blackout import Blackout
 from rmiov2.evaluation.episodes import play
+from rmiov2.evaluation.statistics import wilson
 from rmiov2.evaluation.stress import COLUMNS, lasts, stress, summarise
 from rmiov2.evaluation.sweep import evaluate_own
 from rmiov2.reporting.results import read_results
@@ -235,6 +239,55 @@ def test_the_rows_are_all_there_and_the_summary_is_made_of_them(result: tuple[di
     assert list(summary["one_agent"]["performance"]) == list(summary["bursty"]["auc"]) == modes
     won = rows["won"][(rows["mode"] == "zeros") & (rows["dark"] == 4)]
     assert summary["blackout"]["performance"]["zeros"][1] == pytest.approx(won.mean())
+
+
+def test_what_is_said_of_a_loss_is_of_its_own_games(result: tuple[dict[str, Any], dict[str, Any]]) -> None:
+    rows, summary = result
+    for mode, told in summary["one_agent"]["performance"].items():
+        gone = (rows["pattern"] == "one_agent") & (rows["mode"] == mode)
+        assert told == pytest.approx(rows["won"][gone].mean())
+    assert summary["one_agent"]["performance"]["zeros"] == 0, "a third of every answer is missing"
+    assert summary["one_agent"]["ci95"]["zeros"] == list(wilson(0, 48))
+    assert summary["full_sight"]["ci95"] == list(wilson(48, 48))
+
+
+class Idle:
+    """Does nothing, and keeps whether it was told the masks."""
+
+    own_mode = "zeros"
+
+    def __init__(self) -> None:
+        self.told: set[bool] = set()
+
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Any:
+        self.told.add(true_availability)
+        none = np.zeros(num_envs, np.int64)
+        return SimpleNamespace(messages=none, bytes=none, act=lambda obs, **_: np.zeros(obs.shape[:2], np.int64))
+
+
+def test_a_blackout_is_laid_into_the_median_length_and_nobody_is_told_the_masks(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """toy/clock lasts 3 to 7 steps, as often each."""
+    laid, agent = [], Idle()
+
+    def laying(env: Env, steps: Any, usual_length: int) -> Blackout:
+        laid.append(usual_length)
+        return Blackout(env, steps, usual_length)
+
+    monkeypatch.setattr(evaluation, "Blackout", laying)
+    rows, summary = stressed(partial(make_env, "toy/clock"), agent=agent)
+    median = int(np.median(rows["length"][(rows["pattern"] == "blackout") & (rows["dark"] == 0)]))
+    assert set(laid) == {median} == {summary["full_sight"]["usual_length"]} and 4 <= median <= 6
+    assert agent.told == {False}
+
+
+def test_a_memory_is_as_long_as_it_is_asked_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paths, "FINETUNED", tmp_path)
+    config = toy_config()
+    save_agent(config, tmp_path, 1)
+    agents = [stage.remembering(config, steps) for steps in (2, 9)]
+    assert [agent.config.execution.history for agent in agents] == [2, 9] and config.execution.history == 6
 
 
 def test_each_memory_is_played_at_every_rate_and_told_by_its_length() -> None:
