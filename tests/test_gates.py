@@ -290,6 +290,14 @@ def test_a_truncated_evaluation_is_named(evaluated: Any, rows: pd.DataFrame) -> 
     assert set(broken("results", settings("lights"))) == {"file_is_readable"}
 
 
+def test_a_summary_that_is_off_by_a_hair_is_named(evaluated: Any, rows: pd.DataFrame) -> None:
+    path = evaluated(rows) / "metrics/evaluate.json"
+    told = json.loads(path.read_text())
+    told["performance"]["zeros"][1] *= 1.0001
+    path.write_text(json.dumps(told))
+    assert set(broken("results", settings("lights"))) == {"summary_is_of_these_rows"}
+
+
 def test_a_summary_of_another_grid_is_named(evaluated: Any, rows: pd.DataFrame) -> None:
     evaluated(rows, rows[rows.p_loss != 0.4])
     found = broken("results", settings("lights"))

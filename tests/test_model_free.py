@@ -23,10 +23,12 @@ from test_serving import as_request
 from test_sweep import Board, trend
 from windows import record
 
+import rmiov2
 from pipelines import gates, paths, promotion, registry, serving, tracking
 from pipelines.params import compose_values
 from pipelines.registry import Measured
 from pipelines.stages.evaluate import evaluate
+from pipelines.stages.evaluate import record as record_episode
 from pipelines.tuning import study as studies
 from pipelines.tuning import trial as trials
 from rmiov2 import cli
@@ -116,7 +118,10 @@ def test_the_evaluation_plays_its_own_mode_tuned_and_untuned(run: Run) -> None:
     assert earned["zeros"] > 1 and earned["zeros_untuned"] == 0, "only the tuned one guesses"
     assert not rows["messages"].any() and not rows["bytes"].any()
     with (paths.PLOTS / "p_loss.csv").open() as lines:
-        assert next(csv.reader(lines)) == ["p_loss", *MODES]
+        header, *curves = csv.reader(lines)
+    assert header == ["p_loss", *MODES] and len({tuple(summary["performance"][mode]) for mode in MODES}) > 1
+    told = zip(summary["p_loss"], *(summary["performance"][mode] for mode in MODES), strict=True)
+    assert [tuple(map(float, row)) for row in curves] == list(told)
 
 
 def test_the_scene_tells_nothing_that_there_is_not(run: Run) -> None:
@@ -125,6 +130,13 @@ def test_the_scene_tells_nothing_that_there_is_not(run: Run) -> None:
     assert set(scene["series"]) == {"names", "truth"} and len(scene["seen"]) == 12
     mapped = record_scene(Board(1, 0), run.agent.team(1, 0), 0.5, 4, trend)["map"]
     assert set(mapped) == {"width", "height", "units", "true_view"}
+
+
+def test_the_episode_that_is_shown_is_the_tuned_team_s(run: Run) -> None:
+    shown = run.read("results/scene.json")
+    assert shown == record_episode(run.config, run.agent)
+    untuned = record_episode(run.config, rmiov2.load(paths.PRETRAINED, run.config))
+    assert sum(untuned["reward"]["raw"]) < sum(shown["reward"]["raw"]), "which does not guess where it is blind"
 
 
 def test_the_gate_expects_these_modes_and_no_talk(run: Run) -> None:

@@ -6,15 +6,22 @@ import json
 import shutil
 import subprocess
 import sys
+from contextlib import nullcontext
+from types import SimpleNamespace
 
 import pytest
 import yaml
 from project import CELLS, ROOT, STAGES, Project, reproduced, stages
+from teams_on_shelves import toy_config
 
+import rmiov2
 from pipelines import paths, stage
 from pipelines.params import choices
+from pipelines.stages import ablate
 from rmiov2.config import known_keys
+from rmiov2.evaluation import sweep
 from rmiov2.evaluation.modes import modes_played
+from rmiov2.training import finetune
 from rmiov2.types import UserError
 
 # Settings' names, writing files and moving a line on the screen change no result.
@@ -169,6 +176,20 @@ def test_a_stage_that_fails_says_one_sentence(error, code, monkeypatch, capsys):
     err = capsys.readouterr().err.strip()
     assert err.startswith("collect: ") and len(err.splitlines()) == 1
     assert "no such map" in err if code == 2 else "goes on" in err
+
+
+def test_an_ablation_tunes_and_plays_as_often_as_it_says(tmp_path, monkeypatch):
+    tuned, played = [], []
+    monkeypatch.setattr(stage, "resumable", lambda *_: nullcontext(tmp_path))
+    monkeypatch.setattr(paths, "METRICS", tmp_path)
+    monkeypatch.setattr(finetune, "finetune", lambda settings, **_: tuned.append(settings.finetune) or {})
+    monkeypatch.setattr(rmiov2, "load", lambda *_: SimpleNamespace(spec=SimpleNamespace(measure="win_rate")))
+    monkeypatch.setattr(sweep, "evaluate_own", lambda agent, make, settings, _: played.append(settings) or {})
+    config = toy_config(ablate__episodes=7, ablate__updates=11)
+    told = json.loads(ablate.ablate(config, "0.25").read_text())
+    ((tuning,), (playing,)) = tuned, played
+    assert (tuning.p_mask, tuning.updates, playing.episodes) == (0.25, 11, 7)
+    assert (told["p_mask"], told["episodes"]) == (0.25, 7) and told["p_loss"] == list(playing.p_loss)
 
 
 # The whole pipeline, on a game that is played in seconds.
