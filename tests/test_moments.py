@@ -24,18 +24,20 @@ from rmiov2.types import UserError
 
 def test_of_a_battle_the_step_is_kept_at_which_a_blind_agent_believes_most() -> None:
     scene = smax_scene(np.random.default_rng(3))
-    for t, row in enumerate(scene["map"]["believed"]):  # nobody is believed anywhere, but by agent 1 at steps 7 and 9
+    for t, row in enumerate(scene["map"]["believed"]):  # nobody is believed, but by agent 1 at steps 7, 9 and 11
         for agent, views in enumerate(row):
             for unit, view in enumerate(views):
-                view["visible"] = (agent, t) == (1, 7) and unit in (0, 3) or (agent, t) == (1, 9) and unit in (0, 3, 4)
+                believed = {7: (0, 3), 9: (0, 3, 4), 11: (0, 3, 4)}.get(t, ())
+                view["visible"] = agent == 1 and unit in believed
     scene["seen"] = [[True, False, True] for _ in scene["seen"]]
     moment = telling_moment(scene)
     assert moment is not None and (moment["step"], moment["agent"], moment["seen"]) == (9, 1, [[True, False, True]])
     assert moment["map"]["units"] == [scene["map"]["units"][9]]
     assert moment["map"]["spread"]["place"] == [scene["map"]["spread"]["place"][9]]
     assert distances(moment, 0, 1) == distances(scene, 9, 1) and len(distances(scene, 9, 1)) == 3
-    scene["seen"][9][1] = True
-    assert (telling_moment(scene) or {})["step"] == 7
+    for sees, told in ((9, 11), (11, 7)):
+        scene["seen"][sees][1] = True
+        assert (telling_moment(scene) or {})["step"] == told
 
 
 def test_of_a_robot_the_stretch_is_kept_of_the_first_agent_that_is_blind_in_it() -> None:

@@ -247,6 +247,26 @@ def test_of_settings_that_differ_the_greediest_says_how_many_run_at_once(monkeyp
     assert fan_out.jobs_for([one, two]) == 6 and fan_out.jobs_for([card, games]) == 1
 
 
+def test_so_many_at_once_take_that_much_less_time(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper, "seconds", lambda cells, kept: iter([3600.0] * len(cells)))
+    states = {Cell(TOY, seed): state for seed, state in enumerate((cells.KEPT, cells.BEGUN, cells.OPEN))}
+    told = "1 kept, 1 begun, 1 open: about {} h of training, {} at once"
+    assert [paper.summary(states, jobs) for jobs in (1, 2)] == [told.format("2.0", 1), told.format("1.0", 2)]
+
+
+@pytest.mark.parametrize(("device", "asked", "most"), [("cpu", 9, 9), ("cuda", 9, 4), ("cuda", 2, 2)])
+def test_on_a_gpu_no_more_run_at_once_than_fit(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, asked: int, most: int
+) -> None:
+    ran: list[int] = []
+    monkeypatch.setattr(paper, "SEEDS", tmp_path)
+    monkeypatch.setattr(cells.paths, "STATE", tmp_path / "state")
+    monkeypatch.setattr(paper, "fan_out", lambda placed, jobs, *_: ran.append(jobs) or [])
+    paper.run([Cell(TOY, 0)], {"list": "toy", "only": [], "resumed": []}, asked, 4, device, 1)
+    (record,) = read_sweeps(tmp_path)
+    assert ran == [record["jobs"]] == [most]
+
+
 # The command itself.
 
 

@@ -280,6 +280,16 @@ def test_a_kill_between_any_two_file_operations_leaves_no_half_kept_seed(
     assert after > len(new) and seen == {0, len(new)} | ({len(old)} if before == "another" else set())
 
 
+def test_rounds_in_which_the_model_learned_nothing_are_left_out_of_its_curve(tmp_path: Path) -> None:
+    """The first rounds may have earned no update yet, and of a method without a model no round has one."""
+    curve = tmp_path / "pretrain.csv"
+    curve.write_text("env_steps,loss_policy,loss_model\n100,1.0,\n200,,3.0\n300,1.0,2.0\n")
+    assert workspaces._losses(curve) == b"env_steps,loss_model\n200,3.0\n300,2.0\n"
+    for text in ("env_steps,loss_policy\n100,1.0\n", "env_steps,loss_model\n100,\n"):
+        curve.write_text(text)
+        assert workspaces._losses(curve) == b""
+
+
 def test_results_that_are_the_same_keep_the_record_of_what_made_them_first(tmp_path: Path) -> None:
     target = tmp_path / "smax-3m/seed-0"
     first = {name: b"the same" for name in workspaces.KEPT} | {workspaces.VARIANT: b"first"}

@@ -107,12 +107,10 @@ class TestServed:
         assert run["state_name"] == "Completed" and run["auto_scheduled"]
         assert {name: task["state_name"] for name, task in server.tasks(run).items()} == dict.fromkeys(STAGES, "Ran")
         rows = json.loads(server.artifact(run, "result")["data"])
-        assert rows[0] == {
-            "mode": "completion",
-            "p_loss 0": "0.90",
-            "p_loss 1": "0.40",
-            "AUC [95 %]": "0.65 [0.60, 0.70]",
-        }
+        assert rows == [
+            {"mode": "completion", "p_loss 0": "0.90", "p_loss 1": "0.40", "AUC [95 %]": "0.65 [0.60, 0.70]"},
+            {"mode": "zeros", "p_loss 0": "0.90", "p_loss 1": "0.10", "AUC [95 %]": "0.50 [0.45, 0.55]"},
+        ]
         assert str(project.root / "reports" / "index.html") in server.artifact(run, "report")["data"]
         assert server.artifact(run, "progress")["data"] == 100
 
