@@ -13,6 +13,7 @@ from pipelines.suites import Table, cell_rules, curve_rules, episode_rules, file
 from rmiov2.agents.registry import agent_class
 from rmiov2.config import Config
 from rmiov2.evaluation.modes import modes_played, own_mode
+from rmiov2.evaluation.statistics import auc
 from rmiov2.evaluation.sweep import AVAILABILITIES, COLUMNS, RANDOM
 from rmiov2.types import EnvSpec
 
@@ -47,7 +48,7 @@ def result_tables(path: Path, summary: Mapping[str, Any], config: Config, spec: 
         file,
         Table("episodes", rows, (*CELL, "episode"), episode_rules(labels, episodes, limit)),
         Table("cells", cells, CELL, cell_rules(episodes, spec.measure == "win_rate")),
-        Table("curves", _curves(cells), CURVE, curve_rules()),
+        Table("curves", _curves(cells, summary), CURVE, curve_rules()),
     ]
 
 
@@ -120,21 +121,25 @@ def _said(summary: Mapping[str, Any]) -> dict[tuple[Any, ...], float]:
 
 
 def _contradiction(said: float | None, mean: float) -> str:
-    """What metrics/evaluate.json says of a cell, where that is not the mean of its rows."""
+    """What metrics/evaluate.json says, where that is not what its rows give."""
     if said is None:
         return "nothing there"
     return "" if np.isclose(said, mean, rtol=SAME, atol=SAME) else f"{said:.6g} there, {mean:.6g} here"
 
 
-def _curves(cells: Any) -> Any:
-    """The largest rise of each curve, in standard errors of the difference."""
+def _curves(cells: Any, summary: Mapping[str, Any]) -> Any:
+    """The largest rise of each curve, in standard errors of the difference, and whether its AUC is what is said."""
     import pandas as pd
 
-    curves = [
-        {**dict(zip(CURVE, key, strict=True)), "rise": _rise(curve.sort_values("p_loss"))}
-        for key, curve in cells[cells["mode"] != RANDOM].groupby(list(CURVE))
-    ]
-    return pd.DataFrame(curves, columns=[*CURVE, "rise"])
+    blocks = dict(zip(AVAILABILITIES, (summary, summary.get("true_availability", {})), strict=True))
+    curves = []
+    for key, cell in cells[(cells["mode"] != RANDOM) & (cells["beyond_the_grid"] == 0)].groupby(list(CURVE)):
+        curve, (_, mode, availability) = cell.sort_values("p_loss"), key
+        area = float(auc(curve["p_loss"].to_numpy(), curve["performance"].to_numpy()))
+        said = blocks[availability].get("auc", {}).get(mode)
+        differs = _contradiction(said, area) if np.isfinite(area) else ""
+        curves.append({**dict(zip(CURVE, key, strict=True)), "rise": _rise(curve), "auc_differs": differs})
+    return pd.DataFrame(curves, columns=[*CURVE, "rise", "auc_differs"])
 
 
 def _rise(curve: Any) -> float:

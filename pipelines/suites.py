@@ -176,4 +176,7 @@ def cell_rules(episodes: int, rates: bool) -> tuple[Rule, ...]:
 def curve_rules() -> tuple[Rule, ...]:
     """Of each curve over p_loss."""
     says = f"performance falls as more is lost, within {CURVE_RISE:g} standard errors"
-    return (Rule("loss_does_not_help", says, "rise", arguments={"max_value": CURVE_RISE}, warns=True),)
+    return (
+        nothing_said("area_is_of_these_rows", "metrics/evaluate.json says their AUC", "auc_differs"),
+        Rule("loss_does_not_help", says, "rise", arguments={"max_value": CURVE_RISE}, warns=True),
+    )

@@ -128,6 +128,7 @@ def renamed(folder: Path) -> None:
 
 
 EMPTY = {"no_trajectory_is_lost_or_added", "no_step_is_lost_or_added"}
+OTHER_SUM = {"summary_is_of_these_rows", "area_is_of_these_rows"}
 LONG = {"length_is_within_limits", "episode_is_within_its_limit"}
 FIRST = "shard shard-000001.safetensors"
 
@@ -226,19 +227,19 @@ def _rows(name: str, do: Callable[[Any], Any], breaks: Any, where: str) -> Damag
 
 
 ROWS = [
-    _rows("lost row", lost_row, {"episode_counts_are_as_set", "summary_is_of_these_rows"}, ZEROS),
+    _rows("lost row", lost_row, {"episode_counts_are_as_set", *OTHER_SUM}, ZEROS),
     _rows("lost cell", lost_cell, {"grid_is_complete", "episode_counts_are_as_set"}, "mode last_seen"),
     _rows("doubled episode", doubled_episode, "no_episode_is_doubled", f"{ZEROS}, episode 0"),
     _rows("episode beyond", cell("episode", 8), "episode_numbers_are_in_range", COMPLETION),
     _rows("off the grid", off_the_grid, "nothing_is_beyond_the_grid", "mode zeros, availability lost, p_loss 0.5"),
     _rows("win outside 0 to 1", cell("won", 9),
-          {"won_is_zero_or_one", "win_rate_is_a_rate", "summary_is_of_these_rows"}, f"{COMPLETION}, episode 1"),
-    _rows("another result", cell("won", 0), "summary_is_of_these_rows", COMPLETION),
+          {"won_is_zero_or_one", "win_rate_is_a_rate", *OTHER_SUM}, f"{COMPLETION}, episode 1"),
+    _rows("another result", cell("won", 0), OTHER_SUM, COMPLETION),
     _rows("NaN return", cell("return", np.nan), "values_are_there_and_finite", COMPLETION),
     _rows("no mode", cell("measure", None), "values_are_there_and_finite", COMPLETION),
     _rows("row of no cell", cell("p_loss", np.nan),
           {"values_are_there_and_finite", "episode_counts_are_as_set", "nothing_is_beyond_the_grid",
-           "summary_is_of_these_rows"}, "p_loss nan"),
+           *OTHER_SUM}, "p_loss nan"),
     _rows("too long", cell("length", 13), "length_is_within_the_limit", COMPLETION),
     _rows("no step", cell("length", 0), "length_is_within_the_limit", COMPLETION),
     _rows("negative messages", cell("messages", -1), "messages_are_counts", COMPLETION),

@@ -298,6 +298,18 @@ def test_a_summary_that_is_off_by_a_hair_is_named(evaluated: Any, rows: pd.DataF
     assert set(broken("results", settings("lights"))) == {"summary_is_of_these_rows"}
 
 
+def test_an_auc_that_is_not_that_of_the_rows_is_named(evaluated: Any, rows: pd.DataFrame) -> None:
+    path = evaluated(rows) / "metrics/evaluate.json"
+    said = json.loads(path.read_text())
+    said["auc"]["completion"] += 0.01
+    path.write_text(json.dumps(said))
+    found = broken("results", settings("lights"))
+    assert (
+        set(found) == {"area_is_of_these_rows"}
+        and "mode completion, availability lost" in found["area_is_of_these_rows"]
+    )
+
+
 def test_a_summary_of_another_grid_is_named(evaluated: Any, rows: pd.DataFrame) -> None:
     evaluated(rows, rows[rows.p_loss != 0.4])
     found = broken("results", settings("lights"))
@@ -307,7 +319,8 @@ def test_a_summary_of_another_grid_is_named(evaluated: Any, rows: pd.DataFrame) 
 def test_every_expectation_of_an_evaluation_is_broken_by_some_damage() -> None:
     labels = {name: [] for name in ("agent", "env", "pattern", "measure")}
     rules = [*suites.file_rules(), *suites.episode_rules(labels, 1, 1), *suites.cell_rules(1, True)]
-    assert {rule.name for rule in rules} == set().union(*(harm.breaks for harm in damage.ROWS))
+    rules += suites.curve_rules()
+    assert {rule.name for rule in rules if not rule.warns} == set().union(*(harm.breaks for harm in damage.ROWS))
 
 
 def test_a_team_that_plays_better_blind_is_warned_of_and_passes(

@@ -339,7 +339,7 @@ class TestWholePipeline:
         suites.write_text(before.replace(rule, '        Rule("padding_is_null", "so", "padding_not_zero"),\n' + rule))
         said = project.run("dvc", "repro", "pretrain")
         assert "Running stage 'gate_collect':" in said and "Stage 'pretrain' didn't change, skipping" in said
-        assert project.read("metrics/gates/collect.json")["expectations"] == 30
+        assert project.read("metrics/gates/collect.json")["expectations"] == 31
         suites.write_text(before)
         assert project.repro() == []
 
