@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,7 @@ from rmiov2.files import write_json
 from rmiov2.reporting.estimates import Estimate, Sample, by_seed, difference, holm
 from rmiov2.reporting.findings_table import findings_table, reproduced_table
 from rmiov2.reporting.kept import Method, alike, read_methods
-from rmiov2.reporting.methods import after_steps, by_updates, performances, seed_curves
+from rmiov2.reporting.methods import after_steps, by_updates, performances, seed_curves, shares_kept, told
 from rmiov2.reporting.methods_summary import summary
 from rmiov2.reporting.methods_table import methods_tables, verdict
 from rmiov2.reporting.paper_page import overview, read_tasks
@@ -33,16 +34,15 @@ EDGE = 0.001  # half of an interval over episodes at p_loss 0; at others more
 
 
 def keep_falling(kept: Path, agent: str = "rmiov2", lift: float = 0.0, **others: Any) -> Method:
-    """Three seeds whose curves fall over p_loss, the more of them told the true masks, and with areas of their own;
-    others: curves in place of those of OTHERS."""
+    """Three seeds whose curves fall over p_loss, higher with the true masks; others: curves in place of OTHERS."""
     for seed, shift in enumerate(APART):
         keep_seed(kept, agent, seed, 0.5)
         path = kept / f"smax-3m-{agent}/seed-{seed}/evaluate.json"
         curves = {"zeros": FALLING + lift, **OTHERS, **{mode: np.asarray(curve) for mode, curve in others.items()}}
         made = {mode: curve + shift for mode, curve in curves.items()}
-        told = {mode: made[mode] + 0.03 for mode in ("zeros", "zeros_untuned")}
+        masked = {mode: made[mode] + 0.03 for mode in ("zeros", "zeros_untuned")}
         block = json.loads(path.read_text()) | block_of(made)
-        write_json(path, block | {"true_availability": block_of(told)})
+        write_json(path, block | {"true_availability": block_of(masked)})
     (found,) = (method for method in read_methods(kept) if method.agent == agent)
     return found
 
@@ -106,15 +106,47 @@ def test_who_leads_with_nothing_lost_is_not_who_leads_over_all_rates(tmp_path: P
     """The other starts 0.35 below and does not fall; with the true masks all is 0.03 more."""
     own = keep_falling(tmp_path)
     other = keep_falling(tmp_path, "level", zeros=[0.6] * len(GRID))
-    areas, told, sights = verdict([own, other], "rmiov2")
+    areas, masked, sights = verdict([own, other], "rmiov2")
     mean = float(np.mean([seed.evaluate["auc"]["zeros"] for seed in own.seeds]))
     assert areas.startswith(f"Mean AUC of rmiov2: {mean:.2f}") and "Undecided, with a higher mean: level (0.61" in areas
-    assert told.startswith(f"Mean true-mask AUC of rmiov2: {mean + 0.03:.2f}") and "level (0.64" in told
+    assert masked.startswith(f"Mean true-mask AUC of rmiov2: {mean + 0.03:.2f}") and "level (0.64" in masked
     assert sights.startswith("Mean performance at p_loss 0 of rmiov2: 0.96 [0.88, 1.00]")
     low, high = scipy.stats.ttest_ind(
         0.95 + np.array(APART), 0.6 + np.array(APART), equal_var=False
     ).confidence_interval()
     assert f"It is ahead of level (0.61, lead 0.35 [{low:.2f}, {high:.2f}])" in sights
+
+
+def test_who_is_undecided_with_a_higher_mean_has_one_and_the_highest_is_first(tmp_path: Path) -> None:
+    for agent, level in (("rmiov2", 0.4), ("alpha", 0.5), ("beta", 0.9), ("gamma", 0.7)):
+        keep_seed(tmp_path, agent, 0, level)
+    said, _ = verdict(list(read_methods(tmp_path)), "rmiov2")
+    order = "beta (0.90, one seed), gamma (0.70, one seed) and alpha (0.50, one seed)"
+    assert said == f"Mean AUC of rmiov2: 0.40 (one seed). Undecided, with a higher mean: {order}."
+
+
+def test_only_of_wins_of_every_seed_a_share_is_kept_and_only_where_all_were_told_they_were(tmp_path: Path) -> None:
+    method = keep_falling(tmp_path)
+    shares = [float(np.trapezoid(FALLING + shift, GRID) / (FALLING[0] + shift)) for shift in APART]
+    kept = shares_kept(method, "zeros")
+    assert kept is not None and kept.values == pytest.approx(shares) and kept.half_widths == (0.0,) * 3
+    whole = told(method)
+    assert whole is not None and performances(whole, "zeros", 0).values == pytest.approx(0.98 + np.array(APART))
+    first, *rest = method.seeds
+    curves = {**first.evaluate["performance"], "zeros": [0.0] * len(GRID)}
+    for change in ({"performance": curves}, {"measure": "step_return"}, {"true_availability": None}):
+        other = replace(method, seeds=(replace(first, evaluate={**first.evaluate, **change}), *rest))
+        assert (shares_kept(other, "zeros") is None) == ("true_availability" not in change)
+        assert (told(other) is None) == ("true_availability" in change)
+
+
+def test_returns_are_read_with_three_digits_of_the_smallest(tmp_path: Path) -> None:
+    for agent, level in (("mappo", 5.0), ("rmiov2", 0.05)):
+        keep_seed(tmp_path, agent, 0, level)
+        path = tmp_path / f"smax-3m-{agent}/seed-0/evaluate.json"
+        write_json(path, json.loads(path.read_text()) | {"measure": "step_return"})
+    over, rates, _ = methods_tables(list(read_methods(tmp_path)), {})
+    assert [[row.cells[0].text for row in table.rows] for table in (over, rates)] == [["5.0000", "0.0500"]] * 2
 
 
 def test_measures_of_a_seed_come_with_their_own_luck_of_the_episodes(tmp_path: Path) -> None:
