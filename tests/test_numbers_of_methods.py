@@ -176,7 +176,7 @@ def test_seeds_of_one_study_are_of_one_task_over_one_grid(tmp_path: Path, key: s
         assert not alike(method, {**method.seeds[0].evaluate, key: value})
     path = tmp_path / "smax-3m-rmiov2/seed-2/evaluate.json"
     write_json(path, json.loads(path.read_text()) | {key: value})
-    with pytest.raises(UserError, match="its seeds differ in environment, agent or grid of p_loss"):
+    with pytest.raises(UserError, match="its seeds differ in env, measure, agent or grid of p_loss"):
         list(read_methods(tmp_path))
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
@@ -87,8 +88,9 @@ def _blind(task: Kept) -> Cell:
     if not all(OPEN_LOOP in seed.evaluate["performance"] for seed in task.own.seeds):
         return ABSENT
     own, control = (curves(task.own, name)[:, -1] for name in (mode, OPEN_LOOP))
-    halves = half_widths_of(bands(task.own, mode)[:, -1])
-    lead = mean_of_sample(by_seed(numbers(task.own), (own - control).tolist(), halves))
+    halves = zip(*(half_widths_of(bands(task.own, name)[:, -1]) for name in (mode, OPEN_LOOP)), strict=True)
+    luck = [math.hypot(*both) for both in halves]
+    lead = mean_of_sample(by_seed(numbers(task.own), (own - control).tolist(), luck))
     reached = mean_of_sample(performances(task.own, mode, -1))
     said = estimate_said(within(task.own, reached), 2)
     return words_cell(f"{VERDICTS[of_bounds(lead, more=True)]}: {said}, open loop {number(float(control.mean()))}")

@@ -101,7 +101,7 @@ def read_kept(kept: Path) -> Iterator[Method]:
         teams = (replace(s, processor=record["processor"]) for s, record in zip(seeds.values(), records, strict=True))
         method = Method(next(iter(seeds.values())).evaluate["agent"], tuple(teams), **_one_of(records, study))
         if not alike(method, method.seeds[0].evaluate):
-            raise UserError(f"{study}: its seeds differ in environment, agent or grid of p_loss; keep them anew")
+            raise UserError(f"{study}: its seeds differ in env, measure, agent or grid of p_loss; keep them anew")
         yield method
 
 
