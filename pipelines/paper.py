@@ -154,14 +154,14 @@ def summary(states: Mapping[Cell, str], jobs: int) -> str:
 
 def table() -> str:
     """What each part is worth, of every task that has kept variants, as markdown."""
-    from rmiov2.reporting.variants_table import variants_markdown
+    from rmiov2.reporting.variants.table import variants_markdown
 
     return variants_markdown(SEEDS, default_agent())
 
 
 def page() -> Path:
     """Draw docs/paper.html of all that is kept; its path."""
-    from rmiov2.reporting.paper_page import build_paper
+    from rmiov2.reporting.pages.paper import build_paper
 
     return build_paper(SEEDS, default_agent(), PAGE)
 

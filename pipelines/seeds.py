@@ -133,7 +133,7 @@ def refuse_other_settings(folder: Path, values: Mapping[str, Any]) -> None:
 
 def overlay(kept: list[Path]) -> Path:
     """The picture of a study's kept seeds, beside them."""
-    from rmiov2.reporting.seeds import overlay_seeds
+    from rmiov2.reporting.methods.seeds import overlay_seeds
 
     return overlay_seeds(
         [folder / "evaluate.json" for folder in kept],
@@ -180,7 +180,7 @@ def main() -> int:
 
 def table() -> str:
     """Every task's kept seeds as markdown, the default agent first."""
-    from rmiov2.reporting.methods_table import methods_markdown
+    from rmiov2.reporting.methods.table import methods_markdown
 
     return methods_markdown(SEEDS, default_agent())
 

@@ -19,7 +19,7 @@ from typing import Any
 from pipelines import paths
 from pipelines.workspace import held
 from rmiov2.files import write_json
-from rmiov2.reporting.sweeps import ALL, KILLED, RUNNING, SOME_FAILED, STOPPED, SWEEP_KEYS, SWEEPS, read_sweeps
+from rmiov2.reporting.pages.sweeps import ALL, KILLED, RUNNING, SOME_FAILED, STOPPED, SWEEP_KEYS, SWEEPS, read_sweeps
 from rmiov2.types import UserError
 
 

@@ -187,9 +187,9 @@ def small(folder: Path) -> dict[str, bytes]:
 
     All of it is read off the files that the stages have written. Raises UserError where one is missing.
     """
-    from rmiov2.reporting.costs import costs
     from rmiov2.reporting.files import CHECKPOINT, EPISODE_COLUMNS, SCENE_KEYS, read_json, read_table
-    from rmiov2.reporting.moment import telling_moment
+    from rmiov2.reporting.run.costs import costs
+    from rmiov2.reporting.scene.moment import telling_moment
 
     if absent := [name for name in (*KEPT, TUNING_CURVE, LOSSES) if not (folder / name).is_file()]:
         raise UserError(f"{folder} has no {', '.join(absent)}: its study has not finished; let it run to its end")

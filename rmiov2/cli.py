@@ -146,7 +146,7 @@ def watch_team(options: argparse.Namespace) -> None:
     """Record one episode and draw it as a GIF."""
     import rmiov2
     from rmiov2.evaluation.scene import record_scene
-    from rmiov2.reporting.animation import refuse_other_pictures, write_animation
+    from rmiov2.reporting.scene.animation import refuse_other_pictures, write_animation
 
     refuse_other_pictures(options.out)
     agent = rmiov2.load(options.checkpoint)

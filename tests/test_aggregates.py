@@ -11,8 +11,8 @@ import numpy as np
 import pytest
 from test_methods import kept_methods
 
-from rmiov2.reporting.aggregates import Aggregate, improvement, iqm, profile
-from rmiov2.reporting.aggregates_figure import _profiles, aggregates_picture, banded
+from rmiov2.reporting.methods.aggregates import Aggregate, improvement, iqm, profile
+from rmiov2.reporting.methods.aggregates_figure import _profiles, aggregates_picture, banded
 from rmiov2.reporting.style import canvas, looks, styled
 
 OURS = np.array([[0.1, 0.5, 0.9], [0.2, 0.4, 0.3], [0.7, 0.8, 0.6], [0.35, 0.45, 0.05]])

@@ -20,10 +20,10 @@ from rmiov2.envs.registry import make_env
 from rmiov2.evaluation.episodes import turns
 from rmiov2.evaluation.insight import Insight, Modelled, windows
 from rmiov2.evaluation.scene import Noted, record_scene
-from rmiov2.reporting.attention_figure import _map, attention_picture, looked_at
-from rmiov2.reporting.battle_map import draw_moment, grown, shape_of
-from rmiov2.reporting.map_figure import map_picture
-from rmiov2.reporting.scene_figures import reward_picture
+from rmiov2.reporting.scene.attention_figure import _map, attention_picture, looked_at
+from rmiov2.reporting.scene.battle_map import draw_moment, grown, shape_of
+from rmiov2.reporting.scene.figures import reward_picture
+from rmiov2.reporting.scene.map_figure import map_picture
 from rmiov2.reporting.style import MUTED, canvas, styled
 
 LENGTH = 12  # of toy/lights, and more than the toy preset's history

@@ -27,14 +27,14 @@ from pipelines.fan_out import STAGES
 from rmiov2.agents.registry import AGENTS, make_agent
 from rmiov2.envs.registry import make_env
 from rmiov2.files import write_json
-from rmiov2.reporting.costs import communication, costs, parameters, played, trained
 from rmiov2.reporting.kept import TIMES, Method, read_methods, read_times
-from rmiov2.reporting.methods import seeds_said
-from rmiov2.reporting.methods_figure import l_rec_picture, side_by_side
-from rmiov2.reporting.methods_table import methods_markdown, methods_tables
-from rmiov2.reporting.moment import telling_moment
-from rmiov2.reporting.page import build
-from rmiov2.reporting.standings import glance, verdict
+from rmiov2.reporting.methods.figures import l_rec_picture, side_by_side
+from rmiov2.reporting.methods.reached import seeds_said
+from rmiov2.reporting.methods.standings import glance, verdict
+from rmiov2.reporting.methods.table import methods_markdown, methods_tables
+from rmiov2.reporting.pages.run import build
+from rmiov2.reporting.run.costs import communication, costs, parameters, played, trained
+from rmiov2.reporting.scene.moment import telling_moment
 from rmiov2.reporting.style import CYCLE, looks, styled
 from rmiov2.reporting.words import number
 from rmiov2.training import checkpoint

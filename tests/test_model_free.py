@@ -41,7 +41,7 @@ from rmiov2.evaluation.scene import record_scene
 from rmiov2.execution.window import decide
 from rmiov2.files import write_json
 from rmiov2.replay import shards
-from rmiov2.reporting.page import build
+from rmiov2.reporting.pages.run import build
 from rmiov2.seeding import Generators
 from rmiov2.training import checkpoint
 from rmiov2.training.curves import write_csv

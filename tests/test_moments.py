@@ -13,11 +13,11 @@ from synthetic_run import robot_scene, smax_scene, without_completion
 from test_variants import kept_family, moment_of, of_kept
 
 from rmiov2.files import write_json
-from rmiov2.reporting.battle_map import distances
 from rmiov2.reporting.kept import read_kept
-from rmiov2.reporting.moment import column, telling_moment
-from rmiov2.reporting.moments_figure import moments_picture, of_one_seed
+from rmiov2.reporting.scene.battle_map import distances
+from rmiov2.reporting.scene.moment import column, telling_moment
 from rmiov2.reporting.style import Picture, styled
+from rmiov2.reporting.variants.moments_figure import moments_picture, of_one_seed
 from rmiov2.reporting.words import significant
 from rmiov2.types import UserError
 

@@ -17,14 +17,14 @@ from test_variants import kept_family, of_kept
 
 from rmiov2.files import write_json
 from rmiov2.reporting.estimates import Estimate, Sample, by_seed, difference, holm
-from rmiov2.reporting.findings_table import findings_table, reproduced_table
 from rmiov2.reporting.kept import Method, alike, read_methods
-from rmiov2.reporting.methods import after_steps, by_updates, performances, seed_curves, shares_kept, told
-from rmiov2.reporting.methods_summary import summary
-from rmiov2.reporting.methods_table import methods_tables, verdict
-from rmiov2.reporting.paper_page import overview, read_tasks
+from rmiov2.reporting.methods.reached import after_steps, by_updates, performances, seed_curves, shares_kept, told
+from rmiov2.reporting.methods.summary import summary
+from rmiov2.reporting.methods.table import methods_tables, verdict
+from rmiov2.reporting.pages.paper import overview, read_tasks
 from rmiov2.reporting.tables import Cell
-from rmiov2.reporting.variants import MEASURES
+from rmiov2.reporting.variants.findings import findings_table, reproduced_table
+from rmiov2.reporting.variants.worth import MEASURES
 from rmiov2.types import UserError
 
 FALLING = np.array([0.95, 0.82, 0.71, 0.55, 0.33, 0.12])

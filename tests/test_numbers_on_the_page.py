@@ -13,16 +13,25 @@ import numpy as np
 import pytest
 from synthetic_run import CELLS, GRID, robot_scene, smax_scene, write_run, write_stress
 
-from rmiov2.reporting import ablation_figure, result_figures, scene_figures, stress_figure, training_figures
-from rmiov2.reporting.ablation_figure import ablation_picture
-from rmiov2.reporting.result_figures import auc_picture, cost_picture, performance_picture, true_availability_picture
-from rmiov2.reporting.results import Results, read_results
-from rmiov2.reporting.scene_figures import SERIES_STEPS, error_picture, reward_picture, series_picture
-from rmiov2.reporting.stress_figure import stress_pictures, stress_table
-from rmiov2.reporting.stress_seeds import over_the_seeds
+from rmiov2.reporting.run import ablation_figure, training_figures
+from rmiov2.reporting.run import figures as result_figures
+from rmiov2.reporting.run.ablation_figure import ablation_picture
+from rmiov2.reporting.run.figures import auc_picture, cost_picture, performance_picture, true_availability_picture
+from rmiov2.reporting.run.results import Results, read_results
+from rmiov2.reporting.run.tables import result_table, stage_rows
+from rmiov2.reporting.run.training_figures import (
+    finetune_picture,
+    imagination_picture,
+    learning_picture,
+    losses_picture,
+)
+from rmiov2.reporting.scene import figures as scene_figures
+from rmiov2.reporting.scene.figures import SERIES_STEPS, error_picture, reward_picture, series_picture
+from rmiov2.reporting.stress import figures as stress_figure
+from rmiov2.reporting.stress.figures import stress_pictures, stress_table
+from rmiov2.reporting.stress.seeds import over_the_seeds
 from rmiov2.reporting.style import Picture, styled
-from rmiov2.reporting.tables import Cell, result_table, stage_rows
-from rmiov2.reporting.training_figures import finetune_picture, imagination_picture, learning_picture, losses_picture
+from rmiov2.reporting.tables import Cell
 from rmiov2.reporting.words import MODE_NAMES, significant
 
 Y = "\u202f"  # between thousands

@@ -14,7 +14,7 @@ from synthetic_run import CELLS, write_run, write_stress
 from test_methods import keep_seed
 
 from pipelines.paper import PAGE
-from rmiov2.reporting.page import build
+from rmiov2.reporting.pages.run import build
 
 SIZES = {"desktop": (1280, 900, "screen"), "phone": (390, 844, "screen"), "print": (688, 1000, "print")}  # A4
 # What must lie apart, and what of each other's may be inside; a table may be wider than the page in its own scroller.

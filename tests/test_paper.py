@@ -25,7 +25,7 @@ from pipelines.params import choices, compose_values
 from pipelines.seeds import SEEDS
 from rmiov2.files import write_json
 from rmiov2.reporting.kept import read_kept
-from rmiov2.reporting.sweeps import read_sweeps
+from rmiov2.reporting.pages.sweeps import read_sweeps
 from rmiov2.types import UserError
 
 FLOAT32 = "precision=float32"

@@ -19,9 +19,9 @@ from test_variants import LEVELS, keep_variant
 from pipelines import paper
 from pipelines.paths import ROOT
 from rmiov2.files import write_json
-from rmiov2.reporting.fusion_cost import FUSIONS, fusion_chapters, read_fusions, sorted_out
-from rmiov2.reporting.paper_page import build_paper, overview, read_tasks
-from rmiov2.reporting.seeds import interval_curve
+from rmiov2.reporting.methods.seeds import interval_curve
+from rmiov2.reporting.pages.fusion_cost import FUSIONS, fusion_chapters, read_fusions, sorted_out
+from rmiov2.reporting.pages.paper import build_paper, overview, read_tasks
 from rmiov2.types import UserError
 
 
@@ -194,7 +194,7 @@ def test_the_committed_page_is_what_the_committed_seeds_give_without_torch(tmp_p
     plain = {"NPY_DISABLE_CPU_FEATURES": "X86_V3 X86_V4 AVX512_ICL AVX512_SPR", "OPENBLAS_CORETYPE": "PRESCOTT"}
     drawn = tmp_path / "paper.html"
     code = (
-        "import sys, pathlib; from rmiov2.reporting.paper_page import build_paper;"
+        "import sys, pathlib; from rmiov2.reporting.pages.paper import build_paper;"
         f"build_paper(pathlib.Path('docs/seeds'), 'rmiov2', pathlib.Path({str(drawn)!r}));"
         "print([name for name in ('torch', 'jax', 'mlflow', 'dvc', 'prefect') if name in sys.modules])"
     )

@@ -28,7 +28,7 @@ from pipelines.records import processor
 from pipelines.sweep_record import recorded
 from rmiov2.files import write_json
 from rmiov2.reporting.kept import read_kept
-from rmiov2.reporting.sweeps import SWEEP_KEYS, SWEEPS, read_sweeps, sweeps_said
+from rmiov2.reporting.pages.sweeps import SWEEP_KEYS, SWEEPS, read_sweeps, sweeps_said
 from rmiov2.types import UserError
 
 CODE = [{"path": "rmiov2/envs", "md5": "1f"}, {"path": "data/replay", "md5": "2e"}]

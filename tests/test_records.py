@@ -24,11 +24,11 @@ from pipelines.params import as_text, compose_values
 from pipelines.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
 from rmiov2.reporting.kept import SAME_CODE, read_kept, same_version
-from rmiov2.reporting.methods import own_method
-from rmiov2.reporting.page import variants_chapters
-from rmiov2.reporting.results import read_results
-from rmiov2.reporting.variants import of_run, paired
-from rmiov2.reporting.variants_table import what_differs
+from rmiov2.reporting.methods.reached import own_method
+from rmiov2.reporting.pages.run import variants_chapters
+from rmiov2.reporting.run.results import read_results
+from rmiov2.reporting.variants.table import what_differs
+from rmiov2.reporting.variants.worth import of_run, paired
 from rmiov2.types import UserError
 
 TOY = ["preset=toy", "env=toy_lights"]

@@ -18,15 +18,15 @@ import pytest
 from PIL import Image
 from synthetic_run import CELLS, robot_scene, smax_scene, without_completion, write_run
 
-from rmiov2.reporting.animation import write_animation
 from rmiov2.reporting.html import breakable, letters, render
-from rmiov2.reporting.map_figure import map_picture, moments
-from rmiov2.reporting.page import build, front_of, run_of
-from rmiov2.reporting.result_figures import auc_picture, performance_picture
-from rmiov2.reporting.results import read_results
-from rmiov2.reporting.seeds import mean_curve, overlay_seeds
+from rmiov2.reporting.methods.seeds import mean_curve, overlay_seeds
+from rmiov2.reporting.pages.run import build, front_of, run_of
+from rmiov2.reporting.pages.terms import terms
+from rmiov2.reporting.run.figures import auc_picture, performance_picture
+from rmiov2.reporting.run.results import read_results
+from rmiov2.reporting.scene.animation import write_animation
+from rmiov2.reporting.scene.map_figure import map_picture, moments
 from rmiov2.reporting.style import spread, styled
-from rmiov2.reporting.terms import terms
 from rmiov2.reporting.words import headline, number, significant
 from rmiov2.types import UserError
 

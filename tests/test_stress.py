@@ -29,9 +29,9 @@ from rmiov2.evaluation.episodes import play
 from rmiov2.evaluation.statistics import wilson
 from rmiov2.evaluation.stress import COLUMNS, lasts, stress, summarise
 from rmiov2.evaluation.sweep import evaluate_own
-from rmiov2.reporting.results import read_results
-from rmiov2.reporting.stress_figure import stress_pictures, stress_table
-from rmiov2.reporting.stress_seeds import over_the_seeds
+from rmiov2.reporting.run.results import read_results
+from rmiov2.reporting.stress.figures import stress_pictures, stress_table
+from rmiov2.reporting.stress.seeds import over_the_seeds
 from rmiov2.reporting.style import styled
 from rmiov2.types import Step, UserError
 

@@ -19,15 +19,32 @@ from test_reporting import Reader, embedded
 from pipelines import paper
 from pipelines.paths import ROOT
 from rmiov2.files import write_json
-from rmiov2.reporting.findings_table import PRINTED, findings_table, reproduced_table, said
 from rmiov2.reporting.kept import Method, read_kept, read_methods
-from rmiov2.reporting.methods import Estimate
-from rmiov2.reporting.methods_table import methods_markdown
-from rmiov2.reporting.moment import telling_moment
-from rmiov2.reporting.page import build
-from rmiov2.reporting.results import read_results
+from rmiov2.reporting.methods.reached import Estimate
+from rmiov2.reporting.methods.table import methods_markdown
+from rmiov2.reporting.pages.run import build
+from rmiov2.reporting.run.results import read_results
+from rmiov2.reporting.scene.moment import telling_moment
 from rmiov2.reporting.style import CYCLE, styled
-from rmiov2.reporting.variants import (
+from rmiov2.reporting.variants.figures import (
+    LOOKS,
+    PRETRAINED,
+    _worth,
+    chosen,
+    losses_picture,
+    lost,
+    p_loss_picture,
+    variants_pictures,
+    worth_picture,
+)
+from rmiov2.reporting.variants.findings import PRINTED, findings_table, reproduced_table, said
+from rmiov2.reporting.variants.table import (
+    took,
+    variants_markdown,
+    variants_table,
+    what_differs,
+)
+from rmiov2.reporting.variants.worth import (
     CLAIMS,
     FUSIONS,
     HALF,
@@ -42,23 +59,6 @@ from rmiov2.reporting.variants import (
     of_run,
     paired,
     rates,
-)
-from rmiov2.reporting.variants_figure import (
-    LOOKS,
-    PRETRAINED,
-    _worth,
-    chosen,
-    losses_picture,
-    lost,
-    p_loss_picture,
-    variants_pictures,
-    worth_picture,
-)
-from rmiov2.reporting.variants_table import (
-    took,
-    variants_markdown,
-    variants_table,
-    what_differs,
 )
 from rmiov2.types import UserError
 
@@ -416,7 +416,7 @@ def test_a_difference_without_an_interval_is_drawn_hollow(tmp_path: Path, monkey
     found = kept_family(tmp_path, {"none": [0.5, 0.6], "no_fusion": [0.1, 0.2], "no_masking": [0.3]})
     pairs = {m.ablation: pair for m in found.variants if (pair := paired(m, found.whole, "AUC")) is not None}
     drawn: list[Any] = []
-    monkeypatch.setattr("rmiov2.reporting.variants_figure.png", lambda figure: drawn.append(figure) or b"")
+    monkeypatch.setattr("rmiov2.reporting.variants.figures.png", lambda figure: drawn.append(figure) or b"")
     with styled():
         _worth(pairs, list(pairs), 5.2)
     marks = [line for line in drawn[0].axes[0].get_lines() if line.get_marker() == "D"]

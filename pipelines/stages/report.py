@@ -11,7 +11,7 @@ from rmiov2.config import Config
 
 def report(config: Config) -> Path:
     """reports/index.html and its pictures."""
-    from rmiov2.reporting.page import build
+    from rmiov2.reporting.pages.run import build
 
     return build(paths.ROOT, paths.REPORTS, [str(rate) for rate in config.ablate.p_mask])
 

@@ -15,7 +15,12 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SCENE = "scene.json"  # of a kept seed: an episode whole, of the method that the page is about
-COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as rmiov2.reporting.costs gives them
+COST_KEYS = (
+    "p_loss",
+    "messages",
+    "bytes",
+    "parameters",
+)  # of a kept seed, as run.costs gives them
 MOMENT_KEYS = ("env", "measure", "p_loss", "seed", "agents", "won", "agent", "step")  # of a kept seed
 # What a kept seed was made of; one without is of the whole method at its preset, kept before there were records.
 VARIANT_KEYS = ("ablation", "scale", "changes", "instead", "settings", "commit")
@@ -32,9 +37,9 @@ class Seed:
     """One training of a method, as its run left it or as it was kept.
 
     learning: LEARNING_COLUMNS. l_rec: (update, l_rec) of masked fine-tuning, None where nothing is reconstructed or it
-    was not kept. costs: what rmiov2.reporting.costs gives, None where it was not kept. losses: (env_steps, loss_model)
+    was not kept. costs: what run.costs gives, None where it was not kept. losses: (env_steps, loss_model)
     of pre-training, None without a world model or where they were not kept. moment: one of an episode, as
-    rmiov2.reporting.moment gives it; None where nothing was reconstructed, or where it was not kept. scene: the file of
+    scene.moment gives it; None where nothing was reconstructed, or where it was not kept. scene: the file of
     a whole episode, None where none was kept. stress: metrics/stress.json, None where it was not kept. processor: what
     trained it, "" where that was not recorded.
     """

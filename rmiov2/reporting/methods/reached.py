@@ -12,8 +12,8 @@ import numpy.typing as npt
 from rmiov2.evaluation.modes import UNTUNED, own_mode
 from rmiov2.reporting.estimates import Estimate, Sample, by_seed, half_widths_of, mean_of_sample
 from rmiov2.reporting.kept import Method, Seed, measured
-from rmiov2.reporting.moment import telling_moment
-from rmiov2.reporting.results import Results
+from rmiov2.reporting.run.results import Results
+from rmiov2.reporting.scene.moment import telling_moment
 from rmiov2.reporting.words import WHOLE, completes
 
 if TYPE_CHECKING:

@@ -8,11 +8,11 @@ from itertools import groupby
 from pathlib import Path
 
 from rmiov2.reporting.estimates import holm
-from rmiov2.reporting.findings_table import decimals_in, difference_cell, findings_table, p_cell, reproduced_table
 from rmiov2.reporting.kept import Method, read_kept, task_of
-from rmiov2.reporting.methods import numbers
+from rmiov2.reporting.methods.reached import numbers
 from rmiov2.reporting.tables import Cell, Row, Table, estimate_cell, markdown, words_cell
-from rmiov2.reporting.variants import (
+from rmiov2.reporting.variants.findings import decimals_in, difference_cell, findings_table, p_cell, reproduced_table
+from rmiov2.reporting.variants.worth import (
     CLAIMS,
     Family,
     Paired,

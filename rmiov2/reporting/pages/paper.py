@@ -11,25 +11,25 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rmiov2.reporting.experiments import EXPERIMENTS, OVERVIEW_NOTE, Kept
 from rmiov2.reporting.files import write_bytes
-from rmiov2.reporting.fusion_cost import Fusions, fusion_chapters, read_fusions
 from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.kept import Benched, Method, read_kept, read_times, task_of
-from rmiov2.reporting.methods_figure import methods_pictures
-from rmiov2.reporting.methods_summary import summary
-from rmiov2.reporting.methods_table import INTERVALS, methods_tables
-from rmiov2.reporting.page import STRESS_NOTE, episode_pictures, family_chapters
-from rmiov2.reporting.results import COMPLETION_KEYS, read_scene
-from rmiov2.reporting.standings import glance, verdict
-from rmiov2.reporting.stress_figure import stress_pictures, stress_table
-from rmiov2.reporting.stress_seeds import over_the_seeds
+from rmiov2.reporting.methods.figures import methods_pictures
+from rmiov2.reporting.methods.standings import glance, verdict
+from rmiov2.reporting.methods.summary import summary
+from rmiov2.reporting.methods.table import INTERVALS, methods_tables
+from rmiov2.reporting.pages.experiments import EXPERIMENTS, OVERVIEW_NOTE, Kept
+from rmiov2.reporting.pages.fusion_cost import Fusions, fusion_chapters, read_fusions
+from rmiov2.reporting.pages.run import STRESS_NOTE, episode_pictures, family_chapters
+from rmiov2.reporting.pages.sweeps import read_sweeps, sweeps_said
+from rmiov2.reporting.pages.terms import terms
+from rmiov2.reporting.run.results import COMPLETION_KEYS, read_scene
+from rmiov2.reporting.stress.figures import stress_pictures, stress_table
+from rmiov2.reporting.stress.seeds import over_the_seeds
 from rmiov2.reporting.style import styled
-from rmiov2.reporting.sweeps import read_sweeps, sweeps_said
 from rmiov2.reporting.tables import Row, Table, words_cell
-from rmiov2.reporting.terms import terms
-from rmiov2.reporting.variants import family
-from rmiov2.reporting.variants_table import SIMULATORS, whole_and_variants
+from rmiov2.reporting.variants.table import SIMULATORS, whole_and_variants
+from rmiov2.reporting.variants.worth import family
 from rmiov2.reporting.words import WHOLE, count
 from rmiov2.types import UserError
 

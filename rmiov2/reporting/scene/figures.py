@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from rmiov2.reporting.battle_map import ally_indices
+from rmiov2.reporting.scene.battle_map import ally_indices
 from rmiov2.reporting.style import CYCLE, FAINT, FONT, INK, MUTED, Picture, canvas, csv_bytes, label_ends, png
 from rmiov2.reporting.words import count, probability, significant
 from rmiov2.types import UserError

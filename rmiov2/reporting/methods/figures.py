@@ -9,12 +9,12 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
-from rmiov2.reporting.aggregates_figure import aggregates_picture
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods import bands, curves, env_steps, own_answer, performance, seeds_said, untuned
-from rmiov2.reporting.seeds import Curve, interval_curve, mean_curve
+from rmiov2.reporting.methods.aggregates_figure import aggregates_picture
+from rmiov2.reporting.methods.reached import bands, curves, env_steps, own_answer, performance, seeds_said, untuned
+from rmiov2.reporting.methods.seeds import Curve, interval_curve, mean_curve
+from rmiov2.reporting.run.training_figures import thousands
 from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
-from rmiov2.reporting.training_figures import thousands
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
 
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
@@ -23,7 +23,7 @@ Look = Mapping[str, Any]
 
 
 def methods_pictures(methods: Sequence[Method], evaluate: Mapping[str, Any]) -> list[Picture | None]:
-    """All of them; None for one that has nothing to compare. methods: what rmiov2.reporting.methods.beside gives."""
+    """All of them; None for one that has nothing to compare. methods: what reached.beside gives."""
     if not methods:
         return []
     look = looks([method.agent for method in methods])

@@ -6,24 +6,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rmiov2.reporting import result_figures, scene_figures, training_figures, variants
-from rmiov2.reporting.ablation_figure import ablation_picture
-from rmiov2.reporting.attention_figure import attention_picture
 from rmiov2.reporting.files import write_bytes
-from rmiov2.reporting.findings_table import PRINTED_NOTE, findings_table, reproduced_table
 from rmiov2.reporting.html import Chapter, Front, present, render
-from rmiov2.reporting.map_figure import map_picture
-from rmiov2.reporting.methods import beside, not_whole
-from rmiov2.reporting.methods_figure import methods_pictures
-from rmiov2.reporting.methods_table import INTERVALS, methods_tables
-from rmiov2.reporting.results import Results, read_results
-from rmiov2.reporting.standings import verdict
-from rmiov2.reporting.stress_figure import stress_pictures, stress_table
+from rmiov2.reporting.methods.figures import methods_pictures
+from rmiov2.reporting.methods.reached import beside, not_whole
+from rmiov2.reporting.methods.standings import verdict
+from rmiov2.reporting.methods.table import INTERVALS, methods_tables
+from rmiov2.reporting.pages.terms import terms
+from rmiov2.reporting.run import figures as result_figures
+from rmiov2.reporting.run import training_figures
+from rmiov2.reporting.run.ablation_figure import ablation_picture
+from rmiov2.reporting.run.results import Results, read_results
+from rmiov2.reporting.run.tables import gate_rows, result_table, setting_rows, stage_rows
+from rmiov2.reporting.scene import figures as scene_figures
+from rmiov2.reporting.scene.attention_figure import attention_picture
+from rmiov2.reporting.scene.map_figure import map_picture
+from rmiov2.reporting.stress.figures import stress_pictures, stress_table
 from rmiov2.reporting.style import Picture, styled
-from rmiov2.reporting.tables import Table, gate_rows, result_table, setting_rows, stage_rows
-from rmiov2.reporting.terms import terms
-from rmiov2.reporting.variants_figure import variants_pictures
-from rmiov2.reporting.variants_table import VARIANTS_NOTE, variants_table, what_differs
+from rmiov2.reporting.tables import Table
+from rmiov2.reporting.variants import worth as variants
+from rmiov2.reporting.variants.figures import variants_pictures
+from rmiov2.reporting.variants.findings import PRINTED_NOTE, findings_table, reproduced_table
+from rmiov2.reporting.variants.table import VARIANTS_NOTE, variants_table, what_differs
 from rmiov2.reporting.words import headline, measure_name
 
 FUSIONS = "docs/paper.html says what the two fusions cost in parameters and compute (appendix D)."

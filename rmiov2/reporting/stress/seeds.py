@@ -9,7 +9,7 @@ import numpy as np
 
 from rmiov2.evaluation.stress import lasts
 from rmiov2.reporting.estimates import over_seeds
-from rmiov2.reporting.stress_figure import Stress
+from rmiov2.reporting.stress.figures import Stress
 from rmiov2.types import UserError
 
 

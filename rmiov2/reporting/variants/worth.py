@@ -9,11 +9,11 @@ from typing import Literal
 import numpy as np
 
 from rmiov2.evaluation.modes import own_mode
-from rmiov2.reporting.battle_map import distances
 from rmiov2.reporting.estimates import Estimate, Sample, by_seed, mean_of_sample, over_seeds
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods import not_whole, own_method, trained_alike
-from rmiov2.reporting.results import Results
+from rmiov2.reporting.methods.reached import not_whole, own_method, trained_alike
+from rmiov2.reporting.run.results import Results
+from rmiov2.reporting.scene.battle_map import distances
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 

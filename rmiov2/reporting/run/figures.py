@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from rmiov2.reporting.costs import own_per_step
+from rmiov2.reporting.run.costs import own_per_step
 from rmiov2.reporting.style import INK, MODES, Picture, canvas, csv_bytes, label_ends, png, reference_line
 from rmiov2.reporting.words import (
     MODE_NAMES,

@@ -12,10 +12,10 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rmiov2.files import refuse_folder
-from rmiov2.reporting.battle_map import Limits, draw_moment, frame_of, legend_handles, shape_of
 from rmiov2.reporting.files import write_bytes
-from rmiov2.reporting.map_figure import moments
-from rmiov2.reporting.scene_figures import playing, scene_title, shade
+from rmiov2.reporting.scene.battle_map import Limits, draw_moment, frame_of, legend_handles, shape_of
+from rmiov2.reporting.scene.figures import playing, scene_title, shade
+from rmiov2.reporting.scene.map_figure import moments
 from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, canvas, styled
 from rmiov2.types import UserError
 

@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
-from rmiov2.reporting.scene_figures import SERIES_STEPS, draw_mean, playing, scene_title
+from rmiov2.reporting.scene.figures import SERIES_STEPS, draw_mean, playing, scene_title
 from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, Picture, canvas, label_ends, png
 from rmiov2.reporting.words import number
 from rmiov2.types import UserError

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 import numpy.typing as npt
 
-from rmiov2.reporting.battle_map import Scene, believing, distances
-from rmiov2.reporting.scene_figures import playing, stretch
+from rmiov2.reporting.scene.battle_map import Scene, believing, distances
+from rmiov2.reporting.scene.figures import playing, stretch
 
 TOLD = ("env", "measure", "p_loss", "seed", "agents", "won")
 Values = npt.NDArray[Any]

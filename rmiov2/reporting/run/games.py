@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from rmiov2.reporting.results import Results
+from rmiov2.reporting.run.results import Results
 from rmiov2.reporting.words import count
 from rmiov2.types import UserError
 

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from rmiov2.reporting.aggregates import Aggregate, Values, improvement, iqm, profile
 from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods import numbers, own_answer, seed_curves
+from rmiov2.reporting.methods.aggregates import Aggregate, Values, improvement, iqm, profile
+from rmiov2.reporting.methods.reached import numbers, own_answer, seed_curves
 from rmiov2.reporting.style import FONT, INK, MUTED, Picture, canvas, csv_bytes, png
 from rmiov2.reporting.words import decimals_of, listed, measure_name, number
 

@@ -9,12 +9,12 @@ from dataclasses import dataclass
 import numpy as np
 from matplotlib.axes import Axes
 
-from rmiov2.reporting.battle_map import Scene, distances
-from rmiov2.reporting.map_figure import maps
-from rmiov2.reporting.moment import column
-from rmiov2.reporting.scene_figures import draw_series, series_handles
+from rmiov2.reporting.scene.battle_map import Scene, distances
+from rmiov2.reporting.scene.figures import draw_series, series_handles
+from rmiov2.reporting.scene.map_figure import maps
+from rmiov2.reporting.scene.moment import column
 from rmiov2.reporting.style import Picture, canvas, png
-from rmiov2.reporting.variants import FUSIONS, Family
+from rmiov2.reporting.variants.worth import FUSIONS, Family
 from rmiov2.reporting.words import WHOLE, part_name, probability, significant
 
 WIDE, NARROW = 4, 2  # maps in a row, of wide pages and of phones

@@ -6,8 +6,8 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rmiov2.reporting.estimates import Estimate, Sample, difference, estimate_said, mean_of_sample
 from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods import areas, own_answer, performances, told, within
-from rmiov2.reporting.methods_summary import after
+from rmiov2.reporting.methods.reached import areas, own_answer, performances, told, within
+from rmiov2.reporting.methods.summary import after
 from rmiov2.reporting.words import decimals_of, listed, number, probability
 
 

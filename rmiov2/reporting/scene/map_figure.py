@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from rmiov2.reporting.battle_map import (
+from rmiov2.reporting.scene.battle_map import (
     Scene,
     believes,
     believing,
@@ -20,7 +20,7 @@ from rmiov2.reporting.battle_map import (
     shape_of,
     spread_of,
 )
-from rmiov2.reporting.scene_figures import playing, scene_title
+from rmiov2.reporting.scene.figures import playing, scene_title
 from rmiov2.reporting.style import Picture, canvas, png
 from rmiov2.reporting.words import number
 

@@ -10,10 +10,9 @@ from typing import Any
 
 import numpy as np
 
-from rmiov2.reporting import costs
 from rmiov2.reporting.estimates import Estimate, Sample, mean_of_sample
 from rmiov2.reporting.kept import UPDATES, Benched, Method, read_methods, read_times, task_of
-from rmiov2.reporting.methods import (
+from rmiov2.reporting.methods.reached import (
     after_steps,
     area,
     areas,
@@ -26,8 +25,9 @@ from rmiov2.reporting.methods import (
     untuned,
     within,
 )
-from rmiov2.reporting.methods_summary import summary
-from rmiov2.reporting.standings import verdict
+from rmiov2.reporting.methods.standings import verdict
+from rmiov2.reporting.methods.summary import summary
+from rmiov2.reporting.run import costs
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, markdown, number_cell
 from rmiov2.reporting.words import (
     NARROW_SPACE,

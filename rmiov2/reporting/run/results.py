@@ -7,7 +7,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from rmiov2.reporting.costs import costs
 from rmiov2.reporting.files import (
     CHECKPOINT,
     EPISODE_COLUMNS,
@@ -20,6 +19,7 @@ from rmiov2.reporting.files import (
     read_table,
 )
 from rmiov2.reporting.kept import Benched, Method, alike, read_kept, read_stress, read_times
+from rmiov2.reporting.run.costs import costs
 from rmiov2.reporting.words import WHOLE, completes
 from rmiov2.types import UserError
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from rmiov2.reporting.estimates import holm
-from rmiov2.reporting.methods import numbers
+from rmiov2.reporting.methods.reached import numbers
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, number_cell, words_cell
-from rmiov2.reporting.variants import HALF, A, B, C, Claim, Family, Paired, claims, estimate, judged, rates
+from rmiov2.reporting.variants.worth import HALF, A, B, C, Claim, Family, Paired, claims, estimate, judged, rates
 from rmiov2.reporting.words import WHOLE, decimals_of, number, part_name
 
 PRINTED_NOTE = "The paper’s AUC is divided by 100. A dash: not run here."

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from rmiov2.reporting.result_figures import draw_performance, label_performance
+from rmiov2.reporting.run.figures import draw_performance, label_performance
 from rmiov2.reporting.style import MODES, Picture, canvas, csv_bytes, png, reference_line
 from rmiov2.reporting.tables import Cell, Row, Table, number_cell
 from rmiov2.reporting.words import MODE_NAMES, count, decimals_of, interval, measure_name, modes_of, number, probability

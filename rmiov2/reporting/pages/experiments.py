@@ -8,16 +8,25 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmiov2.reporting.attention_figure import above_even
 from rmiov2.reporting.estimates import Sample, by_seed, difference, estimate_said, half_widths_of, mean_of_sample
-from rmiov2.reporting.fusion_cost import Modules, cost_said
 from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods import bands, by_updates, curves, numbers, own_answer, performances, untuned, within
-from rmiov2.reporting.methods_table import OPEN_LOOP
-from rmiov2.reporting.results import COMPLETION_KEYS, read_scene
-from rmiov2.reporting.standings import own_areas
+from rmiov2.reporting.methods.reached import (
+    bands,
+    by_updates,
+    curves,
+    numbers,
+    own_answer,
+    performances,
+    untuned,
+    within,
+)
+from rmiov2.reporting.methods.standings import own_areas
+from rmiov2.reporting.methods.table import OPEN_LOOP
+from rmiov2.reporting.pages.fusion_cost import Modules, cost_said
+from rmiov2.reporting.run.results import COMPLETION_KEYS, read_scene
+from rmiov2.reporting.scene.attention_figure import above_even
 from rmiov2.reporting.tables import ABSENT, Cell, words_cell
-from rmiov2.reporting.variants import Family, Verdict, claims, judged, of_bounds
+from rmiov2.reporting.variants.worth import Family, Verdict, claims, judged, of_bounds
 from rmiov2.reporting.words import WHOLE, count, number
 
 OVERVIEW_NOTE = (

@@ -1,0 +1,1 @@
+"""Methods beside each other, over the seeds that were kept of each."""

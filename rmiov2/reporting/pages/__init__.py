@@ -1,0 +1,1 @@
+"""The two pages: of a run, and of all that is kept."""

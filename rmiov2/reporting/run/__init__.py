@@ -1,0 +1,1 @@
+"""A run as its files are: read, and drawn in figures and tables."""

@@ -1,0 +1,1 @@
+"""An episode whole: maps, moments, attention, what was believed."""

@@ -1,0 +1,1 @@
+"""The method under loss that it was not trained on."""
