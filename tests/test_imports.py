@@ -36,6 +36,16 @@ NEVER = [
         "rmiov2.reporting",
         ("torch", "rmiov2.agents", "rmiov2.envs", "rmiov2.training", "rmiov2.world_model", "rmiov2.seeding"),
     ),
+    *(
+        (f"rmiov2.reporting.{part}", tuple(f"rmiov2.reporting.{above}" for above in others))
+        for part, others in (
+            ("scene", ("run", "methods", "stress", "variants", "pages")),
+            ("run", ("methods", "stress", "variants", "pages")),
+            ("methods", ("stress", "variants", "pages")),
+            ("stress", ("methods", "variants", "pages")),
+            ("variants", ("pages",)),
+        )
+    ),
     ("rmiov2", ORCHESTRATION),
     ("rmiov2", CODE_ON_LOAD),
     ("pipelines", CODE_ON_LOAD),
