@@ -60,6 +60,8 @@ def test_a_clean_sweep_has_no_interval_as_its_resamples_are_itself() -> None:
     clean = improvement(np.array([[0.7], [0.8], [0.9]]), np.array([[0.1], [0.2], [0.3]]))
     assert (clean.value, clean.low, clean.high) == (1, None, None)
     assert improvement(OURS, THEIRS).low is not None
+    nobody_wins_blind = np.array([[0.7, 0.0], [0.8, 0.0]]), np.array([[0.1, 0.0], [0.2, 0.0]])
+    assert improvement(*nobody_wins_blind) == Aggregate(np.asarray(0.75), None, None)
 
 
 def test_one_seed_has_no_interval_and_the_same_seeds_have_the_same() -> None:

@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+import numpy as np
 import pytest
 import scipy
 
 from rmiov2.reporting.estimates import Estimate, Sample, by_seed, difference, holm, mean_of_sample, over_seeds
+from rmiov2.reporting.methods.seeds import one_a_seed
 
 
 def test_an_interval_over_seeds_is_students_and_never_narrower_than_the_episodes_allow() -> None:
@@ -54,3 +56,10 @@ def test_holms_values_are_those_of_his_procedure() -> None:
     """p of 0.01, 0.04, 0.03 and 0.005, as in the textbooks; what has none is left out."""
     known = {name: Estimate(0.0, (0.0, 0.0), p) for name, p in zip("abcd", (0.01, 0.04, 0.03, 0.005), strict=True)}
     assert holm(known | {"alone": Estimate(1.0, None)}) == pytest.approx({"a": 0.03, "b": 0.06, "c": 0.06, "d": 0.02})
+
+
+def test_curves_of_one_seed_count_once() -> None:
+    steps = np.array([0.0, 1.0])
+    teams = [(0, (steps, np.array([0.0, 0.2]))), (0, (steps, np.array([0.0, 0.4]))), (1, (steps, np.array([0.0, 0.9])))]
+    (_, first), (_, second) = one_a_seed(teams)
+    assert first == pytest.approx([0.0, 0.3]) and second == pytest.approx([0.0, 0.9])

@@ -114,7 +114,7 @@ def test_each_experiment_is_counted_by_what_was_judged(kept: Path) -> None:
     assert said["figure 12, table 1"] == "AUC: 1 confirmed, 1 not confirmed; L_rec: 3 undecided"
     assert said["figure 14, table 2"] == "–"  # no two rates of masking are kept that a finding is about
     assert said["figure 13"] == "error of a blind agent’s belief: 2 undecided"
-    assert said["figure 9"].startswith("undecided: nine tenths of the way after")
+    assert said["figure 9"].startswith("undecided: nine tenths of the way within")
     assert {said[name] for name in ("appendix E.2", "beyond the paper")} == {"drawn"}
     assert said["appendix E.1"].startswith("undecided: by") and said["appendix E.1"].endswith("(one seed)")
 
@@ -143,8 +143,8 @@ def test_where_the_blind_look_is_judged_over_seeds(
 @pytest.mark.parametrize(
     ("theirs", "verdict"),
     [
-        ((600, 900, 1200), "confirmed: nine tenths of the way after 167 updates, RMIO’s after 900"),
-        ((100, 200, 1500), "undecided: nine tenths of the way after 167 updates, RMIO’s after 600"),
+        ((600, 900, 1200), "confirmed: nine tenths of the way within 167 updates, RMIO’s within 900"),
+        ((100, 200, 1500), "undecided: nine tenths of the way within 167 updates, RMIO’s within 600"),
     ],
 )
 def test_how_soon_l_rec_is_down_is_judged_over_seeds(tmp_path: Path, theirs: tuple[int, ...], verdict: str) -> None:

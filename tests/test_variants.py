@@ -295,6 +295,20 @@ def test_the_whole_method_is_also_told_by_processor(tmp_path: Path) -> None:
     assert rows["no fusion"][3] == "−0.100"
 
 
+def test_a_pair_of_each_processor_counts_once_a_seed(tmp_path: Path) -> None:
+    """Two seeds apart by 0.2 and 0.1 decide nothing, though each was trained on two processors."""
+    for name, levels in (("none", (0.5, 0.6)), ("no_fusion", (0.3, 0.5))):
+        for seed, level in enumerate(levels):
+            made = keep_variant(tmp_path, name, seed, level)
+            other = shutil.copytree(made, made.with_name(f"{made.name}-AVX2"))
+            write_json(other / "variant.json", record(name) | {"machine": {"processor": "AVX2"}})
+    shutil.rmtree(tmp_path / "smax-3m-rmiov2")
+    found = of_kept(tmp_path)
+    pair = paired(found.named["no_fusion"], found.whole, "AUC")
+    assert pair and pair.seeds == (0, 0, 1, 1) and pair.values == pytest.approx([-0.2, -0.2, -0.1, -0.1])
+    assert pair.estimate.mean == pytest.approx(-0.15) and not pair.estimate.decided
+
+
 def test_findings_are_corrected_for_their_number_and_stand_beside_the_papers(tmp_path: Path) -> None:
     found = kept_family(tmp_path, {"none": [0.5, 0.52, 0.54], "no_observation_fusion": [0.3, 0.3, 0.36]})
     (row,) = (

@@ -43,6 +43,7 @@ def by_seed(seeds: Sequence[int], values: Sequence[float], half_widths: Sequence
     groups: dict[int, list[tuple[float, float]]] = {}
     for seed, value, half in zip(seeds, values, half_widths, strict=True):
         groups.setdefault(seed, []).append((value, half))
+    # math.hypot, here and below: numpy's norm is BLAS's, which rounds by the processor
     means = tuple(float(np.mean([value for value, _ in group])) for group in groups.values())
     return Sample(means, tuple(math.hypot(*(half for _, half in group)) / len(group) for group in groups.values()))
 
@@ -84,7 +85,6 @@ def difference(one: Sample, other: Sample) -> Estimate:
 
 def _estimate(mean: float, error: float, freedom: float, luck: float) -> Estimate:
     """luck: the half width that the episodes alone give."""
-    # numpy's norm is BLAS's, which rounds by the processor; so is nothing here
     quantile = float(scipy.stats.t.ppf((1 + CONFIDENCE) / 2, freedom))
     half = max(quantile * error, luck)
     if half == 0:

@@ -43,8 +43,8 @@ def profile(scores: Values, thresholds: Values) -> Aggregate:
 def improvement(ours: Values, theirs: Values) -> Aggregate:
     """How likely a seed of ours (S, P) beats one of theirs (T, P), a tie counting half, averaged over the rates.
 
-    Mann and Whitney's U over all pairs at each rate. No interval where ours win, or lose, every pair: resampling a
-    clean sweep gives only itself.
+    Mann and Whitney's U over all pairs at each rate. No interval where one side sweeps every rate: resampling
+    a clean sweep gives only itself.
     """
 
     def share(mine: Values, others: Values) -> Values:
@@ -52,7 +52,7 @@ def improvement(ours: Values, theirs: Values) -> Aggregate:
         return np.asarray((np.sign(pairs) / 2 + 0.5).mean(axis=(1, 2, 3)))
 
     found = _bootstrapped(share, np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float))
-    return Aggregate(found.value, None, None) if found.value in (0, 1) else found
+    return found if found.low != found.high else Aggregate(found.value, None, None)
 
 
 def _bootstrapped(statistic: Callable[..., Values], *samples: Values) -> Aggregate:

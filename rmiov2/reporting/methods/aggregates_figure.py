@@ -88,7 +88,8 @@ def _how_little(methods: Sequence[Method]) -> str:
         "Intervals are 95 % bootstrap intervals over seeds; a seed is drawn with all its rates. So few seeds say"
         f" little: {fewest} seeds have {comb(2 * fewest - 1, fewest)} different resamples, none beyond the best and"
         " the worst of them, so the intervals are too narrow, and narrower than Student’s in the tables; and with"
-        f" {own} seeds against {most}, even a clean sweep happens by luck with probability {number(chance)}"
+        f" {own} {'seed' if own == 1 else 'seeds'}"
+        f" against {most}, even a clean sweep happens by luck with probability {number(chance)}"
         " (two-sided). The intervals leave out the luck of the episodes."
     )
 

@@ -11,8 +11,17 @@ from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.aggregates_figure import aggregates_picture
-from rmiov2.reporting.methods.reached import bands, curves, env_steps, own_answer, performance, seeds_said, untuned
-from rmiov2.reporting.methods.seeds import Curve, interval_curve, mean_curve
+from rmiov2.reporting.methods.reached import (
+    bands,
+    curves,
+    env_steps,
+    own_answer,
+    performance,
+    seed_curves,
+    seeds_said,
+    untuned,
+)
+from rmiov2.reporting.methods.seeds import Curve, interval_curve, mean_curve, one_a_seed
 from rmiov2.reporting.run.training_figures import thousands
 from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
@@ -20,6 +29,7 @@ from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
 BAND = "bands are 95 % intervals of the mean over seeds, for a single seed those of its episodes"
 Look = Mapping[str, Any]
+Numbered = tuple[int, Curve]  # a team's curve behind its seed
 
 
 def methods_pictures(methods: Sequence[Method], evaluate: Mapping[str, Any]) -> list[Picture | None]:
@@ -39,7 +49,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
     """Every method's curve over p_loss, before and after masked fine-tuning, each seed and the mean, with intervals."""
     at, digits = focus_index(evaluate["p_loss"]), decimals_of(evaluate)
     said = "; ".join(
-        f"{method.agent} {number(float(curves(method, own_answer(method)).mean(axis=0)[at]), digits)}"
+        f"{method.agent} {number(performance(method, own_answer(method), at).mean, digits)}"
         f" ({count(round(env_steps(method)))} environment steps, {seeds_said(method)})"
         for method in methods
     )
@@ -119,11 +129,12 @@ def over_p_loss(axes: Axes, method: Method, look: Look, name: str) -> tuple[floa
     """Draw a method; the end of its line, for label_ends."""
     own, p_loss, colour = own_answer(method), method.seeds[0].evaluate["p_loss"], look["color"]
     seeds, alone = curves(method, own), bands(method, own)[0]
-    mean = seeds.mean(axis=0)
+    mean = seed_curves(method, own).mean(axis=0)
     inside = np.array([performance(method, own, index).bounds or alone[index] for index in range(len(p_loss))])
     axes.fill_between(p_loss, inside[:, 0], inside[:, 1], color=colour, alpha=0.1, lw=0)
     axes.plot(p_loss, seeds.T, color=colour, lw=0.8, alpha=0.4)
-    axes.plot(p_loss, curves(method, untuned(method)).mean(axis=0), color=colour, lw=1.1, ls=(0, (4, 1.5)), alpha=0.7)
+    before = seed_curves(method, untuned(method)).mean(axis=0)
+    axes.plot(p_loss, before, color=colour, lw=1.1, ls=(0, (4, 1.5)), alpha=0.7)
     axes.plot(p_loss, mean, ls="-", lw=2.4, mec="white", mew=0.7, clip_on=False, **look)
     return float(mean[-1]), name, colour
 
@@ -131,7 +142,7 @@ def over_p_loss(axes: Axes, method: Method, look: Look, name: str) -> tuple[floa
 def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look: Mapping[str, Look]) -> Picture:
     """Every method's learning curve over environment steps, each seed and the mean."""
     measure, digits = measure_name(evaluate), decimals_of(evaluate)
-    curves_of = {method.agent: [learned(seed) for seed in method.seeds] for method in methods}
+    curves_of = {method.agent: [(seed.seed, learned(seed)) for seed in method.seeds] for method in methods}
 
     def draw(axes: Axes, pair: Sequence[Method]) -> None:
         seeds_and_means(axes, {method.agent: curves_of[method.agent] for method in pair}, look)
@@ -151,10 +162,10 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
     return Picture("methods_learning", "Learning curves", caption, alt, wide, "methods_learning.csv", data, narrow)
 
 
-def _learned_to(agent: str, of_seeds: Sequence[Curve], digits: int) -> str:
+def _learned_to(agent: str, teams: Sequence[Numbered], digits: int) -> str:
     """What the mean ends at, and when."""
-    end = float(mean_curve(of_seeds)[1][-1])
-    return f"{agent} {number(end, digits)} after {count(min(x[-1] for x, _ in of_seeds))}"
+    steps, values = mean_curve(one_a_seed(teams))
+    return f"{agent} {number(float(values[-1]), digits)} after {count(steps[-1])}"
 
 
 def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Picture | None:
@@ -163,11 +174,11 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     kept = [method for method in kept if method.seeds]
     if len(kept) < 2:
         return None
-    errors = {method.agent: [_error(seed) for seed in method.seeds] for method in kept}
+    errors = {method.agent: [(seed.seed, _error(seed)) for seed in method.seeds] for method in kept}
     figure = canvas(height=4.2)
     axes = figure.add_subplot()
     ends = seeds_and_means(axes, errors, look)
-    values = [value for curves_of in errors.values() for _, y in curves_of for value in y]
+    values = [value for teams in errors.values() for _, (_, y) in teams for value in y]
     if min(values) > 0 and max(values) > APART**2 * min(values):
         axes.set_yscale("log")
         axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
@@ -178,7 +189,7 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     label_ends(axes, ends)
     counted = {method.agent: seeds_said(method) for method in kept}
     said = "; ".join(
-        f"{agent} ({counted[agent]}) from {significant(float(mean_curve(errors[agent])[1][0]))} to {significant(end)}"
+        f"{agent} ({counted[agent]}) from {significant(_first(errors[agent]))} to {significant(end)}"
         for end, agent, _ in reversed(ends)
     )
     caption = (
@@ -191,17 +202,24 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     return Picture("methods_l_rec", "Reconstruction loss", caption, alt, png(figure), "methods_l_rec.csv", data)
 
 
+def _first(teams: Sequence[Numbered]) -> float:
+    """What the mean begins with."""
+    return float(mean_curve(one_a_seed(teams))[1][0])
+
+
 def seeds_and_means(
-    axes: Axes, drawn: dict[str, list[Curve]], look: Mapping[str, Look]
+    axes: Axes, drawn: dict[str, list[Numbered]], look: Mapping[str, Look]
 ) -> list[tuple[float, str, str]]:
-    """Draw every method's seeds and their mean, with a thin line from its end to the edge; the ends, for label_ends."""
-    lasts = [float(x[-1]) for of_seeds in drawn.values() for x, _ in of_seeds]
-    firsts = [float(x[0]) for of_seeds in drawn.values() for x, _ in of_seeds]
+    """Draw every method's teams and the mean over seeds, with a thin line from its end to the edge; the ends, for
+    label_ends."""
+    lasts = [float(x[-1]) for teams in drawn.values() for _, (x, _) in teams]
+    firsts = [float(x[0]) for teams in drawn.values() for _, (x, _) in teams]
     edge, ends = max(lasts), []
-    for agent, of_seeds in reversed(drawn.items()):  # the run's own on top
+    for agent, teams in reversed(drawn.items()):  # the run's own on top
         colour = look[agent]["color"]
-        for x, y in of_seeds:
+        for _, (x, y) in teams:
             axes.plot(x, y, color=colour, lw=0.8, alpha=0.4)
+        of_seeds = one_a_seed(teams)
         axes.fill_between(*interval_curve(of_seeds), color=colour, alpha=0.1, lw=0)
         x, y = mean_curve(of_seeds)
         axes.plot(x, y, lw=2.2, mec="white", mew=0.6, ms=5, markevery=max(1, len(x) // 8), **look[agent])
@@ -226,13 +244,13 @@ def _error(seed: Seed) -> Curve:
     return seed.l_rec["update"].to_numpy(dtype=float), seed.l_rec["l_rec"].to_numpy(dtype=float)
 
 
-def _rows(methods: Sequence[Method], drawn: Mapping[str, Sequence[Curve]], header: Sequence[str]) -> bytes:
+def _rows(methods: Sequence[Method], drawn: Mapping[str, Sequence[Numbered]], header: Sequence[str]) -> bytes:
     return csv_bytes(
         header,
         [
             (method.agent, seed.name, x, y)
             for method in methods
-            for seed, curve in zip(method.seeds, drawn[method.agent], strict=True)
+            for seed, (_, curve) in zip(method.seeds, drawn[method.agent], strict=True)
             for x, y in zip(*curve, strict=True)
         ],
     )

@@ -39,9 +39,20 @@ def own_method(results: Results) -> Method:
     """This run's method: the run, and those of its kept seeds that were trained as it was."""
     agent, run = results.evaluate["agent"], _seed_of(results)
     mine = [] if not_whole(results) else [method for method in results.methods if method.agent == agent]
-    kept = [seed for method in mine for seed in method.seeds if seed.seed != run.seed and trained_alike(seed, run)]
+    kept = [s for method in mine for s in method.seeds if not _same_team(s, run) and trained_alike(s, run)]
     seeds = tuple(sorted([run, *kept], key=lambda seed: seed.seed))
     return Method(agent, seeds, scale=results.scale, commits=tuple(c for method in mine for c in method.commits))
+
+
+def _same_team(kept: Seed, run: Seed) -> bool:
+    """Whether a kept team gives way to the run: it has its seed and, where that is known, its processor."""
+    return kept.pair == run.pair if run.processor else kept.seed == run.seed
+
+
+def _processor_of(results: Results) -> str:
+    """What trained the run, which its own files do not tell: as of the kept team that played the same to the bit."""
+    mine = [method for method in results.methods if method.agent == results.evaluate["agent"]]
+    return next((s.processor for method in mine for s in method.seeds if s.evaluate == results.evaluate), "")
 
 
 def not_whole(results: Results) -> str:
@@ -69,6 +80,7 @@ def _seed_of(results: Results) -> Seed:
         costs=results.costs,
         losses=_losses_of(results.pretraining),
         moment=telling_moment(results.scene),
+        processor=_processor_of(results),
     )
 
 
@@ -149,7 +161,8 @@ def shares_kept(method: Method, mode: str) -> Sample | None:
     if min(first) <= 0 or method.seeds[0].evaluate["measure"] != "win_rate":
         return None
     values = [float(seed.evaluate["auc"][mode]) / sight for seed, sight in zip(method.seeds, first, strict=True)]
-    return by_seed(numbers(method), values, [0.0] * len(values))
+    luck = half_widths_of([seed.evaluate["auc_ci95"][mode] for seed in method.seeds])  # that of sight would add to it
+    return by_seed(numbers(method), values, [half / sight for half, sight in zip(luck, first, strict=True)])
 
 
 def after_steps(method: Method, steps: float) -> Sample | None:
@@ -166,12 +179,15 @@ def after_steps(method: Method, steps: float) -> Sample | None:
 
 
 def by_updates(method: Method, share: float = 0.9) -> Sample | None:
-    """After how many masked updates each seed's L_rec has made that share of its way; None where one has no L_rec."""
+    """Within how many masked updates each seed's L_rec has made that share of its way, as often as it was measured;
+    None where one has no L_rec, or one that does not fall."""
     found = []
     for seed in method.seeds:
         if seed.l_rec is None:
             return None
         updates, values = (seed.l_rec[name].to_numpy(dtype=float) for name in ("update", "l_rec"))
+        if values.min() >= values[0]:
+            return None
         found.append(float(updates[np.argmax(values <= values[0] + share * (values.min() - values[0]))]))
     return by_seed(numbers(method), found, [0.0] * len(found))
 

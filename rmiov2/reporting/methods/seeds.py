@@ -50,6 +50,14 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
     return grid, values.mean(axis=0)
 
 
+def one_a_seed(teams: Sequence[tuple[int, Curve]]) -> list[Curve]:
+    """Of teams by their seed, the mean curve of each seed: see rmiov2.reporting.estimates.by_seed."""
+    groups: dict[int, list[Curve]] = {}
+    for seed, curve in teams:
+        groups.setdefault(seed, []).append(curve)
+    return [mean_curve(group) for group in groups.values()]
+
+
 def interval_curve(curves: Sequence[Curve]) -> tuple[Values, Values, Values]:
     """The same steps, and the 95 % interval of the mean by Student's t over the seeds; no steps of a single seed."""
     grid, values = _on_one_grid(curves)

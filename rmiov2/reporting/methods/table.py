@@ -1,4 +1,4 @@
-"""What the methods reach and what they cost, and in a sentence who is ahead: for the page, and as markdown."""
+"""What the methods reach and what they cost: for the page, and as markdown."""
 
 from __future__ import annotations
 
@@ -86,7 +86,8 @@ def _reached(methods: Sequence[Method]) -> Columns:
     sight = f"p_loss {probability(methods[0].seeds[0].evaluate['p_loss'][0])}"
     head = (
         *("AUC", sight, *(["AUC, true mask"] if masked else []), "AUC by seed"),
-        *("AUC, not fine-tuned", f"{sight}, not fine-tuned", f"{sight} after {count(steps)} steps"),
+        *("AUC, not fine-tuned", f"{sight}, not fine-tuned"),
+        *([f"{sight} after {count(steps)} steps"] if steps else []),
         *("AUC, open loop", "environment steps"),
     )
 
@@ -100,7 +101,8 @@ def _reached(methods: Sequence[Method]) -> Columns:
         yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own).values), "", best=False)
         yield estimate_cell(area(method, before), digits)
         yield estimate_cell(performance(method, before, 0), digits)
-        yield _sample_cell(method, after_steps(method, steps), digits)
+        if steps:
+            yield _sample_cell(method, after_steps(method, steps), digits)
         played = all(OPEN_LOOP in seed.evaluate["auc"] for seed in method.seeds)
         yield _mean_cell(area(method, OPEN_LOOP), digits) if played else ABSENT
         yield _both(method, "env_steps")

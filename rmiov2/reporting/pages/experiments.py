@@ -94,7 +94,8 @@ def _against(measure: Callable[[Method], Sample]) -> Callable[[Kept], Cell]:
 def _blind(task: Kept) -> Cell:
     """Whether it does more than open loop when nobody sees anything."""
     mode = own_answer(task.own)
-    if not all(OPEN_LOOP in seed.evaluate["performance"] for seed in task.own.seeds):
+    won = task.own.seeds[0].evaluate["measure"] == "win_rate"
+    if not won or not all(OPEN_LOOP in seed.evaluate["performance"] for seed in task.own.seeds):
         return ABSENT
     own, control = (curves(task.own, name)[:, -1] for name in (mode, OPEN_LOOP))
     halves = zip(*(half_widths_of(bands(task.own, name)[:, -1]) for name in (mode, OPEN_LOOP)), strict=True)
@@ -109,11 +110,11 @@ def _sooner(task: Kept) -> Cell:
     """Whether its L_rec is as good as down after fewer masked updates than that of RMIO."""
     named = {method.agent: by_updates(method) for method in task.methods}
     own, other = named[task.own.agent], named.get("rmio")
-    if own is None or other is None:
+    if own is None or other is None or task.own.agent == "rmio":
         return _drawn("l_rec")(task)
     verdict = VERDICTS[of_bounds(difference(own, other), more=False)]
     told = [count(round(mean_of_sample(one).mean)) for one in (own, other)]
-    return words_cell(f"{verdict}: nine tenths of the way after {told[0]} updates, RMIO’s after {told[1]}")
+    return words_cell(f"{verdict}: nine tenths of the way within {told[0]} updates, RMIO’s within {told[1]}")
 
 
 def _judged(place: str) -> Callable[[Kept], Cell]:

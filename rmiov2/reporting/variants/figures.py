@@ -216,15 +216,15 @@ def _over_steps(
     found: Family, of: Callable[[Seed], Curve | None], words: Words, shape: Callable[[Axes, list[float]], None]
 ) -> Picture | None:
     methods = chosen(found, PRETRAINED)
-    every = {m.ablation: [curve for seed in m.seeds if (curve := of(seed)) is not None] for m in methods}
+    every = {m.ablation: [(s.seed, curve) for s in m.seeds if (curve := of(s)) is not None] for m in methods}
     drawn = {name: curves for name, curves in every.items() if curves}
     if len(drawn) < 2:
         return None
     figure = canvas(height=4.2)
     axes = figure.add_subplot()
     look = {part_name(name): LOOKS[name] for name in drawn}
-    ends = seeds_and_means(axes, {part_name(name): curves for name, curves in drawn.items()}, look)
-    shape(axes, [float(value) for curves in drawn.values() for _, y in curves for value in y])
+    ends = seeds_and_means(axes, {part_name(name): teams for name, teams in drawn.items()}, look)
+    shape(axes, [float(value) for teams in drawn.values() for _, (_, y) in teams for value in y])
     axes.set_xlabel("environment steps")
     axes.set_title(words.axis)
     label_ends(axes, ends)
@@ -234,7 +234,7 @@ def _over_steps(
         f" over seeds.{_left_out(found, methods)} The means end at: {said}."
     )
     alt = f"Line chart: {words.axis} over environment steps for {', '.join(map(part_name, drawn))}."
-    rows = [(name, index, x, y) for name, curves in drawn.items() for index, curve in enumerate(curves)
+    rows = [(name, index, x, y) for name, teams in drawn.items() for index, (_, curve) in enumerate(teams)
             for x, y in zip(*curve, strict=True)]  # fmt: skip
     data = csv_bytes(("ablation", "curve", "env_steps", words.column), rows)
     return Picture(words.name, words.title, caption, alt, png(figure), f"{words.name}.csv", data)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from rmiov2.evaluation.modes import own_mode
-from rmiov2.reporting.estimates import Estimate, Sample, by_seed, mean_of_sample, over_seeds
+from rmiov2.reporting.estimates import Estimate, Sample, by_seed, mean_of_sample
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.reached import not_whole, own_method, trained_alike
 from rmiov2.reporting.run.results import Results
@@ -48,7 +48,7 @@ class Claim:
 
 @dataclass(frozen=True)
 class Paired:
-    """A difference between two variants over the seeds that both have."""
+    """A difference between two variants over the seeds that both have, team by team, and its mean over seeds."""
 
     seeds: tuple[int, ...]
     values: tuple[float, ...]
@@ -218,7 +218,8 @@ def paired(left: Method, right: Method, measure: str) -> Paired | None:
             )
     values = [mine[0] - theirs[0] for _, mine, theirs in pairs]
     widths = [float(np.hypot(mine[1], theirs[1])) for _, mine, theirs in pairs]
-    return Paired(tuple(seed for seed, _, _ in pairs), tuple(values), over_seeds(values, widths))
+    seeds = tuple(seed for seed, _, _ in pairs)
+    return Paired(seeds, tuple(values), mean_of_sample(by_seed(seeds, values, widths)))
 
 
 def same_windows(method: Method) -> bool:
