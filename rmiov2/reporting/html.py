@@ -50,7 +50,7 @@ def render(front: Front, chapters: Sequence[Chapter], run: Mapping[str, Any] | N
         lstrip_blocks=True,
     )
     environment.filters |= {
-        "data_uri": data_uri, "letters": letters, "breakable": breakable, "classes": classes, "told": told
+        "data_uri": data_uri, "letters": letters, "breakable": breakable, "classes": classes, "sentences": sentences
     }  # fmt: skip
     return environment.get_template("page.html.j2").render(front=front, chapters=chapters, run=run)
 
@@ -72,7 +72,7 @@ def breakable(text: str) -> Markup:
     return Markup(re.sub(r"(?<=[a-z])([._/])(?=[A-Za-z])", r"\1<wbr>", str(letters(text))))
 
 
-def told(table: Table) -> bool:
+def sentences(table: Table) -> bool:
     """Whether its rows are named by sentences, which need more room than a name does."""
     return any(len(row.name) > 2 * LONG for row in table.rows)
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
@@ -14,7 +14,7 @@ from rmiov2.reporting.estimates import Estimate, Sample, by_seed, half_widths_of
 from rmiov2.reporting.kept import Method, Seed, measured
 from rmiov2.reporting.run.results import Results
 from rmiov2.reporting.scene.moment import telling_moment
-from rmiov2.reporting.words import WHOLE, completes
+from rmiov2.reporting.words import WHOLE, completes, decimals_of
 
 if TYPE_CHECKING:
     from pandas import DataFrame
@@ -206,6 +206,11 @@ def area(method: Method, mode: str) -> Estimate:
 def performance(method: Method, mode: str, index: int) -> Estimate:
     """The same of the performance at a rate of the grid."""
     return within(method, mean_of_sample(performances(method, mode, index)))
+
+
+def decimals(methods: Iterable[Method]) -> int:
+    """Digits behind the point in which the performances of all of them can be told apart."""
+    return max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds)
 
 
 def numbers(method: Method) -> list[int]:

@@ -6,9 +6,9 @@ from collections.abc import Callable, Mapping, Sequence
 
 from rmiov2.reporting.estimates import Estimate, Sample, difference, estimate_said, mean_of_sample
 from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods.reached import areas, own_answer, performances, told, within
+from rmiov2.reporting.methods.reached import areas, decimals, own_answer, performances, told, within
 from rmiov2.reporting.methods.summary import after
-from rmiov2.reporting.words import decimals_of, listed, number, probability
+from rmiov2.reporting.words import listed, number, probability
 
 
 def verdict(methods: Sequence[Method], reference: str) -> list[str]:
@@ -17,11 +17,10 @@ def verdict(methods: Sequence[Method], reference: str) -> list[str]:
     Every method is named, with the reference's lead on it. An interval of the lead that contains zero decides nothing,
     nor does a method of one seed. Empty without the reference or without others.
     """
-    others = [method for method in methods if method.agent != reference]
-    if len(others) in (0, len(methods)):
+    own, others = _apart(methods, reference)
+    if own is None or not others:
         return []
-    (own,) = (method for method in methods if method.agent == reference)
-    digits = max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds)
+    digits = decimals(methods)
     sight = probability(own.seeds[0].evaluate["p_loss"][0])
     found = [_standings("AUC", own, others, own_areas, digits)]
     if known := told(own):
@@ -42,13 +41,18 @@ def own_sights(method: Method) -> Sample:
 
 def glance(methods: Sequence[Method], reference: str) -> str:
     """Who is ahead of the reference and behind it in AUC, by name alone; empty without the reference or others."""
-    others = [method for method in methods if method.agent != reference]
-    if len(others) in (0, len(methods)):
+    own, others = _apart(methods, reference)
+    if own is None or not others:
         return ""
-    (own,) = (method for method in methods if method.agent == reference)
     found = [(key, [method.agent for method, _ in group]) for key, group in _grouped(own, others, own_areas).items()]
     said = [f"{_GLANCES[key]} {listed(names)}" for key, names in found if names]
     return f"{reference} on {own.seeds[0].evaluate['env']}, AUC: {'; '.join(said)}."
+
+
+def _apart(methods: Sequence[Method], reference: str) -> tuple[Method | None, list[Method]]:
+    """The reference and the others."""
+    own = next((method for method in methods if method.agent == reference), None)
+    return own, [method for method in methods if method is not own]
 
 
 Leads = list[tuple[Method, Estimate]]  # a method, and the reference's lead on it

@@ -17,6 +17,7 @@ from rmiov2.reporting.methods.reached import (
     area,
     areas,
     cost_of,
+    decimals,
     mean_of,
     own_answer,
     performance,
@@ -32,7 +33,6 @@ from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, mar
 from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
-    decimals_of,
     focus_index,
     measure_name,
     number,
@@ -49,15 +49,16 @@ INTERVALS = (
     "considers possible; those of QMIX, FACMAC and MAPPO have learned from play without masks; those of GAWM try any "
     "action. Brackets are 95 % intervals: Student’s t over the seeds or, where that is wider, the uncertainty from "
     "the luck of the episodes alone; a single seed has none. Teams of one seed, trained on processors that round "
-    "differently, count once, with their mean. Two methods are compared by the difference of their means and its 95 % "
-    "interval (Welch’s t, whose two samples may differ in spread), not corrected for the number of comparisons; a "
-    "lead is the first method’s mean minus the other’s. They are undecided if it contains zero, or if one of them has "
-    "a single seed. Unless stated otherwise, a method had as many environment steps as the one it is compared with; "
-    "the column “after … steps” is pre-training, after equally many for all, between the two greedy evaluations "
-    "around them. AUC ÷ p_loss 0 is the share of its own wins that a method keeps over all rates. Environment steps "
-    "and updates: pre-training + masked fine-tuning. Messages and bytes: of the whole team. Parameters: all that are "
-    "trained / those used in play. Milliseconds: a world-model update / a masked update / a policy round, with all "
-    "methods measured side by side on one machine. A dash: not kept, or not measured."
+    "differently, count once, with their mean, which is surer than a single team. Two methods are compared by the "
+    "difference of their means and its 95 % interval (Welch’s t, whose two samples may differ in spread), not "
+    "corrected for the number of comparisons; a lead is the first method’s mean minus the other’s. They are undecided "
+    "if it contains zero, or if one of them has a single seed. Unless stated otherwise, a method had as many "
+    "environment steps as the one it is compared with; the column “after … steps” is pre-training, after equally many "
+    "for all, between the two greedy evaluations around them. AUC ÷ p_loss 0 is the share of its own wins that a "
+    "method keeps over all rates. Environment steps and updates: pre-training + masked fine-tuning. Messages and "
+    "bytes: of the whole team. Parameters: all that are trained / those used in play. Milliseconds: a world-model "
+    "update / a masked update / a policy round, with all methods measured side by side on one machine. A dash: not "
+    "kept, or not measured."
 )
 
 
@@ -77,12 +78,8 @@ def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Ta
 Columns = tuple[tuple[str, ...], tuple[Row, ...]]
 
 
-def _decimals(methods: Sequence[Method]) -> int:
-    return max(decimals_of(seed.evaluate) for method in methods for seed in method.seeds)
-
-
 def _reached(methods: Sequence[Method]) -> Columns:
-    digits, masked, steps = _decimals(methods), any(map(told, methods)), _common_steps(methods)
+    digits, masked, steps = decimals(methods), any(map(told, methods)), _common_steps(methods)
     sight = f"p_loss {probability(methods[0].seeds[0].evaluate['p_loss'][0])}"
     head = (
         *("AUC", sight, *(["AUC, true mask"] if masked else []), "AUC by seed"),
@@ -116,7 +113,7 @@ def _common_steps(methods: Sequence[Method]) -> int:
 
 
 def _by_rate(methods: Sequence[Method]) -> Columns:
-    p_loss, digits = methods[0].seeds[0].evaluate["p_loss"], _decimals(methods)
+    p_loss, digits = methods[0].seeds[0].evaluate["p_loss"], decimals(methods)
     sight = probability(p_loss[0])
     shares = {method.agent: shares_kept(method, own_answer(method)) for method in methods}
     rated = any(shares.values())

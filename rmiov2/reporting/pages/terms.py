@@ -35,10 +35,6 @@ def terms(evaluate: Mapping[str, Any]) -> list[tuple[str, str]]:
         ("AUC", "the area under the performance over p_loss from 0 to 1, by the trapezoid rule over the rates played"),
     ]
     if completes(evaluate):
-        about.append(
-            (
-                "L_rec",
-                "mean SmoothL1 between lost observations and their reconstructions, summed over features",
-            )
-        )
+        meaning = "mean SmoothL1 between lost observations and their reconstructions, summed over features"
+        about.append(("L_rec", meaning))
     return about

@@ -101,9 +101,8 @@ def worth_picture(found: Family) -> Picture | None:
 
 def _beyond(pairs: Mapping[str, Paired], ranked: Sequence[str], side: int) -> str:
     """Those whose whole interval lies on that side of zero, -1 or 1."""
-    bounds = {name: pairs[name].estimate.bounds for name in ranked}
-    found = [part_name(name) for name in ranked if (b := bounds[name]) and min(side * b[0], side * b[1]) > 0]
-    return ", ".join(found) or "none"
+    leads = {name: pairs[name].estimate for name in ranked}
+    return ", ".join(part_name(name) for name, one in leads.items() if one.decided and one.mean * side > 0) or "none"
 
 
 def _worth(pairs: Mapping[str, Paired], ranked: Sequence[str], width: float) -> bytes:
@@ -115,11 +114,8 @@ def _worth(pairs: Mapping[str, Paired], ranked: Sequence[str], width: float) -> 
         if pair.estimate.bounds:
             axes.plot(pair.estimate.bounds, [place, place], color=CYCLE[0], lw=2)
         axes.plot(pair.values, [place] * len(pair.values), "o", ms=4, mfc="white", mec=CYCLE[0], mew=0.9)
-        hollow: dict[str, Any] = {
-            "mfc": "white",
-            "mec": CYCLE[0],
-            "mew": 1.2,
-        }  # a narrow interval would be hidden by a filled mark
+        # a narrow interval would be hidden by a filled mark
+        hollow: dict[str, Any] = {"mfc": "white", "mec": CYCLE[0], "mew": 1.2}
         filled: dict[str, Any] = {"color": CYCLE[0], "mec": "white", "mew": 0.7}
         axes.plot(pair.estimate.mean, place, "D", ms=6, **(filled if pair.estimate.bounds else hollow))
     axes.set_yticks(range(len(ranked)), [_label(name) for name in reversed(ranked)])

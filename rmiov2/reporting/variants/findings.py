@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 
 from rmiov2.reporting.estimates import holm
-from rmiov2.reporting.methods.reached import numbers
+from rmiov2.reporting.methods.reached import decimals, numbers
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, number_cell, words_cell
 from rmiov2.reporting.variants.worth import HALF, A, B, C, Claim, Family, Paired, claims, estimate, judged, rates
-from rmiov2.reporting.words import WHOLE, decimals_of, number, part_name
+from rmiov2.reporting.words import WHOLE, number, part_name
 
 PRINTED_NOTE = "The paper’s AUC is divided by 100. A dash: not run here."
 MAPS = ("2s3z", "3s_vs_5z", "1c3s5z", "corridor")
@@ -30,7 +30,7 @@ PRINTED = {
 
 def findings_table(found: Family) -> Table:
     """What the paper found, a row each, whether it is so here, and by how much; those that were not run say so."""
-    digits = decimals_in(found)
+    digits = decimals(found.named.values())
     first = found.whole.seeds[0].evaluate
     head = ("the paper’s finding", "here", "difference", "p by Holm", "by seed", "difference in the paper")
     tested = {said(claim): judged(claim, found)[0] for claim in claims(found)}
@@ -73,7 +73,7 @@ def _finding(claim: Claim, found: Family, digits: int, adjusted: float | None) -
 
 def reproduced_table(found: Family) -> Table:
     """Ours beside the paper's tables 1 and 2."""
-    first, digits = found.whole.seeds[0].evaluate, decimals_in(found)
+    first, digits = found.whole.seeds[0].evaluate, decimals(found.named.values())
     head = ("part", "seeds", "AUC here", "L_rec here", *(f"{name}, paper: AUC / L_rec" for name in MAPS))
     masked = rates(found)
     names = [name for name in PRINTED if name != HALF or name in masked]
@@ -93,11 +93,6 @@ def _beside(name: str, found: Family, digits: int) -> Iterator[Cell]:
     yield estimate_cell(estimate(method, "L_rec") if method else None, digits + 1)
     for area, error in PRINTED[name]:
         yield words_cell(f"{area / 100:.3f} / {error:g}")
-
-
-def decimals_in(found: Family) -> int:
-    """Of performance, in every seed of the family."""
-    return max(decimals_of(seed.evaluate) for method in found.named.values() for seed in method.seeds)
 
 
 def difference_cell(found: Paired | None, digits: int) -> Cell:

@@ -9,9 +9,9 @@ from pathlib import Path
 
 from rmiov2.reporting.estimates import holm
 from rmiov2.reporting.kept import Method, read_kept, task_of
-from rmiov2.reporting.methods.reached import numbers
+from rmiov2.reporting.methods.reached import decimals, numbers
 from rmiov2.reporting.tables import Cell, Row, Table, estimate_cell, markdown, words_cell
-from rmiov2.reporting.variants.findings import decimals_in, difference_cell, findings_table, p_cell, reproduced_table
+from rmiov2.reporting.variants.findings import difference_cell, findings_table, p_cell, reproduced_table
 from rmiov2.reporting.variants.worth import (
     CLAIMS,
     Family,
@@ -57,7 +57,7 @@ SIMULATORS = {
 def variants_table(found: Family) -> Table:
     """A row for the whole method and for each variant."""
     first = found.whole.seeds[0].evaluate
-    digits = decimals_in(found)
+    digits = decimals(found.named.values())
     head = (
         *("part", "seeds", "AUC", "AUC by seed", "AUC minus the whole method’s", "p by Holm"),
         *("L_rec", "L_rec minus the whole method’s", "nothing lost", "AUC, true mask", "settings changed"),
