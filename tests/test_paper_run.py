@@ -133,8 +133,8 @@ def test_a_stop_is_written_down_and_so_is_what_goes_on_after_it(kept: Path, monk
     assert before["ended"] == "stopped"
     assert (entry["kept"], entry["ended"]) == (["smax-3m/seed-1", "smax-3m/seed-2"], "all")
     assert entry["resumed"] == ["smax-3m/seed-2"] and entry["failed"] == []
-    assert "it was run 2 times" in sweeps_said((before, entry))
-    assert "1 cell resumed after a stop, and 3 cells were kept" in sweeps_said((before, entry))
+    assert "it was run 2 times" in sweeps_said((before, entry), 3)
+    assert "1 cell resumed after a stop, and 3 cells were kept" in sweeps_said((before, entry), 3)
 
 
 KILLED = """
@@ -202,16 +202,17 @@ def told(**other: Any) -> dict[str, Any]:
 
 
 def test_what_the_page_says_of_the_sweep(tmp_path: Path) -> None:
-    assert read_sweeps(tmp_path) == () and sweeps_said(()) == ""
-    assert sweeps_said([told()]) == (
+    assert read_sweeps(tmp_path) == () and sweeps_said((), 0) == ""
+    assert sweeps_said([told()], 1) == (
         "The sweep is one command, `python -m pipelines.paper`; it was run once, for 2.0 h, at most 2 cells at once on"
         " 2 cores; 1 cell was kept."
     )
     # c was begun and never kept, so nothing says that it went on.
     others = [told(ended="killed", jobs=1), told(cores=16, device="cpu, cuda", kept=["b", "d"], resumed=["b", "c"])]
-    assert sweeps_said(others) == (
+    assert sweeps_said(others, 5) == (
         "The sweep is one command, `python -m pipelines.paper`; it was run 2 times, for at least 4.0 h in all, at most"
         " 2 cells at once on 2 and 16 cores and a GPU; 1 cell resumed after a stop, and 3 cells were kept."
+        " 2 more teams were made by `python -m pipelines.seeds`, or before sweeps were recorded."
     )
     entry = told()
     del entry["cores"], entry["ended"]
