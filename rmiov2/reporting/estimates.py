@@ -3,15 +3,17 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, TypeVar
 
 import numpy as np
 import scipy
 
 from rmiov2.evaluation.statistics import CONFIDENCE
 from rmiov2.reporting.words import interval, number
+
+K = TypeVar("K", bound=Hashable)
 
 
 @dataclass(frozen=True)
@@ -92,13 +94,13 @@ def _estimate(mean: float, error: float, freedom: float, luck: float) -> Estimat
     return Estimate(mean, (mean - half, mean + half), float(2 * scipy.stats.t.sf(abs(mean) * quantile / half, freedom)))
 
 
-def holm(found: Mapping[str, Estimate]) -> dict[str, float]:
-    """Holm's adjusted p-values of those that have one, by name: below 0.05, one stands beside all the others."""
-    known = sorted((one.p, name) for name, one in found.items() if one.p is not None)
+def holm(found: Mapping[K, Estimate]) -> dict[K, float]:
+    """Holm's adjusted p-values of those that have one, by key: below 0.05, one stands beside all the others."""
+    known = sorted(((one.p, key) for key, one in found.items() if one.p is not None), key=lambda pair: pair[0])
     adjusted, largest = {}, 0.0
-    for rank, (p, name) in enumerate(known):
+    for rank, (p, key) in enumerate(known):
         largest = max(largest, min(1.0, p * (len(known) - rank)))
-        adjusted[name] = largest
+        adjusted[key] = largest
     return adjusted
 
 

@@ -27,7 +27,7 @@ from rmiov2.reporting.run.results import COMPLETION_KEYS, read_scene
 from rmiov2.reporting.scene.attention_figure import above_even
 from rmiov2.reporting.tables import ABSENT, Cell, words_cell
 from rmiov2.reporting.variants.worth import Family, Verdict, claims, judged, of_bounds
-from rmiov2.reporting.words import WHOLE, count, number
+from rmiov2.reporting.words import count, number
 
 OVERVIEW_NOTE = (
     "The table counts the findings that are confirmed, not confirmed, or undecided at this size, among those that were"
@@ -163,11 +163,8 @@ def _cost(task: Kept) -> Cell:
 def drawable(task: Kept) -> set[str]:
     """Which of the figures without a finding that could be judged have something to be drawn of."""
     errors = sum(any(seed.l_rec is not None for seed in method.seeds) for method in task.methods)
-    parts = task.family.named if task.family else {}
-    moments = [name for name, method in parts.items() if any(seed.moment is not None for seed in method.seeds)]
     has = {
         "l_rec": errors > 1,
-        "moments": WHOLE in moments and len(moments) > 1,
         "scene": bool(task.scenes),
         "stress": any(seed.stress is not None for seed in task.own.seeds),
     }

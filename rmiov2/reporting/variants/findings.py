@@ -7,7 +7,20 @@ from collections.abc import Iterator, Mapping
 from rmiov2.reporting.estimates import holm
 from rmiov2.reporting.methods.reached import decimals, numbers
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, number_cell, words_cell
-from rmiov2.reporting.variants.worth import HALF, A, B, C, Claim, Family, Paired, claims, estimate, judged, rates
+from rmiov2.reporting.variants.worth import (
+    HALF,
+    A,
+    B,
+    C,
+    Claim,
+    Family,
+    Paired,
+    Verdict,
+    claims,
+    estimate,
+    judged,
+    rates,
+)
 from rmiov2.reporting.words import WHOLE, number, part_name
 
 PRINTED_NOTE = "The paper’s AUC is divided by 100. A dash: not run here."
@@ -33,9 +46,9 @@ def findings_table(found: Family) -> Table:
     digits = decimals(found.named.values())
     first = found.whole.seeds[0].evaluate
     head = ("the paper’s finding", "here", "difference", "p by Holm", "by seed", "difference in the paper")
-    tested = {said(claim): judged(claim, found)[0] for claim in claims(found)}
-    adjusted = holm({name: pair.estimate for name, pair in tested.items() if pair})
-    rows = tuple(Row(said(c), tuple(_finding(c, found, digits, adjusted.get(said(c))))) for c in claims(found))
+    told = {claim: judged(claim, found) for claim in claims(found)}
+    adjusted = holm({claim: pair.estimate for claim, (pair, _) in told.items() if pair})
+    rows = tuple(Row(said(c), tuple(_finding(c, *told[c], adjusted.get(c), digits))) for c in told)
     return Table(f"The paper’s findings on {first['env']}, {found.whole.scale}", head, rows, words=True)
 
 
@@ -61,8 +74,9 @@ def printed_differences(claim: Claim) -> dict[str, float]:
     return {name: (better[column] - worse[column]) / scale for name, better, worse in both}
 
 
-def _finding(claim: Claim, found: Family, digits: int, adjusted: float | None) -> Iterator[Cell]:
-    pair, verdict = judged(claim, found)
+def _finding(
+    claim: Claim, pair: Paired | None, verdict: Verdict, adjusted: float | None, digits: int
+) -> Iterator[Cell]:
     yield words_cell("equal in every seed" if pair and not any(pair.values) else verdict)
     yield difference_cell(pair, digits)
     yield p_cell(adjusted)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import groupby
 from pathlib import Path
@@ -64,7 +64,10 @@ def variants_table(found: Family) -> Table:
     )
     apart = {m.ablation: _apart(m, found, "AUC") for m in found.variants}
     adjusted = holm({name: pair.estimate for name, pair in apart.items() if pair})
-    rows = [Row(name, tuple(_cells(m, found, digits, adjusted))) for name, m in _rows(found)]
+    rows = [
+        Row(name, tuple(_cells(m, found, apart.get(m.ablation), adjusted.get(m.ablation), digits)))
+        for name, m in _rows(found)
+    ]
     caption = f"Variants of {found.whole.agent} on {first['env']}, {found.whole.scale}: {measure_name(first)}"
     return Table(caption, head, tuple(rows))
 
@@ -85,13 +88,14 @@ def _apart(method: Method, found: Family, measure: str) -> Paired | None:
     return paired(method, found.whole, measure) if alike and method.ablation != WHOLE else None
 
 
-def _cells(method: Method, found: Family, digits: int, adjusted: Mapping[str, float]) -> Iterator[Cell]:
+def _cells(method: Method, found: Family, apart: Paired | None, adjusted: float | None, digits: int) -> Iterator[Cell]:
+    """apart: its AUC less the whole method's."""
     areas = sample(method, "AUC")
     yield words_cell(str(len(set(numbers(method)))))
     yield estimate_cell(estimate(method, "AUC"), digits)
     yield words_cell(", ".join(number(value, digits) for value in areas.values) if areas else "")
-    yield difference_cell(_apart(method, found, "AUC"), digits)
-    yield p_cell(adjusted.get(method.ablation))
+    yield difference_cell(apart, digits)
+    yield p_cell(adjusted)
     yield estimate_cell(estimate(method, "L_rec"), digits + 1)
     yield difference_cell(_apart(method, found, "L_rec"), digits + 1)
     yield estimate_cell(estimate(method, "performance with nothing lost"), digits)

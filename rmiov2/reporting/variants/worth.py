@@ -11,7 +11,7 @@ import numpy as np
 from rmiov2.evaluation.modes import own_mode
 from rmiov2.reporting.estimates import Estimate, Sample, by_seed, mean_of_sample
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods.reached import not_whole, own_method, trained_alike
+from rmiov2.reporting.methods.reached import not_whole, own_method, trained_alike, within
 from rmiov2.reporting.run.results import Results
 from rmiov2.reporting.scene.battle_map import distances
 from rmiov2.reporting.words import WHOLE
@@ -190,10 +190,9 @@ def estimate(method: Method, measure: str) -> Estimate | None:
     if found is None:
         return None
     made = mean_of_sample(found)
-    low, high = (0.0, np.inf) if measure == "L_rec" else (-np.inf, np.inf)
-    if measure in RATED and method.seeds[0].evaluate["measure"] == "win_rate":
-        low, high = 0.0, 1.0
-    return replace(made, bounds=made.bounds and (max(low, made.bounds[0]), min(high, made.bounds[1])))
+    if measure == "L_rec" and made.bounds:
+        return replace(made, bounds=(max(0.0, made.bounds[0]), made.bounds[1]))
+    return within(method, made) if measure in RATED else made
 
 
 def paired(left: Method, right: Method, measure: str) -> Paired | None:
