@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.params import compose_values
+from pipelines.workspace import overrides_of
 from rmiov2.agents.registry import make_agent
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.config import Config, parse
@@ -16,19 +17,15 @@ SMAX, CHEETAH = "smax/3m", "mamujoco/HalfCheetah-2x3"
 TRAJECTORIES = 32
 
 
-def settings(preset: str, env: str) -> Config:
-    """A preset on an environment, as conf/ has them; raises UserError if there is no such file."""
-    return composed(f"preset={preset}", f"env={env.replace('/', '_')}")
-
-
-def composed(*overrides: str) -> Config:
-    """What conf/ makes of the overrides; raises UserError where they do not fit."""
-    return parse(compose_values(overrides), " ".join(overrides))
+def composed(*overrides: str, **choices: str) -> Config:
+    """What conf/ makes of choices such as env="smax/3m", and of key=value; raises UserError where they do not fit."""
+    every = [*overrides_of(**choices), *overrides]
+    return parse(compose_values(every), " ".join(every))
 
 
 def as_run(params: Config, env: str) -> Config:
     """params.yaml, or its preset on another environment."""
-    return params if params.env.name == env else settings(params.preset, env)
+    return params if params.env.name == env else composed(preset=params.preset, env=env)
 
 
 def spec_of(env: str) -> EnvSpec:

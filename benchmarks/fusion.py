@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from benchmarks.cases import settings, untrained
+from benchmarks.cases import composed, untrained
 from benchmarks.clock import count_flops
 from benchmarks.table import Row, in_flop
 from rmiov2.config import Config
@@ -51,7 +51,7 @@ def fusion(envs: Sequence[str], presets: Sequence[str]) -> list[Row]:
     for done, env in enumerate(envs):
         spec, replay = random_play(env)
         for preset in presets:
-            rows += _rows(settings(preset, env), spec, replay)
+            rows += _rows(composed(preset=preset, env=env), spec, replay)
         show(done + 1, len(envs))
     return rows
 

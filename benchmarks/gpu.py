@@ -40,8 +40,7 @@ def _preset(preset: str, env: str, effort: Effort) -> list[Row]:
 
 
 def _works(preset: str, spec: EnvSpec, device: str, precision: str, captured: bool) -> dict[str, Work]:
-    env = f"env={spec.name.replace('/', '_')}"
-    config = composed(env, f"preset={preset}", f"device={device}", f"precision={precision}")
+    config = composed(env=spec.name, preset=preset, device=device, precision=precision)
     agent, rngs = untrained(config, spec), Generators(config.seed, device)
     replay = synthetic_replay(spec, config.world_model.length)
     if not captured:

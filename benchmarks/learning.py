@@ -7,8 +7,9 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
-from benchmarks.cases import SMAX, settings, spec_of, synthetic_replay, untrained
+from benchmarks.cases import SMAX, composed, spec_of, synthetic_replay, untrained
 from benchmarks.clock import Effort, Work, against_floor
+from benchmarks.methods import update
 from benchmarks.table import Row
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.policy.actor import playable
@@ -25,7 +26,7 @@ def world_model(presets: Sequence[str], effort: Effort) -> list[Row]:
     spec, rows = spec_of(SMAX), []
     for preset in presets:
         agent, replay, rngs = _learner(preset, spec)
-        work = _updates(agent, replay, rngs, 1, 0)
+        work = update(agent, replay, rngs, 1, 0)
         rows.append(against_floor(f"world-model update, {SMAX}, {preset}", "updates", work, LIMITS[preset], effort))
     return rows
 
@@ -37,22 +38,14 @@ def imagination(presets: Sequence[str], effort: Effort) -> list[Row]:
         agent, replay, rngs = _learner(preset, spec)
         work = imagined_steps(agent, rngs.torch)
         rows.append(against_floor(f"imagination, {SMAX}, {preset}", "team steps", work, LIMITS[preset], effort))
-        work = _updates(agent, replay, rngs, 0, 1)
+        work = update(agent, replay, rngs, 0, 1)
         rows.append(against_floor(f"policy round, {SMAX}, {preset}", "rounds", work, None, effort))
     return rows
 
 
 def _learner(preset: str, spec: EnvSpec) -> tuple[RMIOv2, Replay, Generators]:
-    config = settings(preset, SMAX)
+    config = composed(preset=preset, env=SMAX)
     return untrained(config, spec), synthetic_replay(spec, config.world_model.length), Generators(config.seed)
-
-
-def _updates(agent: RMIOv2, replay: Replay, rngs: Generators, models: int, policies: int) -> Work:
-    def work() -> float:
-        agent.update(replay, rngs, models, policies)
-        return 1.0
-
-    return work
 
 
 def imagined_steps(agent: RMIOv2, generator: torch.Generator) -> Work:

@@ -44,7 +44,7 @@ def _task(task: str, preset: str, effort: Effort) -> list[Row]:
 
 def _works(name: str, spec: EnvSpec, preset: str) -> list[Work]:
     """A world-model update, a masked one, a policy round, in the order of UPDATES."""
-    config = composed(f"env={spec.name.replace('/', '_')}", f"agent={name}", f"preset={preset}")
+    config = composed(env=spec.name, agent=name, preset=preset)
     agent, rngs = make_agent(config, spec), Generators(config.seed)
     replay = synthetic_replay(spec, max(config.world_model.length, config.execution.history + 1))
     mask = mask_of(config.finetune, spec.num_agents, rngs.numpy["observation_loss"])

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from benchmarks.cases import CHEETAH, SMAX, composed, spec_of, synthetic_replay
 from benchmarks.clock import Effort, Work, against_floor
+from benchmarks.methods import update
 from benchmarks.playing import beside_bare, random_play
 from benchmarks.table import Row
 from rmiov2.agents.registry import make_agent
@@ -24,7 +25,7 @@ def model_free(effort: Effort) -> list[Row]:
 
 
 def _mappo(effort: Effort) -> Row:
-    config = composed(f"env={SMAX.replace('/', '_')}", "agent=mappo_smax")
+    config = composed(env=SMAX, agent="mappo_smax")
     envs = [make_env(SMAX, config.collect.num_envs, config.seed) for _ in range(2)]
     label = f"MAPPO's training, {SMAX}, {config.collect.num_envs} envs"
     works = _rollouts_learned_from(config, envs[0]), random_play(config, envs[1], Rollout)
@@ -43,11 +44,6 @@ def _rollouts_learned_from(config: Config, env: Env) -> Work:
 
 
 def _facmac(effort: Effort) -> Row:
-    config, spec = composed(f"env={CHEETAH.replace('/', '_')}", "agent=facmac"), spec_of(CHEETAH)
-    agent, replay, rngs = make_agent(config, spec), synthetic_replay(spec, 100), Generators(config.seed)
-
-    def work() -> float:
-        agent.update(replay, rngs, UPDATES, 0)
-        return float(UPDATES)
-
+    config, spec = composed(env=CHEETAH, agent="facmac"), spec_of(CHEETAH)
+    work = update(make_agent(config, spec), synthetic_replay(spec, 100), Generators(config.seed), UPDATES, 0)
     return against_floor(f"FACMAC's update, {CHEETAH}", "updates", work, None, effort)

@@ -8,7 +8,7 @@ from itertools import count
 
 import numpy as np
 
-from benchmarks.cases import CHEETAH, SMAX, as_run, settings, spec_of, untrained
+from benchmarks.cases import CHEETAH, SMAX, as_run, composed, spec_of, untrained
 from benchmarks.clock import Effort, Work, rates
 from benchmarks.table import Row
 from rmiov2.config import Config
@@ -117,7 +117,7 @@ def _episodes(config: Config, env: Env) -> Work:
 def latency(presets: Sequence[str]) -> list[Row]:
     """Milliseconds until one team has decided."""
     spec = spec_of(SMAX)
-    return [row for preset in presets for row in _latencies(settings(preset, SMAX), spec)]
+    return [row for preset in presets for row in _latencies(composed(preset=preset, env=SMAX), spec)]
 
 
 def _latencies(config: Config, spec: EnvSpec) -> list[Row]:

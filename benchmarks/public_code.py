@@ -30,7 +30,7 @@ from rmiov2.seeding import Generators
 from rmiov2.types import EnvSpec, UserError
 
 ENV = "smax/2s3z"
-OURS = {"MAMBA": ("agent=mamba_paper",), "RMIOv2": ("preset=paper",)}
+OURS = {"MAMBA": {"agent": "mamba_paper"}, "RMIOv2": {"preset": "paper"}}
 # Times as fast as theirs, a world-model update and a policy round; set before any was measured.
 AIMS = {"cpu": (1.5, 4.0), "cuda": (8.0, 10.0)}
 THEIR_MODULES = ("agent", "configs", "environments", "networks", "wandb")
@@ -43,9 +43,8 @@ def public_code(folder: Path | None, device: str, precision: str, effort: Effort
     spec = spec_of(ENV)
     with tempfile.TemporaryDirectory() as logs, importable(refuse_absent(folder, device)):
         theirs = _Theirs(spec, device, logs)
-        machine = f"device={device}", f"precision={precision}"
         ours = {
-            name: composed(f"env={ENV.replace('/', '_')}", *machine, *overrides) for name, overrides in OURS.items()
+            name: composed(env=ENV, device=device, precision=precision, **choices) for name, choices in OURS.items()
         }
         return [row for name, config in ours.items() for row in _rows(name, config, spec, theirs, effort)]
 

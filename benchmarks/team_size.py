@@ -16,13 +16,13 @@ from torch.autograd.graph import saved_tensors_hooks
 
 from benchmarks.cases import composed, synthetic_replay, untrained
 from benchmarks.clock import Effort, Work, rates
+from benchmarks.methods import update
 from benchmarks.table import NO_AIM, Row
 from rmiov2.agents.base import Mask
 from rmiov2.agents.rmio import RMIO
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.envs.observation_loss import draw_seen
 from rmiov2.progress import bar
-from rmiov2.replay.buffer import Replay
 from rmiov2.reporting.style import CYCLE, canvas, label_ends, png, styled
 from rmiov2.seeding import Generators
 from rmiov2.types import EnvSpec
@@ -66,10 +66,10 @@ def spec_of(n: int) -> EnvSpec:
 
 def cost(name: str, n: int, effort: Effort) -> Cost:
     """What one masked update of a team of n costs, with the settings of conf/ at the small preset."""
-    config = composed(f"agent={name}", "preset=small")
+    config = composed(agent=name, preset="small")
     agent, rngs = untrained(config, spec_of(n)), Generators(config.seed)
     replay, mask = synthetic_replay(agent.spec, config.execution.history + 1), _mask(n, rngs)
-    work = _update(agent, replay, rngs, mask)
+    work = update(agent, replay, rngs, 1, 0, mask)
     held = saved_bytes(trained(agent), work)  # the warm-up, too
     weights = sum(weight.numel() for weight in trained(agent).parameters())
     (measured,) = rates(f"{name}, {n} agents", [work], effort)
@@ -84,14 +84,6 @@ def trained(agent: RMIOv2) -> nn.Module:
 def _mask(n: int, rngs: Generators) -> Mask:
     rng = rngs.numpy["observation_loss"]
     return lambda batch, length: draw_seen("independent", P_MASK, (batch, length, n), rng)
-
-
-def _update(agent: RMIOv2, replay: Replay, rngs: Generators, mask: Mask) -> Work:
-    def work() -> float:
-        agent.update(replay, rngs, 1, 0, mask)
-        return 1.0
-
-    return work
 
 
 def saved_bytes(module: nn.Module, work: Work) -> int:
