@@ -28,7 +28,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from pipelines import paths, stage
+from pipelines import environment, paths
 from rmiov2 import config
 from rmiov2.config import Config
 from rmiov2.files import replace_file, write_json
@@ -48,8 +48,7 @@ DEFAULT_OUT = paths.ROOT / "bench" / "bench.json"
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 2 and one sentence on standard error, or 130 when stopped by Ctrl-C. A missed aim is no error."""
-    for variable, value in stage.PASSIVE.items():
-        os.environ.setdefault(variable, value)
+    environment.prepare()
     options = parser().parse_args(arguments)
     return exit_code("bench", lambda: measure(options, config.load(paths.PARAMS)), "nothing was written")
 

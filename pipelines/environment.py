@@ -1,4 +1,4 @@
-"""What the tools around the library are told by environment variables, in one place; a user's own value wins."""
+"""What the tools around the library, and its threads, are told by environment variables; a user's own value wins."""
 
 from __future__ import annotations
 
@@ -12,6 +12,9 @@ TOOLS: dict[str, str] = {
     "GX_ANALYTICS_ENABLED": "false",
     "MLFLOW_DISABLE_TELEMETRY": "true",
     "MLFLOW_ENABLE_ARTIFACTS_PROGRESS_BAR": "false",
+    # A store that does not answer must not hold up a finished training for minutes.
+    "MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2",
+    "MLFLOW_HTTP_REQUEST_TIMEOUT": "10",
     "MLFLOW_LOGGING_LEVEL": "WARNING",
     "MLFLOW_SERVER_ENABLE_JOB_EXECUTION": "false",  # eight processes and two gigabytes that nothing here uses
     "PREFECT_HOME": str(paths.STATE / "prefect"),
@@ -19,6 +22,11 @@ TOOLS: dict[str, str] = {
     "PREFECT_SERVER_CONCURRENCY_LEASE_STORAGE": "prefect.server.concurrency.lease_storage.filesystem",
     "PREFECT_SERVER_ANALYTICS_ENABLED": "false",
     "PREFECT_SERVER_EPHEMERAL_STARTUP_TIMEOUT_SECONDS": "90",  # a first database alone takes longer than the default
+    # Threads that spin while they wait take the core from the one that works: a small product then costs a hundredfold.
+    "OMP_WAIT_POLICY": "PASSIVE",
+    "GOMP_SPINCOUNT": "0",
+    "KMP_BLOCKTIME": "0",
+    "OMP_NUM_THREADS": "1",
 }
 
 

@@ -26,7 +26,6 @@ from pipelines import paths
 from pipelines import workspace as workspaces
 from pipelines.dvc_stage import kill_all, run_dvc
 from pipelines.heal import heal
-from pipelines.lifeline import WATCHED
 from pipelines.params import flat
 from rmiov2.config import Config
 from rmiov2.types import UserError
@@ -172,7 +171,7 @@ def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
         study.make()
         for sentence in heal(folder):  # of a kill
             print(f"{folder.name}: {sentence}", flush=True)
-        variables = workspaces.variables(folder) | {WATCHED: str(os.getpid())}
+        variables = workspaces.variables(folder)
         for stage in study.stages:
             if stopped.is_set():
                 return 130

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 import socket
 import subprocess
 import sys
@@ -41,7 +40,6 @@ from pipelines.dvc_stage import (
     run_stage,
     surroundings,
 )
-from pipelines.lifeline import WATCHED
 from pipelines.screen import throttled
 from rmiov2.types import UserError
 
@@ -89,13 +87,13 @@ def stop_all() -> None:
     retry_delay_seconds=LOCK_DELAYS,
     tags=["dvc"],
 )
-def stage_task(stage: str, root: Path, watched: int, before: int) -> State[Outcome]:
+def stage_task(stage: str, root: Path, before: int) -> State[Outcome]:
     """Bring one stage up to date, its words in the run's log."""
     if stops() != before:
         raise StageFailed(f"{stage} was stopped before it began", None)
-    variables = workspace.variables(root) | {WATCHED: str(watched)}
     limit = Patience.of(stage, root).timeout_s  # Prefect's own time-out cannot interrupt a thread that waits
-    outcome = run_stage(stage, root, throttled(get_run_logger().info), env=variables, timeout_s=limit)
+    say = throttled(get_run_logger().info)
+    outcome = run_stage(stage, root, say, env=workspace.variables(root), timeout_s=limit)
     return Completed(name=STATES[outcome.outcome], message=f"{outcome.seconds:.0f} s", data=outcome)
 
 
@@ -124,7 +122,7 @@ def run_stages(root: Path) -> dict[str, str]:
     try:
         for stage, earlier in stages:
             waits = [futures[name] for name in earlier]
-            futures[stage] = prepared(stage, root, before).submit(stage, root, os.getpid(), before, wait_for=waits)
+            futures[stage] = prepared(stage, root, before).submit(stage, root, before, wait_for=waits)
         for done, future in enumerate(futures.values(), 1):
             future.wait()
             if future.state.is_completed():

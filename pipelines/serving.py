@@ -14,7 +14,6 @@ from __future__ import annotations
 import argparse
 import asyncio
 import json
-import os
 import socket
 import sys
 from collections.abc import Awaitable, Callable, MutableMapping
@@ -227,7 +226,6 @@ def main() -> int:
     parser.add_argument("--port", type=port, default=5055, help="default: %(default)s")
     options = parser.parse_args()
     environment.prepare()
-    os.environ.setdefault("OMP_NUM_THREADS", "1")
 
     def work() -> None:
         with tracking.one_sentence():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import argparse
 import hashlib
 import json
-import os
 import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
@@ -21,9 +20,6 @@ from rmiov2.config import load
 from rmiov2.files import writing
 from rmiov2.program import exit_code
 from rmiov2.types import UserError
-
-# Threads that spin while they wait take the core from the one that works: a small product then costs a hundredfold.
-PASSIVE = {"OMP_WAIT_POLICY": "PASSIVE", "GOMP_SPINCOUNT": "0", "KMP_BLOCKTIME": "0", "OMP_NUM_THREADS": "1"}
 
 # What a stage computed from, beside its settings; a change of code does not throw half a training away.
 DATA = ("data/", "models/")
@@ -42,8 +38,6 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
         parser.add_argument("cell", metavar=argument)
     told = list(vars(parser.parse_args()).values())
     label = "@".join([name, *told])
-    for variable, value in PASSIVE.items():
-        os.environ.setdefault(variable, value)
     environment.prepare()
 
     def play() -> None:

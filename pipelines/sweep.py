@@ -18,6 +18,7 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from pipelines import environment, flow, paths, workspace
 from pipelines.dvc_stage import dag
+from pipelines.run import needed
 from pipelines.seeds import overlay
 from rmiov2.types import UserError
 
@@ -57,18 +58,9 @@ def study_task(label: str, overrides: list[str]) -> dict[str, bytes]:
     environment.prepare()
     before = flow.stops()
     with workspace.checkout(overrides) as root:
-        for stage in leading_to("evaluate", root):
-            flow.prepared(stage, root, before)(stage, root, os.getpid(), before)
+        for stage, _ in needed(dag(root), ["evaluate"]):  # no more is kept of a study
+            flow.prepared(stage, root, before)(stage, root, before)
         return workspace.small(root)
-
-
-def leading_to(goal: str, root: Path) -> list[str]:
-    """The goal and the stages that it needs, in order: no more is kept of a study."""
-    stages, wanted = dag(root), {goal}
-    for stage, earlier in reversed(stages):
-        if stage in wanted:
-            wanted |= set(earlier)
-    return [stage for stage, _ in stages if stage in wanted]
 
 
 @prefect.flow(

@@ -27,8 +27,6 @@ BATCH = {"metrics": 1000, "params": 100, "tags": 100}  # what one call of log_ba
 PACKAGES = ("rmiov2", "torch", "numpy", "jaxmarl", "gymnasium-robotics", "mujoco", "dvc", "mlflow")
 PARAM_LIMIT = 6000  # characters
 CODE = ("rmiov2", "pipelines", "dvc.yaml", "params.yaml")  # what a commit should hold for its runs to be repeated
-# A store that does not answer must not hold up a finished training for minutes.
-IMPATIENT = {"MLFLOW_HTTP_REQUEST_MAX_RETRIES": "2", "MLFLOW_HTTP_REQUEST_TIMEOUT": "10"}
 
 
 def home() -> Path:
@@ -62,8 +60,6 @@ def open_store() -> Any:
     import mlflow
     from mlflow.tracking import MlflowClient
 
-    for variable, value in IMPATIENT.items():
-        os.environ.setdefault(variable, value)
     with locked("mlflow") if uri().startswith("sqlite:") else nullcontext():
         mlflow.set_tracking_uri(uri())
         client = MlflowClient()

@@ -24,9 +24,9 @@ from typing import Any
 import yaml
 
 from pipelines import paths, tracking
+from pipelines.lifeline import WATCHED
 from pipelines.params import as_text, compose_values
 from pipelines.records import record_in
-from pipelines.stage import PASSIVE
 from rmiov2.files import replace_file, sync_folder, write_json, writing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -139,12 +139,11 @@ def checkout(overrides: Sequence[str]) -> Iterator[Path]:
 
 
 def variables(root: Path) -> dict[str, str]:
-    """What a stage needs beside DVC's surroundings: its code before the user's, threads that wait passively, this
-    checkout's MLflow.
+    """What a stage needs beside DVC's surroundings: its code before the user's, this checkout's MLflow, and that it is
+    to end with this process.
     """
-    passive = {name: os.environ.get(name, value) for name, value in PASSIVE.items()}
     code = os.pathsep.join([str(root), *filter(None, [os.environ.get("PYTHONPATH")])])
-    return {**passive, "PYTHONPATH": code, "MLFLOW_TRACKING_URI": tracking.uri()}
+    return {"PYTHONPATH": code, "MLFLOW_TRACKING_URI": tracking.uri(), WATCHED: str(os.getpid())}
 
 
 def keep(texts: dict[str, bytes], target: Path) -> None:

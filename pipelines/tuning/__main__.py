@@ -18,7 +18,6 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines import environment, paths
-from pipelines.stage import PASSIVE
 from rmiov2.program import exit_code, positive
 
 if TYPE_CHECKING:
@@ -33,8 +32,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     """0, or 2 and one sentence on standard error, or 130 when it was stopped by Ctrl-C."""
     options = parser().parse_args(arguments)
     environment.prepare()
-    for variable, value in PASSIVE.items():
-        os.environ.setdefault(variable, value)
     return exit_code("tuning", lambda: options.run(options), "the same command goes on")
 
 
