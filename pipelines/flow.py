@@ -40,13 +40,13 @@ from pipelines.dvc_stage import (
     run_stage,
     surroundings,
 )
+from pipelines.lifeline import still_lives
 from pipelines.screen import throttled
 from rmiov2.types import UserError
 
 NAME = "rmiov2"
 SERVED = 2  # stages, or studies, at once where a schedule starts them; pipelines.study looks at what is idle
 STATES = {"ran": "Ran", "cached": "Cached", "up-to-date": "UpToDate"}
-CLOCK_SLACK = 60.0  # seconds by which the moment that a process began may seem to move
 _stops = 0
 
 
@@ -183,18 +183,10 @@ def mark_lost_runs() -> None:
     with get_client(sync_client=True) as client:
         client.update_flow_run_labels(get_run_context().flow_run.id, own)
         for run in client.read_flow_runs(flow_filter=named, flow_run_filter=running):
-            if mine.items() <= run.labels.items() and not lives(run.labels):
+            told = run.labels
+            if mine.items() <= told.items() and not still_lives(told["rmiov2.process"], told["rmiov2.since"]):
                 message = "its process is gone; run it again, it goes on from its last checkpoint"
                 client.set_flow_run_state(run.id, Crashed(message=message), force=True)
-
-
-def lives(labels: dict[str, Any]) -> bool:
-    """Whether the process of a run is there, and no other that was given its number later."""
-    try:
-        began = float(psutil.Process(labels["rmiov2.process"]).create_time())
-        return abs(began - float(labels["rmiov2.since"])) < CLOCK_SLACK
-    except psutil.NoSuchProcess:
-        return False
 
 
 def threads(number: int) -> Any:

@@ -20,6 +20,7 @@ from rmiov2.types import UserError
 
 WATCHED = "RMIOV2_WATCH_PID"  # whoever must live for the stage to be worth anything, beside the DVC that started it
 LOOK = 1.0  # seconds between two looks
+CLOCK_SLACK = 60.0  # seconds by which the moment that a process began may seem to move
 PATIENCE = 60.0  # seconds that another process of the same stage, which may be about to stop, is waited for
 
 
@@ -77,6 +78,12 @@ def _lives(process: psutil.Process | None) -> bool:
         return process is not None and process.is_running() and process.status() != psutil.STATUS_ZOMBIE
     except psutil.NoSuchProcess:
         return False
+
+
+def still_lives(number: int, began: float) -> bool:
+    """Whether the process that began then (seconds since 1970) works on, and no other was given its number later."""
+    process = _process(number)
+    return process is not None and _lives(process) and abs(process.create_time() - began) < CLOCK_SLACK
 
 
 def _watch(starters: list[psutil.Process | None]) -> None:

@@ -21,6 +21,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipelines import paths, stage
+from pipelines.lifeline import still_lives
 from pipelines.tuning import trial as trials
 from pipelines.tuning.storage import storage_of
 from pipelines.tuning.trial import Record
@@ -34,7 +35,6 @@ Study = optuna.study.Study
 
 ATTEMPTS = 3  # at the same values, when their workers get killed
 UNCLAIMED_SECONDS = 60  # a trial without a worker's name was taken a moment ago, or its worker is gone
-CLOCK_SECONDS = 1.0  # what the start of one process may differ by when it is read twice
 UNPRUNED_TRIALS, UNPRUNED_ROUNDS = 4, ROUNDS // 4
 UNREAD = {"report", "ablate", "stress"}  # sections that no trial reads
 FINISHED = (TrialState.COMPLETE, TrialState.PRUNED)
@@ -251,12 +251,7 @@ def _gone(trial: FrozenTrial, lost: str) -> bool:
         return started is not None and (datetime.now() - started).total_seconds() > UNCLAIMED_SECONDS
     if worker["host"] != socket.gethostname():
         return bool(worker["host"] == lost)
-    try:
-        process = psutil.Process(worker["pid"])
-        same = abs(process.create_time() - worker["started"]) < CLOCK_SECONDS
-        return not same or process.status() == psutil.STATUS_ZOMBIE
-    except psutil.NoSuchProcess:
-        return True
+    return not still_lives(worker["pid"], worker["started"])
 
 
 def records(study: Study, plan: Plan) -> list[Record]:
