@@ -214,7 +214,7 @@ def run_dvc(
     try:
         lines = _follow(process, log_file, log, timeout_s)
     finally:
-        _stop([process])
+        stop([process])
         del _running[process.pid]
     return process.returncode, lines
 
@@ -249,10 +249,10 @@ def _ends(process: subprocess.Popen[Any], seconds: float) -> bool:
     return True
 
 
-def _stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Leave nothing of their groups alive."""
+def stop(processes: Sequence[subprocess.Popen[bytes]], signals: Sequence[tuple[int, float]] = STOPS) -> None:
+    """Leave nothing of their groups alive; signals: one after the other, with the seconds that each is waited for."""
     left = list(processes)
-    for number, patience in STOPS:
+    for number, patience in signals:
         left = [process for process in left if _signal(process.pid, number)]
         until = time.monotonic() + patience
         while left and time.monotonic() < until:
@@ -270,7 +270,7 @@ def _signal(group: int, number: int) -> bool:
 
 def kill_all() -> None:
     """Stop every DVC that was started here, with its stages; they keep their checkpoints."""
-    _stop(list(_running.values()))
+    stop(list(_running.values()))
 
 
 def _failure(stage: str, status: int, lines: list[str]) -> UserError:

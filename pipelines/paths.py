@@ -17,6 +17,7 @@ PASSED = RESULTS / "passed"
 REPORTS = ROOT / "reports"
 DATA_DOCS = REPORTS / "data_docs"
 STATE = ROOT / "state"
+JOURNAL = STATE / "tuning" / "journal.log"  # Optuna's, of every study on this machine
 TUNING = ROOT / "tuning"
 
 COLLECTED = ROOT / "data" / "collect"

@@ -19,6 +19,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import environment, paths, tracking
+from pipelines.dvc_stage import log_of, stop
 from pipelines.study import SERVER
 from rmiov2.files import replace_file
 from rmiov2.program import exit_code, port
@@ -26,10 +27,8 @@ from rmiov2.types import UserError
 
 HOST = "127.0.0.1"
 PORTS = {"prefect": 4200, "mlflow": 5000, "optuna": 8080}
-JOURNAL = paths.STATE / "tuning" / "journal.log"
-LOGS = paths.STATE / "logs"
 PATIENCE = 180.0  # seconds until every page must answer
-GRACE = 10.0
+STOPS = ((signal.SIGTERM, 10.0), (signal.SIGKILL, 10.0))  # seconds to wait after each
 
 
 @dataclass(frozen=True)
@@ -49,7 +48,7 @@ class Page:
     @property
     def log(self) -> Path:
         """Its words."""
-        return LOGS / f"ui-{self.name}.log"
+        return log_of(paths.ROOT, f"ui-{self.name}")
 
     def answers(self) -> bool:
         """Whether it is up."""
@@ -70,7 +69,7 @@ def pages(ports: dict[str, int]) -> list[Page]:
     return [
         Page("prefect", [f"{binaries}/prefect", "server", "start", *here], ports["prefect"], "/api/health"),
         Page("mlflow", [f"{binaries}/mlflow", *tracker, *here], ports["mlflow"], "/health"),
-        Page("optuna", [f"{binaries}/optuna-dashboard", str(JOURNAL), *here], ports["optuna"], "/api/studies"),
+        Page("optuna", [f"{binaries}/optuna-dashboard", str(paths.JOURNAL), *here], ports["optuna"], "/api/studies"),
     ]
 
 
@@ -113,7 +112,7 @@ def running(every: Sequence[Page]) -> Iterator[dict[str, subprocess.Popen[bytes]
                 )
         yield started
     finally:
-        stop(list(started.values()))
+        stop(list(started.values()), STOPS)
 
 
 @contextmanager
@@ -126,19 +125,6 @@ def told(address: str) -> Iterator[None]:
     finally:
         if SERVER.is_file() and SERVER.read_text() == address:
             SERVER.unlink()
-
-
-def stop(processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """End each with all that it has started."""
-    for number in (signal.SIGTERM, signal.SIGKILL):
-        for process in processes:
-            try:
-                os.killpg(process.pid, number)
-            except ProcessLookupError:
-                continue
-        until = time.monotonic() + GRACE
-        while any(process.poll() is None for process in processes) and time.monotonic() < until:
-            time.sleep(0.1)
 
 
 def wait_for(every: Sequence[Page], started: dict[str, subprocess.Popen[bytes]]) -> None:
@@ -166,9 +152,9 @@ def show(ports: dict[str, int]) -> None:
     """All pages until Ctrl-C or SIGTERM, or until one ends."""
     every = pages(ports)
     refuse_taken(every)
-    for folder in (Path(os.environ["PREFECT_HOME"]), JOURNAL.parent, paths.STATE / "mlartifacts"):
+    for folder in (Path(os.environ["PREFECT_HOME"]), paths.JOURNAL.parent, paths.STATE / "mlartifacts"):
         folder.mkdir(parents=True, exist_ok=True)
-    JOURNAL.touch()
+    paths.JOURNAL.touch()
     print("ui: starting, half a minute the first time", flush=True)
     with running(every) as started:
         wait_for(every, started)

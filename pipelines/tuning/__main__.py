@@ -25,7 +25,6 @@ if TYPE_CHECKING:
     from rmiov2.config import Config
 
 STORAGE = "RMIOV2_TUNING_STORAGE"
-JOURNAL = paths.STATE / "tuning" / "journal.log"
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -60,7 +59,7 @@ def parser() -> argparse.ArgumentParser:
         command.add_argument("study", type=_name, metavar="STUDY")
     for command in (run, show):
         command.add_argument(
-            "--storage", default=os.environ.get(STORAGE) or str(JOURNAL), metavar="WHERE",
+            "--storage", default=os.environ.get(STORAGE) or str(paths.JOURNAL), metavar="WHERE",
             help=f"a journal file, or postgresql://user:password@host/database (default: ${STORAGE} or state/tuning)",
         )  # fmt: skip
     return top
