@@ -147,7 +147,7 @@ def keep_at_last(stage: str, root: Path, log: Say, env: dict[str, str] | None = 
     note = _note_of(root, stage)
     if not note.exists():
         return
-    status, said = run_dvc([*PATIENT, "--quiet", "status", "--json", stage], root, log_of(root, stage), _unheard, env)
+    status, said = run_dvc([*PATIENT, "--quiet", "status", "--json", stage], root, log_of(root, stage), env=env)
     if status:
         raise _failure(stage, status, said)
     changes = json.loads(said[-1] if said else "{}").get(stage, [])
@@ -159,10 +159,6 @@ def keep_at_last(stage: str, root: Path, log: Say, env: dict[str, str] | None = 
         if status:
             raise _failure(stage, status, said)
     note.unlink()
-
-
-def _unheard(line: str) -> None:
-    """A line that nobody needs."""
 
 
 def _note_of(root: Path, stage: str) -> Path:
@@ -186,7 +182,7 @@ def run_dvc(
     arguments: Sequence[str],
     root: Path,
     log_file: Path,
-    log: Say,
+    log: Say = lambda line: None,
     env: dict[str, str] | None = None,
     timeout_s: float | None = None,
 ) -> tuple[int, list[str]]:

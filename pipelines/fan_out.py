@@ -175,7 +175,7 @@ def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
         for stage in study.stages:
             if stopped.is_set():
                 return 130
-            if status := run_dvc(["repro", stage], folder, logs[stage], lambda line: None, variables)[0]:
+            if status := run_dvc(["repro", stage], folder, logs[stage], env=variables)[0]:
                 return status
             made.add(study.stages[stage])
     return 0

@@ -64,7 +64,7 @@ def run(targets: Sequence[str], jobs: int | None) -> None:
 def is_up_to_date(targets: Sequence[str]) -> bool:
     """Whether DVC finds nothing to do; asked once, that is quicker to know than stage by stage."""
     command = ["status", "--quiet", *(["--with-deps", *targets] if targets else [])]
-    return run_dvc(command, paths.ROOT, log_of(paths.ROOT, "status"), lambda line: None)[0] == 0
+    return run_dvc(command, paths.ROOT, log_of(paths.ROOT, "status"))[0] == 0
 
 
 def bring_up_to_date(stages: Sequence[tuple[str, list[str]]], room: Room) -> list[UserError]:
