@@ -79,7 +79,7 @@ def locked(name: str) -> Iterator[None]:
 
 @contextmanager
 def one_sentence() -> Iterator[None]:
-    """Raise a UserError of one line for what MLflow, its store, DVC or the disk raises."""
+    """Raise a UserError of one line for what MLflow, its store, DVC or the disk raises, about a file by its name."""
     from dvc.exceptions import DvcException
     from mlflow.exceptions import MlflowException
     from sqlalchemy.exc import SQLAlchemyError
@@ -87,6 +87,8 @@ def one_sentence() -> Iterator[None]:
     try:
         yield
     except (DvcException, MlflowException, SQLAlchemyError, OSError, json.JSONDecodeError) as error:
+        if isinstance(error, OSError) and error.filename:
+            raise UserError(f"{error.filename}: {error.strerror}; mend that, then try again") from error
         raise UserError(f"{uri()}: {_reason(error)}; MLFLOW_TRACKING_URI names another store") from error
 
 

@@ -1,5 +1,6 @@
 """Runs of stages in MLflow: what a stage did, that it failed, and that a lost store loses no result."""
 
+import errno
 import subprocess
 import sys
 from pathlib import Path
@@ -132,6 +133,11 @@ def test_work_that_is_stopped_is_not_recorded_as_failed(monkeypatch) -> None:
     with pytest.raises(KeyboardInterrupt), tracking.StageRun("collect"):
         raise KeyboardInterrupt
     assert recorded == [] and not Path("never.db").exists()
+
+
+def test_a_folder_that_may_not_be_written_is_blamed_and_no_store_that_is_whole() -> None:
+    with pytest.raises(UserError, match="^/clone/state: Read-only file system; mend that"), tracking.one_sentence():
+        raise OSError(errno.EROFS, "Read-only file system", "/clone/state")
 
 
 def test_off_is_off(monkeypatch) -> None:
