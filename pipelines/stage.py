@@ -43,7 +43,7 @@ def main(name: str, description: str, work: Callable[..., Path], argument: str =
     def play() -> None:
         started = time.perf_counter()
         end_with_starters()
-        with alone(label), tracking.StageRun(label):
+        with alone(label), tracking.recorded(label):
             config, begun = load(paths.PARAMS), inputs(name)
             where = work(config, *told)
             refuse_changed(label, begun, inputs(name))

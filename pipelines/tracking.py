@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
-from types import TracebackType
 from typing import Any
 
 from pipelines import environment, paths
@@ -114,35 +113,38 @@ def experiment_of(client: Any, env: str) -> str:
         return str(client.get_experiment_by_name(name).experiment_id)
 
 
-class StageRun:
+@contextmanager
+def recorded(name: str) -> Iterator[None]:
     """Around the work of a stage, `name` or `name@cell`: a run when it has ended well, a failed one when it raised.
 
-    Nothing is recorded of work that was stopped, since it goes on later. A store that cannot be reached costs a warning
-    alone: the results are on disk by then, and DVC would throw them away if the stage failed.
+    Nothing is recorded of work that was stopped, since it goes on later.
     """
-
-    def __init__(self, name: str) -> None:
-        self.name, self.began = name, time.time()
-
-    def __enter__(self) -> StageRun:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        if uri() == OFF or (error is not None and not isinstance(error, Exception)):
-            return
-        began = time.perf_counter()
-        try:
-            with one_sentence():
-                record(self.name, self.began, error)
-        except UserError as reason:
-            print(f"WARNING {self.name}: not recorded, though its files are whole: {reason}", file=sys.stderr)
-        else:
-            print(f"{self.name}: recorded in {uri()} ({time.perf_counter() - began:.1f} s)", flush=True)
+    began = time.time()
+    try:
+        yield
+    except Exception as error:
+        _mirror(name, began, error)
+        raise
+    _mirror(name, began, None)
 
 
-def record(name: str, began: float, error: BaseException | None) -> str:
+def _mirror(name: str, began: float, error: Exception | None) -> None:
+    """A store that cannot be reached costs a warning alone: the results are on disk by now, and DVC would throw them
+    away if the stage failed.
+    """
+    if uri() == OFF:
+        return
+    since = time.perf_counter()
+    try:
+        with one_sentence():
+            record(name, began, error)
+    except UserError as reason:
+        print(f"WARNING {name}: not recorded, though its files are whole: {reason}", file=sys.stderr)
+    else:
+        print(f"{name}: recorded in {uri()} ({time.perf_counter() - since:.1f} s)", flush=True)
+
+
+def record(name: str, began: float, error: Exception | None) -> str:
     """One run of a stage that began at `began` (seconds) and raised `error` or nothing; its id."""
     from dvc.repo import Repo
 
@@ -195,7 +197,7 @@ def _digests(stage: Any, with_outs: bool) -> dict[str, str]:
     return {f"md5.{role}.{item}": item.get_hash().value for role, item in files if item.exists}
 
 
-def circumstances(error: BaseException | None = None) -> dict[str, str]:
+def circumstances(error: Exception | None = None) -> dict[str, str]:
     """Tags: versions, commit, experiment, flow, and what went wrong."""
     told = {
         "dvc.exp": os.environ.get("DVC_EXP_NAME"),

@@ -130,7 +130,7 @@ def test_work_that_is_stopped_is_not_recorded_as_failed(monkeypatch) -> None:
     recorded = []
     monkeypatch.setenv("MLFLOW_TRACKING_URI", "sqlite:///never.db")
     monkeypatch.setattr(tracking, "record", lambda *told: recorded.append(told))
-    with pytest.raises(KeyboardInterrupt), tracking.StageRun("collect"):
+    with pytest.raises(KeyboardInterrupt), tracking.recorded("collect"):
         raise KeyboardInterrupt
     assert recorded == [] and not Path("never.db").exists()
 
@@ -142,6 +142,6 @@ def test_a_folder_that_may_not_be_written_is_blamed_and_no_store_that_is_whole()
 
 def test_off_is_off(monkeypatch) -> None:
     monkeypatch.setattr(tracking, "record", lambda *told: pytest.fail("it was recorded"))
-    with tracking.StageRun("collect"):
+    with tracking.recorded("collect"):
         pass
     assert tracking.uri() == "off"
