@@ -114,12 +114,12 @@ def evaluate_team(options: argparse.Namespace) -> None:
     from rmiov2.envs.base import facts_of
     from rmiov2.evaluation.episodes import performances, play
     from rmiov2.evaluation.statistics import performance_interval
-    from rmiov2.files import refuse_folder, write_json
+    from rmiov2.files import refuse_unwritable, write_json
     from rmiov2.progress import bar
 
     if options.out.suffix != ".json":
         raise UserError(f"--out: got {options.out}, expected a name that ends in .json")
-    refuse_folder(options.out)
+    refuse_unwritable(options.out)
     agent = rmiov2.load(options.checkpoint)
     name, mode = options.env or agent.spec.name, options.mode or agent.own_mode
     env = rmiov2.make_env(name, num_envs=len(options.p_loss) * min(options.episodes, options.games), seed=options.seed)

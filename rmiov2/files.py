@@ -64,7 +64,7 @@ def _is_still(path: Path, handle: BinaryIO) -> bool:
         return False
 
 
-def refuse_folder(path: Path) -> None:
+def refuse_unwritable(path: Path) -> None:
     """Raise UserError where no file can take the place of `path`: before the work, not after it."""
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -8,7 +8,7 @@ import sys
 
 import pytest
 
-from rmiov2.files import refuse_folder, replace_file, write_json
+from rmiov2.files import refuse_unwritable, replace_file, write_json
 from rmiov2.program import exit_code
 from rmiov2.types import UserError
 
@@ -61,11 +61,11 @@ def test_what_is_no_number_in_json_is_refused_and_leaves_the_old_file(tmp_path, 
 
 def test_a_folder_is_no_file_to_write_and_is_refused_before_the_work(tmp_path):
     with pytest.raises(UserError, match="is a folder, expected a file"):
-        refuse_folder(tmp_path)
+        refuse_unwritable(tmp_path)
     (tmp_path / "file").touch()
     with pytest.raises(UserError, match="cannot be written"):
-        refuse_folder(tmp_path / "file" / "result.json")
-    refuse_folder(tmp_path / "new" / "result.json")
+        refuse_unwritable(tmp_path / "file" / "result.json")
+    refuse_unwritable(tmp_path / "new" / "result.json")
     assert os.listdir(tmp_path / "new") == []
 
 
@@ -75,10 +75,10 @@ def test_what_would_be_replaced_or_cannot_be_named_is_refused_before_the_work(tm
     os.mkfifo(tmp_path / "pipe.json")
     for name in ("link.json", "pipe.json"):
         with pytest.raises(UserError, match="is a link or a device"):
-            refuse_folder(tmp_path / name)
+            refuse_unwritable(tmp_path / name)
     for letters in (250, 300):  # the first is a name, but not one beside which its half-written file would fit
         with pytest.raises(UserError, match="cannot be written: File name too long"):
-            refuse_folder(tmp_path / ("a" * letters))
+            refuse_unwritable(tmp_path / ("a" * letters))
 
 
 def test_a_path_that_is_no_text_does_not_lose_a_result(tmp_path):

@@ -11,7 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rmiov2.files import refuse_folder
+from rmiov2.files import refuse_unwritable
 from rmiov2.reporting.files import write_bytes
 from rmiov2.reporting.scene.battle_map import Limits, draw_moment, frame_of, legend_handles, shape_of
 from rmiov2.reporting.scene.figures import playing, scene_title, shade
@@ -27,7 +27,7 @@ def refuse_other_pictures(path: Path) -> None:
     """Raise UserError for a path that does not end in .gif, or that no file can be written at."""
     if path.suffix.lower() != ".gif":
         raise UserError(f"cannot write {path.name}: an animation is a GIF, give a path that ends in .gif")
-    refuse_folder(path)
+    refuse_unwritable(path)
 
 
 def write_animation(scene: Scene, path: Path, frames_per_second: int = 5, max_frames: int = 120) -> Path:
