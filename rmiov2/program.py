@@ -27,6 +27,7 @@ def exit_code(name: str, work: Callable[[], int | None], stopped: str) -> int:
     """
     if isinstance(sys.stdout, io.TextIOWrapper):
         sys.stdout.reconfigure(errors="backslashreplace")  # a path may have letters that the terminal has not
+    os.environ["MPLBACKEND"] = "agg"  # no program opens a window, and a wrong name would end matplotlib's import
     try:
         status = work() or 0
         sys.stdout.flush()

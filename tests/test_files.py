@@ -95,6 +95,11 @@ def test_a_disk_that_takes_nothing_is_one_sentence(number, capsys):
     assert capsys.readouterr().err == f"run: /mnt/state/run.lock: {os.strerror(number)}; mend that, then try again\n"
 
 
+def test_a_wrong_name_of_a_window_system_hinders_no_picture():
+    drawing = "from rmiov2.program import exit_code; exit_code('draw', lambda: exec('import matplotlib'), '')"
+    subprocess.run([sys.executable, "-c", drawing], env=os.environ | {"MPLBACKEND": "nonsense"}, check=True)
+
+
 def test_a_game_that_hangs_up_is_no_users_mistake():
     def work():
         raise ConnectionResetError(errno.ECONNRESET, "reset")
