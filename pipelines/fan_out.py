@@ -27,6 +27,7 @@ from pipelines import workspace as workspaces
 from pipelines.dvc_stage import kill_all, run_dvc
 from pipelines.heal import heal
 from pipelines.params import flat
+from pipelines.stage import value_at
 from rmiov2.config import Config
 from rmiov2.types import UserError
 
@@ -132,7 +133,7 @@ def stages_of(values: Mapping[str, Any], stages: Sequence[str] = STAGES) -> dict
     for stage, read in _settings_read().items():
         entries += read
         if stage in stages:
-            text = json.dumps([stage, {entry: _value(values, entry) for entry in entries}], sort_keys=True)
+            text = json.dumps([stage, {entry: value_at(values, entry) for entry in entries}], sort_keys=True)
             found[stage] = hashlib.sha256(text.encode()).hexdigest()[:16]
     return found
 
@@ -144,7 +145,7 @@ def settings_read(values: Mapping[str, Any]) -> dict[str, Any]:
     """
     found: dict[str, Any] = {}
     for stage, read in _settings_read().items():
-        found |= {entry: _value(values, entry) for entry in read}
+        found |= {entry: value_at(values, entry) for entry in read}
         if stage == STAGES[-1]:
             break
     return {key: value for key, value in flat(found).items() if key not in ("seed", *MACHINE)}
@@ -154,12 +155,6 @@ def settings_read(values: Mapping[str, Any]) -> dict[str, Any]:
 def _settings_read() -> dict[str, list[str]]:
     declared = yaml.safe_load(paths.DVC_YAML.read_text(encoding="utf-8"))["stages"]
     return {name: entry.get("params", []) for name, entry in declared.items()}
-
-
-def _value(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
 
 
 def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:

@@ -9,6 +9,8 @@ import shutil
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
+from functools import cache, reduce
+from operator import getitem
 from pathlib import Path
 from typing import Any
 
@@ -77,7 +79,7 @@ def inputs(name: str) -> dict[str, Any]:
     declared = yaml.safe_load(paths.DVC_YAML.read_text())["stages"][name]
     load(paths.PARAMS)  # which says what is wrong with it
     values = yaml.safe_load(paths.PARAMS.read_text())
-    settings = {key: _value(values, key) for key in declared.get("params", ())}
+    settings = {key: value_at(values, key) for key in declared.get("params", ())}
     data = [dependency for dependency in declared["deps"] if dependency.startswith(DATA)]
     return settings | {dependency: _files(paths.ROOT / dependency) for dependency in data}
 
@@ -114,18 +116,26 @@ def _changed(key: str, old: Any, new: Any) -> list[str]:
     return [key] if old != new else []
 
 
-def _value(values: Any, key: str) -> Any:
-    for part in key.split("."):
-        values = values[part]
-    return values
+def value_at(values: Mapping[str, Any], key: str) -> Any:
+    """A section of settings, or the value at section.name."""
+    return reduce(getitem, key.split("."), values)
 
 
 def _files(folder: Path) -> bytes:
     """Name and digest of every file in it."""
     if not folder.exists():
         raise UserError(f"{folder.relative_to(paths.ROOT)} is missing; `dvc repro` makes it")
-    return b"".join(
-        str(path.relative_to(folder)).encode() + hashlib.sha256(path.read_bytes()).digest()
-        for path in sorted(folder.rglob("*"))
-        if path.is_file()
-    )
+    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
+    return b"".join(str(path.relative_to(folder)).encode() + _digest_of(path) for path in files)
+
+
+def _digest_of(path: Path) -> bytes:
+    told = path.stat()
+    return _digest(path, told.st_size, told.st_mtime_ns)
+
+
+@cache
+def _digest(path: Path, size: int, written_ns: int) -> bytes:
+    """Of a file as it was last written: a stage that asks for its inputs again reads only what has changed."""
+    with path.open("rb") as handle:
+        return hashlib.file_digest(handle, "sha256").digest()

@@ -11,6 +11,7 @@ import warnings
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import datetime
+from operator import attrgetter
 from pathlib import Path
 from typing import Any, get_args
 
@@ -132,7 +133,7 @@ def begin(plan: Plan, config: Config) -> Study:
 def _default(space: str, config: Config) -> dict[str, Any]:
     values = {}
     for key, distribution in space_of(space, config).items():
-        values[key] = value = trials.value_at(config, key)
+        values[key] = value = attrgetter(key)(config)
         if isinstance(distribution, FloatDistribution | IntDistribution):
             if not distribution.low <= value <= distribution.high:
                 raise UserError(f"{key} = {value} lies outside the space, {distribution.low} to {distribution.high}")

@@ -57,12 +57,6 @@ class Record:
         return int(self.params.get("finetune.updates", config.finetune.updates))
 
 
-def value_at(config: Config, key: str) -> Any:
-    """The value of section.name."""
-    section, name = key.split(".")
-    return getattr(getattr(config, section), name)
-
-
 def with_values(config: Config, values: Mapping[str, Any]) -> Config:
     """The settings with the values at section.name changed; raises UserError for one that is not allowed."""
     changed = config.model_dump(mode="json")
