@@ -22,6 +22,7 @@ from rmiov2.program import exit_code, positive
 
 if TYPE_CHECKING:
     from pipelines.tuning.study import Plan, Study
+    from pipelines.tuning.trial import Record
     from rmiov2.config import Config
 
 STORAGE = "RMIOV2_TUNING_STORAGE"
@@ -92,13 +93,18 @@ def _confirm(study: Study, plan: Plan, config: Config) -> None:
     from pipelines.tuning import study as studies
 
     best, default = result.best_and_default(studies.records(study, plan))
-    done = study.user_attrs.get("confirmation")
-    if best == default or (done and done["trials"] == [best.number, default.number]):
+    if best == default or _fresh(study, best, default):
         return
     data = study.user_attrs["identity"]["data"]
     ours, theirs = (result.confirm(plan.space, config, data, record) for record in (best, default))
     numbers = result.compared(config, ours, theirs)
     study.set_user_attr("confirmation", {"trials": [best.number, default.number], "numbers": numbers})
+
+
+def _fresh(study: Study, best: Record, default: Record) -> dict[str, Any] | None:
+    """What came of these two on games that chose nothing; None where they have not played them."""
+    done = study.user_attrs.get("confirmation")
+    return done["numbers"] if done and done["trials"] == [best.number, default.number] else None
 
 
 def _found(study: Study, plan: Plan, config: Config) -> dict[str, Any]:
@@ -108,8 +114,6 @@ def _found(study: Study, plan: Plan, config: Config) -> dict[str, Any]:
 
     records = studies.records(study, plan)
     best, default = result.best_and_default(records)
-    done = study.user_attrs.get("confirmation")
-    fresh = done["numbers"] if done and done["trials"] == [best.number, default.number] else None
     return {
         "study": plan.study,
         "space": plan.space,
@@ -123,7 +127,7 @@ def _found(study: Study, plan: Plan, config: Config) -> dict[str, Any]:
         "default": default.number,
         "values": best.params,
         "validation": result.compared(config, best.games, default.games),
-        "confirmation": fresh,
+        "confirmation": _fresh(study, best, default),
     }
 
 

@@ -274,6 +274,5 @@ def _record(trial: FrozenTrial, plan: Plan) -> Record:
         default=bool(attributes.get("default")),
         retry_of=attributes.get("retry_of"),
         error=attributes.get("error", ""),
-        host=attributes.get("worker", {}).get("host", ""),
         ended_ms=int(ended.timestamp() * 1000) if ended else 0,
     )

@@ -49,7 +49,6 @@ class Record:
     default: bool = False
     retry_of: int | None = None
     error: str = ""
-    host: str = ""
     ended_ms: int = 0
 
     def updates(self, config: Config) -> int:
