@@ -120,12 +120,9 @@ def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:
 
 def refuse_other_settings(folder: Path, values: Mapping[str, Any]) -> None:
     """Raise UserError if a stage ran on other settings, as an ablation's metrics do not say: dvc.lock does."""
-    from dvc.utils.serialize import load_yaml  # its 1e-05 is a number; PyYAML reads a word
-
-    locked = load_yaml(str(folder / "dvc.lock"))["stages"]
-    own = flat(dict(values))
+    stages, own = workspaces.locked(folder), flat(dict(values))
     for stage in STAGES:
-        ran = flat(locked[stage]["params"]["params.yaml"]) if stage in locked else {"seed": None}
+        ran = flat(stages[stage]["params"]["params.yaml"]) if stage in stages else {"seed": None}
         if other := [key for key, value in ran.items() if own.get(key) != value]:
             told = f"{other[0]} = {ran[other[0]]}, expected {own.get(other[0])}"
             raise UserError(f"{folder}: {stage} ran with {told}; let its study run to its end")

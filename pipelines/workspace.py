@@ -6,7 +6,6 @@ others. `dvc gc` knows only the checkout that it runs in; do not use it while wo
 
 from __future__ import annotations
 
-import csv
 import fcntl
 import hashlib
 import json
@@ -20,8 +19,6 @@ from contextlib import contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
-
-import yaml
 
 from pipelines import paths, tracking
 from pipelines.lifeline import WATCHED
@@ -212,19 +209,22 @@ def small(folder: Path) -> dict[str, bytes]:
 
 def was_stressed(folder: Path) -> bool:
     """Whether STRESS is of the team that lies in the folder: until the stage has run there, it is the commit's."""
-    stages = _locked(folder) if (folder / "dvc.lock").is_file() else {}
+    stages = locked(folder) if (folder / "dvc.lock").is_file() else {}
     made = [out["md5"] for out in stages.get("finetune", {}).get("outs", []) if out["path"] == TEAM]
     played = [dep["md5"] for dep in stages.get("stress", {}).get("deps", []) if dep["path"] == TEAM]
     return bool(made) and made == played
 
 
-def _locked(folder: Path) -> dict[str, Any]:
-    return dict(yaml.safe_load((folder / "dvc.lock").read_text(encoding="utf-8"))["stages"])
+def locked(folder: Path) -> dict[str, Any]:
+    """The stages of its dvc.lock: what they ran on and what they made."""
+    from dvc.utils.serialize import load_yaml  # its 1e-05 is a number; PyYAML reads a word
+
+    return dict(load_yaml(str(folder / "dvc.lock"))["stages"])
 
 
 def code_of(folder: Path) -> str:
     """A digest of the code that a finished study's stages have read, by its dvc.lock: two commits may have the same."""
-    stages = _locked(folder)
+    stages = locked(folder)
     read = {dep["path"]: dep["md5"] for stage in CODE_OF for dep in stages[stage]["deps"] if _is_code(dep["path"])}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:12]
 
@@ -246,7 +246,7 @@ def _as_json(value: Mapping[str, Any], indent: int | None = None) -> bytes:
 
 def _losses(path: Path) -> bytes:
     """The LOSS columns where both have a value; nothing where the method has no such loss."""
-    with path.open(newline="", encoding="utf-8") as handle:
-        rows = [[row.get(column) for column in LOSS] for row in csv.DictReader(handle)]
-    lines = [",".join(map(str, row)) for row in rows if all(row)]
-    return "\n".join([",".join(LOSS), *lines, ""]).encode() if lines else b""
+    import pandas as pd
+
+    rows = pd.read_csv(path, dtype=str).reindex(columns=LOSS).dropna()  # words: what is kept is what was written
+    return b"" if rows.empty else bytes(rows.to_csv(index=False).encode())
