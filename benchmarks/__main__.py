@@ -32,7 +32,7 @@ from pipelines import environment, paths
 from rmiov2 import config
 from rmiov2.config import Config
 from rmiov2.files import replace_file, write_json
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, parser_of, positive
 
 if TYPE_CHECKING:
     from benchmarks.table import Row
@@ -55,9 +55,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = argparse.ArgumentParser(
-        prog="python -m benchmarks", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = parser_of("python -m benchmarks", __doc__)
     made.add_argument(
         "--only", nargs="+", choices=NAMES, default=list(UNASKED), metavar="NAME", help="default: all but public_code"
     )
@@ -70,22 +68,19 @@ def parser() -> argparse.ArgumentParser:
     made.add_argument(
         "--precision", choices=("float32", "tf32"), default="float32", help="of public_code, of our products on a GPU"
     )
-    made.add_argument("--repeats", type=_positive(int), default=5, help="the median is taken (default: %(default)s)")
+    made.add_argument("--repeats", type=positive, default=5, help="the median is taken (default: %(default)s)")
     made.add_argument(
-        "--seconds", type=_positive(float), default=1.0, help="that a repeat lasts at least (default: %(default)s)"
+        "--seconds", type=_seconds, default=1.0, help="that a repeat lasts at least (default: %(default)s)"
     )
     made.add_argument("--out", type=Path, default=DEFAULT_OUT, help="default: bench/bench.json; it is replaced")
     return made
 
 
-def _positive(kind: type) -> Callable[[str], Any]:
-    def parse(text: str) -> Any:
-        value = kind(text)
-        if value <= 0:
-            raise argparse.ArgumentTypeError(f"got {text}, expected more than 0")
-        return value
-
-    return parse
+def _seconds(text: str) -> float:
+    value = float(text)
+    if value <= 0:
+        raise argparse.ArgumentTypeError(f"got {text}, expected more than 0")
+    return value
 
 
 def measure(options: argparse.Namespace, params: Config) -> None:

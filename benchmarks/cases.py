@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import numpy as np
 
-from pipelines.params import compose_values
+from pipelines.params import compose_config
 from pipelines.workspace import overrides_of
 from rmiov2.agents.registry import make_agent
 from rmiov2.agents.rmiov2 import RMIOv2
-from rmiov2.config import Config, parse
+from rmiov2.config import Config
 from rmiov2.envs.registry import make_env
 from rmiov2.replay.buffer import Replay
 from rmiov2.types import Actions, EnvSpec, Trajectory, UserError
@@ -19,8 +19,7 @@ TRAJECTORIES = 32
 
 def composed(*overrides: str, **choices: str) -> Config:
     """What conf/ makes of choices such as env="smax/3m", and of key=value; raises UserError where they do not fit."""
-    every = [*overrides_of(**choices), *overrides]
-    return parse(compose_values(every), " ".join(every))
+    return compose_config([*overrides_of(**choices), *overrides])
 
 
 def as_run(params: Config, env: str) -> Config:

@@ -5,7 +5,6 @@ python -m pipelines.doctor
 
 from __future__ import annotations
 
-import argparse
 import math
 import shutil
 import sys
@@ -16,7 +15,7 @@ import psutil
 
 from pipelines import paths
 from pipelines.heal import damaged, heal, is_dvc, living
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 
 STAGES = "pipelines.stages."
@@ -85,10 +84,7 @@ def examine() -> int:
 
 def main() -> int:
     """The command, see the top of this file."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.doctor", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
-    parser.parse_args()
+    parser_of("python -m pipelines.doctor", __doc__).parse_args()
     return exit_code("doctor", examine, "what was mended stays so")
 
 

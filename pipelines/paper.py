@@ -44,7 +44,7 @@ from pipelines.seeds import SEEDS, keep, overlay
 from pipelines.sweep_record import recorded
 from pipelines.workspace import VARIANT
 from rmiov2 import config
-from rmiov2.program import exit_code, positive
+from rmiov2.program import exit_code, parser_of, positive
 from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -168,9 +168,7 @@ def page() -> Path:
 
 def main(arguments: list[str] | None = None) -> int:
     """0, or 2 and one sentence on standard error, or 130 when it was stopped."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.paper", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("python -m pipelines.paper", __doc__)
     parser.add_argument("name", nargs="?", default="small", metavar="LIST", help="a file of conf/experiments: small")
     parser.add_argument("--list", action="store_true", help="print every cell and its state, run nothing")
     parser.add_argument("--only", nargs="+", default=[], metavar="PATTERN", help="cells whose names match one of these")

@@ -9,7 +9,6 @@ What is not named falls back to the defaults of conf/config.yaml, never to what 
 
 from __future__ import annotations
 
-import argparse
 import difflib
 import sys
 import threading
@@ -26,7 +25,7 @@ from omegaconf.errors import OmegaConfBaseException
 from pipelines import paths
 from rmiov2 import config
 from rmiov2.files import replace_file
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 
 GROUPS = ("env", "agent", "preset", "tuned", "ablation")
@@ -36,6 +35,11 @@ HEADER = "# Written by `python -m pipelines.params`; rmiov2/config says what eac
 
 
 def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The complete settings, as params.yaml has them; raises as compose_config."""
+    return compose_config(overrides).model_dump(mode="json")
+
+
+def compose_config(overrides: Sequence[str] = ()) -> config.Config:
     """The complete settings, checked; raises UserError for an unknown group, key or value."""
     for override in overrides:
         _refuse_unknown(override)
@@ -44,7 +48,7 @@ def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
             composed = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"cannot compose {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
-    return config.parse(composed, " ".join(overrides) or "conf/config.yaml").model_dump(mode="json")
+    return config.parse(composed, " ".join(overrides) or "conf/config.yaml")
 
 
 def choices(group: str) -> list[str]:
@@ -107,13 +111,8 @@ def flat(values: dict[str, Any], prefix: str = "") -> dict[str, Any]:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """Write params.yaml; 0, or 2 and one sentence on standard error."""
-    offers = "\n".join(f"{group:9} {', '.join(choices(group))}" for group in GROUPS)
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.params",
-        description=__doc__,
-        epilog=offers,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = parser_of("python -m pipelines.params", __doc__)
+    parser.epilog = "\n".join(f"{group:9} {', '.join(choices(group))}" for group in GROUPS)
     parser.add_argument("overrides", nargs="*", metavar="key=value")
     options = parser.parse_args(arguments)
 

@@ -20,7 +20,7 @@ from pipelines import environment, paths, promotion, tracking
 from pipelines.promotion import Decision
 from pipelines.registration import Measured, refuse_stale, register, versions
 from rmiov2.config import Config, load
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 
 CHAMPION = "champion"
@@ -215,9 +215,7 @@ def _model(options: argparse.Namespace, config: Config) -> str:
 def main(arguments: list[str] | None = None) -> int:
     """See the module's words for the exit status."""
     environment.prepare()
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.registry", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("python -m pipelines.registry", __doc__)
     commands = parser.add_subparsers(required=True, metavar="COMMAND")
     which: dict[Any, str] = {
         say_promote: "which one (default: the newest)",

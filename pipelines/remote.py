@@ -15,7 +15,7 @@ import sys
 from pipelines import paths
 from pipelines.dvc_stage import surroundings
 from pipelines.heal import heal
-from rmiov2.program import exit_code
+from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 
 NAME = "store"
@@ -63,9 +63,7 @@ def named(text: str) -> str:
 
 def main() -> int:
     """0, or 2 and one sentence on standard error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.remote", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("python -m pipelines.remote", __doc__)
     parser.add_argument("verb", choices=("push", "pull"))
     parser.add_argument(
         "--store", type=named, help="a folder, s3://bucket/folder, or what else DVC knows; remembered for this clone"

@@ -5,7 +5,6 @@ Stages that do not wait for one another run side by side, as many as there are i
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import sys
@@ -32,7 +31,7 @@ from pipelines.heal import heal, living
 from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
 from pipelines.screen import Screen
 from rmiov2.config import Config, load
-from rmiov2.program import exit_code, positive
+from rmiov2.program import exit_code, parser_of, positive
 from rmiov2.types import UserError
 
 Room = Callable[[int], bool]  # whether a stage may begin beside so many that run
@@ -165,7 +164,7 @@ def wait_for_orphans(root: Path) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command, see the top of this file."""
-    made = argparse.ArgumentParser(prog="python -m pipelines.run", description=__doc__)
+    made = parser_of("python -m pipelines.run", __doc__)
     made.add_argument(
         "targets", nargs="*", metavar="STAGE", help="of dvc.yaml, with all that it waits for (default: all)"
     )

@@ -10,7 +10,6 @@ curves, what its team costs, and one picture of all. `python -m pipelines.paper`
 
 from __future__ import annotations
 
-import argparse
 import json
 import sys
 from collections.abc import Mapping
@@ -25,7 +24,7 @@ from pipelines.fan_out import STAGES, fan_out, settings_read
 from pipelines.params import flat
 from pipelines.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
-from rmiov2.program import exit_code, positive
+from rmiov2.program import exit_code, parser_of, positive
 from rmiov2.reporting.files import read_settings
 from rmiov2.reporting.kept import differing
 from rmiov2.types import UserError
@@ -141,9 +140,7 @@ def overlay(kept: list[Path]) -> Path:
 
 def main() -> int:
     """0, or 2 and one sentence on standard error, or 130 when it was stopped."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.seeds", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("python -m pipelines.seeds", __doc__)
     parser.add_argument("what", nargs="*", metavar="SEED or key=value", help="settings as for pipelines.params")
     parser.add_argument(
         "--jobs", type=positive, default=1, help="seeds side by side; give each as many threads as are left"

@@ -24,7 +24,7 @@ import numpy as np
 
 from pipelines import environment, paths, registry, tracking
 from rmiov2.config import load
-from rmiov2.program import exit_code, port
+from rmiov2.program import exit_code, parser_of, port
 from rmiov2.types import UserError
 
 Message = MutableMapping[str, Any]
@@ -217,9 +217,7 @@ def serve(options: argparse.Namespace) -> None:
 
 def main() -> int:
     """0 when it was stopped, 130 if it did not serve yet, or 2 and one sentence on standard error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.serving", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("python -m pipelines.serving", __doc__)
     parser.add_argument("--env", metavar="NAME", help="suite/map (default: that of params.yaml)")
     parser.add_argument("--version", default="", help="of the registered model (default: the champion)")
     parser.add_argument("--host", default="127.0.0.1", help="default: %(default)s, this machine alone")

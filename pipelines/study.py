@@ -25,7 +25,7 @@ from typing import Any
 
 from pipelines import environment, paths
 from rmiov2.files import writing
-from rmiov2.program import exit_code, positive, seed
+from rmiov2.program import exit_code, parser_of, positive, seed
 from rmiov2.types import UserError
 
 CHOICES = ("env", "agent", "seed", "p_mask")
@@ -74,11 +74,10 @@ def checked(settings: list[str], **choices: Any) -> list[str]:
 def room(groups: Sequence[Sequence[str]]) -> int:
     """For how many stages or studies with these settings, none being this checkout's, there are idle cores."""
     from pipelines.fan_out import jobs_for
-    from pipelines.params import compose_values
-    from rmiov2.config import load, parse
+    from pipelines.params import compose_config
+    from rmiov2.config import load
 
-    chosen = (parse(compose_values(group), " ".join(group)) if group else load(paths.PARAMS) for group in groups)
-    return jobs_for(list(chosen))
+    return jobs_for([compose_config(group) if group else load(paths.PARAMS) for group in groups])
 
 
 def run(options: argparse.Namespace) -> str:
@@ -140,9 +139,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """The options."""
-    made = argparse.ArgumentParser(
-        prog="python -m pipelines.study", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    made = parser_of("python -m pipelines.study", __doc__)
     commands = made.add_subparsers(required=True, metavar="run | sweep | serve")
     one, many, served = (_command(commands, work.__name__, work) for work in (run, sweep, serve))
     for command, what in ((one, "stages"), (many, "studies")):

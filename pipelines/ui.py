@@ -5,7 +5,6 @@ While they run, `python -m pipelines.study` and `make study` show in Prefect's p
 
 from __future__ import annotations
 
-import argparse
 import os
 import signal
 import socket
@@ -22,7 +21,7 @@ from pipelines import environment, paths, tracking
 from pipelines.dvc_stage import log_of, stop
 from pipelines.study import SERVER
 from rmiov2.files import replace_file
-from rmiov2.program import exit_code, port
+from rmiov2.program import exit_code, parser_of, port
 from rmiov2.types import UserError
 
 HOST = "127.0.0.1"
@@ -167,9 +166,7 @@ def show(ports: dict[str, int]) -> None:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """0 when ended by Ctrl-C or SIGTERM, or 2 and one sentence on standard error."""
-    parser = argparse.ArgumentParser(
-        prog="python -m pipelines.ui", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = parser_of("python -m pipelines.ui", __doc__)
     for name, usual in PORTS.items():
         parser.add_argument(f"--{name}-port", dest=name, type=port, default=usual, help="default: %(default)s")
     ports = vars(parser.parse_args(arguments))

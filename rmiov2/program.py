@@ -1,4 +1,4 @@
-"""How programs are told a number, and how they end."""
+"""How programs are told what to do, and how they end."""
 
 from __future__ import annotations
 
@@ -66,6 +66,11 @@ def _unread(error: OSError) -> bool:
     with open(os.devnull, "wb") as nowhere:
         os.dup2(nowhere.fileno(), sys.stdout.fileno())
     return True
+
+
+def parser_of(program: str, words: str | None) -> argparse.ArgumentParser:
+    """A parser whose --help shows what a module says of itself as it stands there."""
+    return argparse.ArgumentParser(program, description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
 def positive(text: str) -> int:

@@ -18,7 +18,7 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from pipelines import environment, paths
-from rmiov2.program import exit_code, positive
+from rmiov2.program import exit_code, parser_of, positive
 
 if TYPE_CHECKING:
     from pipelines.tuning.study import Plan, Study
@@ -37,9 +37,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
 def parser() -> argparse.ArgumentParser:
     """All commands and their options."""
-    top = argparse.ArgumentParser(
-        prog="python -m pipelines.tuning", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    top = parser_of("python -m pipelines.tuning", __doc__)
     commands = top.add_subparsers(required=True, metavar="COMMAND")
     run = commands.add_parser("run", help="try settings, or go on trying", description=run_study.__doc__)
     run.set_defaults(run=run_study)
