@@ -6,6 +6,7 @@ import os
 import sys
 from collections.abc import Callable
 from typing import Any
+from weakref import WeakSet
 
 from tqdm import tqdm
 
@@ -13,7 +14,7 @@ from rmiov2.types import UserError
 
 Say = Callable[[str, float], None]  # what is going on, and the share that is done
 VARIABLE = "RMIOV2_PROGRESS_SECONDS"
-_open: list[tqdm[Any]] = []
+_lines: WeakSet[tqdm[Any]] = WeakSet()  # those that are drawn and may still move
 
 
 def seconds() -> float:
@@ -30,8 +31,8 @@ def seconds() -> float:
 
 def end_lines() -> None:
     """End those lines that are still moving, so that what is said next has a line of its own."""
-    while _open:
-        _open.pop().close()
+    for line in list(_lines):
+        line.close()
 
 
 def bar(label: str, unit: str = "episode") -> Callable[[int, int], None]:
@@ -41,11 +42,10 @@ def bar(label: str, unit: str = "episode") -> Callable[[int, int], None]:
     def show(done: int, wanted: int) -> None:
         nonlocal line
         if line is None:
-            line = tqdm(desc=label, total=wanted, unit=unit, mininterval=seconds(), dynamic_ncols=True)
-            _open.append(line)
+            line = _line(desc=label, total=wanted, unit=unit)
         line.update(done - line.n)
         if done >= wanted:
-            _end(line)
+            line.close()
 
     return show
 
@@ -58,19 +58,16 @@ def news(label: str) -> Say:
     def say(what: str, share: float) -> None:
         nonlocal line
         if line is None:
-            line = tqdm(
-                desc=label, total=1.0, initial=share, mininterval=seconds(), bar_format=shape, dynamic_ncols=True
-            )
-            _open.append(line)
+            line = _line(desc=label, total=1.0, initial=share, bar_format=shape)
         line.set_postfix_str(what, refresh=False)
         line.update(min(share, 1.0) - line.n)
         if share >= 1.0:
-            _end(line)
+            line.close()
 
     return say
 
 
-def _end(line: tqdm[Any]) -> None:
-    line.close()
-    if line in _open:
-        _open.remove(line)
+def _line(**options: Any) -> tqdm[Any]:
+    line = tqdm(mininterval=seconds(), dynamic_ncols=True, **options)
+    _lines.add(line)
+    return line
