@@ -19,9 +19,10 @@ from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines import paths
 from pipelines import workspace as workspaces
-from pipelines.fan_out import MACHINE, STAGES, settings_read, stages_of
+from pipelines.fan_out import MACHINE, settings_read, stages_of
 from pipelines.params import compose_values, flat
 from pipelines.records import processor, record_in, refuse_unnamed
+from pipelines.workspace import STAGES
 from rmiov2.reporting.kept import differing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -241,18 +242,19 @@ def seconds(cells: list[Cell], kept: Path) -> Iterator[float | None]:
     counted: set[str] = set()
     for cell in cells:
         alike = folder_name(_composed(cell.whole), scale=cell.scale)
-        known = [_walls(seed) for seed in (kept / alike).glob("seed-*") if _timed(seed)]
+        known = [walls(seed) for seed in (kept / alike).glob("seed-*") if _timed(seed)]
         if not known:
             yield None
             continue
         new = [stage for stage in TIMED if cell.stages[stage] not in counted]
         counted |= {cell.stages[stage] for stage in TIMED}
-        yield sum(sum(walls[stage] for walls in known) / len(known) for stage in new)
+        yield sum(sum(one[stage] for one in known) / len(known) for stage in new)
 
 
 def _timed(seed: Path) -> bool:
     return all((seed / f"{stage}.json").is_file() for stage in TIMED)
 
 
-def _walls(seed: Path) -> dict[str, float]:
+def walls(seed: Path) -> dict[str, float]:
+    """How long each of TIMED took, in seconds, by the metrics in a folder."""
     return {stage: float(json.loads((seed / f"{stage}.json").read_bytes())["wall_s"]) for stage in TIMED}

@@ -28,10 +28,10 @@ from pipelines.dvc_stage import kill_all, run_dvc
 from pipelines.heal import heal
 from pipelines.params import flat
 from pipelines.stage import value_at
+from pipelines.workspace import STAGES
 from rmiov2.config import Config
 from rmiov2.types import UserError
 
-STAGES = ("collect", "pretrain", "finetune", "evaluate")  # in order; each brings the gates before it along
 MACHINE = ("device", "precision", "threads")  # settings of where it runs
 LOOK = 1.0  # seconds between two looks at what has been made
 ON_GPU = 4  # trainings at once on a card, unless --jobs says otherwise: without MPS they only take turns, docs/gpu.md

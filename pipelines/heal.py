@@ -49,7 +49,8 @@ def _heal(root: Path) -> list[str]:
     found = [_heal_rwlock(root / ".dvc" / "tmp" / "rwlock"), _heal_lockfile(lockfile)]
     if not any(folder.is_relative_to(root.resolve()) for _, folder in _dvcs()):  # clones inside it may share its cache
         boot = psutil.boot_time()
-        found += [_remove(path, "was half copied") for path in half_copied(root)]
+        # Copies under way into the cache: DVC gives them their place only when they are whole.
+        found += [_remove(path, "was half copied") for path in sorted((root / ".dvc" / "cache").rglob(".*.tmp"))]
         found += [_remove(path, "is not what its name says") for path in damaged(root, boot - UNSYNCED, boot)]
     return [sentence for sentence in found if sentence]
 
@@ -111,11 +112,6 @@ def _is_lockfile(path: Path) -> bool:
     except (yaml.YAMLError, UnicodeDecodeError, Invalid):
         return False
     return True
-
-
-def half_copied(root: Path) -> list[Path]:
-    """Copies under way into the cache: DVC gives them their place only when they are whole."""
-    return sorted((root / ".dvc" / "cache").rglob(".*.tmp"))
 
 
 def damaged(root: Path, since: float, until: float) -> Iterator[Path]:

@@ -20,7 +20,7 @@ from typing import Any
 from pipelines import paths
 from pipelines import workspace as workspaces
 from pipelines.cells import Cell, default_agent, folder_name, refuse_kept_otherwise
-from pipelines.fan_out import STAGES, fan_out, settings_read
+from pipelines.fan_out import fan_out, settings_read
 from pipelines.params import flat
 from pipelines.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
@@ -120,7 +120,7 @@ def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:
 def refuse_other_settings(folder: Path, values: Mapping[str, Any]) -> None:
     """Raise UserError if a stage ran on other settings, as an ablation's metrics do not say: dvc.lock does."""
     stages, own = workspaces.locked(folder), flat(dict(values))
-    for stage in STAGES:
+    for stage in workspaces.STAGES:
         ran = flat(stages[stage]["params"]["params.yaml"]) if stage in stages else {"seed": None}
         if other := [key for key, value in ran.items() if own.get(key) != value]:
             told = f"{other[0]} = {ran[other[0]]}, expected {own.get(other[0])}"

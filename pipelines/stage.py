@@ -125,13 +125,9 @@ def _files(folder: Path) -> bytes:
     """Name and digest of every file in it."""
     if not folder.exists():
         raise UserError(f"{folder.relative_to(paths.ROOT)} is missing; `dvc repro` makes it")
-    files = [path for path in sorted(folder.rglob("*")) if path.is_file()]
-    return b"".join(str(path.relative_to(folder)).encode() + _digest_of(path) for path in files)
-
-
-def _digest_of(path: Path) -> bytes:
-    told = path.stat()
-    return _digest(path, told.st_size, told.st_mtime_ns)
+    found = [(path, path.stat()) for path in sorted(folder.rglob("*")) if path.is_file()]
+    digests = {path: _digest(path, told.st_size, told.st_mtime_ns) for path, told in found}
+    return b"".join(str(path.relative_to(folder)).encode() + digest for path, digest in digests.items())
 
 
 @cache

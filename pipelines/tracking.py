@@ -144,8 +144,8 @@ def _mirror(name: str, began: float, error: Exception | None) -> None:
         print(f"{name}: recorded in {uri()} ({time.perf_counter() - since:.1f} s)", flush=True)
 
 
-def record(name: str, began: float, error: Exception | None) -> str:
-    """One run of a stage that began at `began` (seconds) and raised `error` or nothing; its id."""
+def record(name: str, began: float, error: Exception | None) -> None:
+    """One run of a stage that began at `began` (seconds) and raised `error` or nothing."""
     from dvc.repo import Repo
 
     with Repo(str(paths.ROOT)) as repo:
@@ -161,11 +161,10 @@ def record(name: str, began: float, error: Exception | None) -> str:
     )
     run_id = str(run.info.run_id)
     _log(client, run_id, params=settings, tags=digests, metrics=metrics)
-    if error is None:
-        for picture in _pictures(name):
+    if error is None and name == "report":
+        for picture in sorted(paths.REPORTS.glob("*.png")):
             client.log_artifact(run_id, str(picture), "figures")
     client.set_terminated(run_id, "FINISHED" if error is None else "FAILED")
-    return run_id
 
 
 def _env() -> str:
@@ -246,11 +245,6 @@ def _curves(path: Path, x: str) -> Iterator[tuple[str, float, int]]:
     for number, row in enumerate(rows):
         step = int(float(row[x])) if whole else number
         yield from ((f"{path.stem}.{name}", float(value), step) for name, value in row.items() if value and name != x)
-
-
-def _pictures(name: str) -> list[Path]:
-    """The page's pictures, of the stage that draws them."""
-    return sorted(paths.REPORTS.glob("*.png")) if name == "report" else []
 
 
 def _log(

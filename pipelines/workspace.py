@@ -36,7 +36,8 @@ SCENE, STRESS = "results/scene.json", "metrics/stress.json"
 TEAM = "models/finetune"
 REACHED = KEPT[2:]  # by its team; the others say how long that took
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
-CODE_OF = ("collect", "pretrain", "finetune", "evaluate")  # the stages whose code a kept result is of
+# A kept result is of these, in order; each brings the gates before it along.
+STAGES = ("collect", "pretrain", "finetune", "evaluate")
 CODE = ("rmiov2", "pipelines", "dvc.yaml")
 VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
 
@@ -169,11 +170,8 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
 
 def same_results(kept: Path, texts: Mapping[str, bytes], names: Sequence[str] = REACHED) -> bool:
     """Whether files of what is kept in the folder are those of another study, to the byte."""
-    return all(_is(kept / Path(name).name, texts.get(name)) for name in names)
-
-
-def _is(path: Path, text: bytes | None) -> bool:
-    return path.is_file() and path.read_bytes() == text
+    files = {name: kept / Path(name).name for name in names}
+    return all(path.is_file() and path.read_bytes() == texts.get(name) for name, path in files.items())
 
 
 def small(folder: Path) -> dict[str, bytes]:
@@ -225,12 +223,9 @@ def locked(folder: Path) -> dict[str, Any]:
 def code_of(folder: Path) -> str:
     """A digest of the code that a finished study's stages have read, by its dvc.lock: two commits may have the same."""
     stages = locked(folder)
-    read = {dep["path"]: dep["md5"] for stage in CODE_OF for dep in stages[stage]["deps"] if _is_code(dep["path"])}
+    deps = [dep for stage in STAGES for dep in stages[stage]["deps"]]
+    read = {dep["path"]: dep["md5"] for dep in deps if dep["path"].startswith(("rmiov2", "pipelines"))}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:12]
-
-
-def _is_code(path: str) -> bool:
-    return path.startswith(("rmiov2", "pipelines"))
 
 
 def _is_compared_to(folder: Path, texts: Mapping[str, bytes]) -> bool:
