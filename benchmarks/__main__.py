@@ -31,7 +31,7 @@ from typing import TYPE_CHECKING, Any
 from pipelines import environment, paths
 from rmiov2 import config
 from rmiov2.config import Config
-from rmiov2.files import replace_file, write_json
+from rmiov2.files import write_bytes, write_json
 from rmiov2.program import exit_code, parser_of, positive
 
 if TYPE_CHECKING:
@@ -103,8 +103,7 @@ def measure(options: argparse.Namespace, params: Config) -> None:
     records = {name: [row.record() for row in found] for name, found in rows.items()}
     write_json(options.out, {"machine": machine, "benches": records})
     if "team_size" in rows:
-        with replace_file(options.out.with_name("team_size.png")) as handle:
-            handle.write(team_size.picture(rows["team_size"]))
+        write_bytes(options.out.with_name("team_size.png"), team_size.picture(rows["team_size"]))
     print(f"bench: {options.out}")
 
 

@@ -14,7 +14,7 @@ import jinja2
 from markupsafe import Markup
 
 from pipelines.suites import Verdict
-from rmiov2.files import replace_file
+from rmiov2.files import write_bytes
 
 ELSEWHERE = re.compile(r"<(script|style|footer)\b.*?</\1>|<(link|img)\b[^>]*https?://[^>]*>", re.DOTALL)
 
@@ -85,8 +85,7 @@ def finish(folder: Path, gate: str, data: str, verdicts: Sequence[Verdict]) -> N
         pages=pages,
         style=Markup(STYLE),
     )
-    with replace_file(folder / "index.html") as handle:
-        handle.write(page.encode())
+    write_bytes(folder / "index.html", page.encode())
 
 
 def _page_of(folder: Path, table: str) -> str:

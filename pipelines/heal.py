@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 import yaml
 
-from rmiov2.files import replace_file
+from rmiov2.files import write_bytes
 from rmiov2.types import UserError
 
 MERGING = b"<<<<<<< "  # git writes it before our side of what it could not merge
@@ -98,8 +98,7 @@ def _heal_lockfile(path: Path) -> str | None:
     committed = subprocess.run(["git", "show", "HEAD:./dvc.lock"], cwd=path.parent, capture_output=True, check=False)
     if committed.returncode:
         return _remove(path, "was cut short by a kill")
-    with replace_file(path) as handle:
-        handle.write(committed.stdout)
+    write_bytes(path, committed.stdout)
     return "dvc.lock was cut short by a kill; the committed one is back"
 
 

@@ -24,7 +24,7 @@ from omegaconf.errors import OmegaConfBaseException
 
 from pipelines import paths
 from rmiov2 import config
-from rmiov2.files import replace_file
+from rmiov2.files import write_bytes
 from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 
@@ -121,8 +121,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
         refuse_without_effect(options.overrides, values["agent"]["name"])  # lists for several agents may have such
         for line in changes(paths.PARAMS, values):
             print(line)
-        with replace_file(paths.PARAMS) as handle:
-            handle.write(as_text(values).encode())
+        write_bytes(paths.PARAMS, as_text(values).encode())
         print(f"settings: {paths.PARAMS}")
 
     return exit_code("settings", work, "params.yaml is as it was, or complete")

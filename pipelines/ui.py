@@ -20,7 +20,7 @@ from pathlib import Path
 from pipelines import environment, paths, tracking
 from pipelines.dvc_stage import log_of, stop
 from pipelines.study import SERVER
-from rmiov2.files import replace_file
+from rmiov2.files import write_bytes
 from rmiov2.program import exit_code, parser_of, port
 from rmiov2.types import UserError
 
@@ -117,8 +117,7 @@ def running(every: Sequence[Page]) -> Iterator[dict[str, subprocess.Popen[bytes]
 @contextmanager
 def told(address: str) -> Iterator[None]:
     """Runs find the server at this address, until the block ends or other pages have told them another one."""
-    with replace_file(SERVER) as handle:
-        handle.write(address.encode())
+    write_bytes(SERVER, address.encode())
     try:
         yield
     finally:

@@ -24,7 +24,7 @@ from pipelines import paths, tracking
 from pipelines.lifeline import WATCHED
 from pipelines.params import as_text, compose_values
 from pipelines.records import record_in
-from rmiov2.files import replace_file, sync_folder, write_json, writing
+from rmiov2.files import sync_folder, write_bytes, write_json, writing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
@@ -85,8 +85,7 @@ def _settle(folder: Path, text: str, record: Mapping[str, Any] | None) -> None:
     """The record before the settings: where a kill leaves one of them, they do not agree, and nothing is kept."""
     if record is not None:
         write_json(folder / VARIANT, {**record, "commit": _commit(folder)})
-    with replace_file(folder / "params.yaml") as handle:
-        handle.write(text.encode())
+    write_bytes(folder / "params.yaml", text.encode())
 
 
 def _commit(folder: Path) -> str:
@@ -97,8 +96,7 @@ def _commit(folder: Path) -> str:
 def _share_cache(folder: Path) -> None:
     command = [sys.executable, "-m", "dvc", "cache", "dir"]
     cache = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout.strip()
-    with replace_file(folder / ".dvc" / "config.local") as handle:
-        handle.write(f"[cache]\n    dir = {cache}\n".encode())
+    write_bytes(folder / ".dvc" / "config.local", f"[cache]\n    dir = {cache}\n".encode())
 
 
 @contextmanager
@@ -159,8 +157,7 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
         for left in (new, *target.parent.glob(".*.old")):
             shutil.rmtree(left, ignore_errors=True)
         for name, text in texts.items():
-            with replace_file(new / Path(name).name) as handle:
-                handle.write(text)
+            write_bytes(new / Path(name).name, text)
         if target.exists():
             target.rename(old)
         new.rename(target)

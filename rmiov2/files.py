@@ -92,8 +92,13 @@ def write_json(path: Path, value: Any) -> None:
         text = json.dumps(value, indent=1, allow_nan=False, ensure_ascii=False)
     except ValueError as error:
         raise UserError(f"{path}: {error}; expected finite numbers, so find what produced the other") from error
+    write_bytes(path, text.encode(errors="backslashreplace") + b"\n")  # JSON's own escape, where a path is no UTF-8
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write content whole or not at all; raises UserError if it cannot be written."""
     with replace_file(path) as handle:
-        handle.write(text.encode(errors="backslashreplace") + b"\n")  # JSON's own escape, where a path is no UTF-8
+        handle.write(content)
 
 
 def read_bytes(path: Path, missing: str) -> bytes:

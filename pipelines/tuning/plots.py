@@ -14,7 +14,7 @@ from optuna.study import Study
 from optuna.trial import FrozenTrial, TrialState
 from optuna.visualization import matplotlib as pictures
 
-from rmiov2.files import replace_file
+from rmiov2.files import write_bytes
 
 NEEDED = 3  # complete trials, before anything can be said about what mattered
 
@@ -57,6 +57,5 @@ def _save(axes: Any, path: Path) -> Path:
     picture = io.BytesIO()
     figure.savefig(picture, format="png", dpi=120, bbox_inches="tight")
     pyplot.close(figure)
-    with replace_file(path) as handle:
-        handle.write(picture.getvalue())
+    write_bytes(path, picture.getvalue())
     return path

@@ -23,7 +23,7 @@ from pipelines.tuning.trial import Games, Record
 from rmiov2 import config as settings
 from rmiov2.config import Config
 from rmiov2.evaluation import statistics
-from rmiov2.files import read_bytes, replace_file, write_json
+from rmiov2.files import read_bytes, write_bytes, write_json
 from rmiov2.types import UserError
 
 COLUMNS = ("number", "state", "default", "retry_of", "auc", "updates", "l_rec", "wall_s", "error")
@@ -79,8 +79,7 @@ def write(found: dict[str, Any], records: Sequence[Record], config: Config) -> P
     """tuning/STUDY/best.json and trials.csv."""
     folder = paths.TUNING / str(found["study"])
     write_json(folder / "best.json", found)
-    with replace_file(folder / "trials.csv") as handle:
-        handle.write(table(records, config).encode())
+    write_bytes(folder / "trials.csv", table(records, config).encode())
     return folder
 
 
@@ -90,8 +89,7 @@ def settle(found: dict[str, Any]) -> None:
     if not better(found):
         preset.unlink(missing_ok=True)
         return
-    with replace_file(preset) as handle:
-        handle.write(preset_text(found).encode())
+    write_bytes(preset, preset_text(found).encode())
 
 
 def preset_path(study: str) -> Path:
@@ -167,6 +165,5 @@ def apply(study: str) -> list[str]:
         values[section] |= changed
     checked = settings.parse(values, str(preset)).model_dump(mode="json")
     lines = changes(paths.PARAMS, checked)
-    with replace_file(paths.PARAMS) as handle:
-        handle.write(as_text(checked).encode())
+    write_bytes(paths.PARAMS, as_text(checked).encode())
     return lines

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 import yaml
 
-from rmiov2.files import replace_file
 from rmiov2.types import UserError
 
 if TYPE_CHECKING:
@@ -54,12 +53,6 @@ def read_table(path: Path, stage: str, columns: tuple[str, ...]) -> DataFrame:
     if table.empty:
         raise UserError(f"{path} has no row; write it anew with {_anew(path, stage)}")
     return table
-
-
-def write_bytes(path: Path, content: bytes) -> None:
-    """Write content whole or not at all; raises UserError if it cannot be written."""
-    with replace_file(path) as handle:
-        handle.write(content)
 
 
 def _refuse_absent(path: Path, stage: str) -> None:

@@ -11,8 +11,9 @@ import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
+from rmiov2.files import write_bytes
 from rmiov2.reporting.estimates import over_seeds
-from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, read_json, read_table, write_bytes
+from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, read_json, read_table
 from rmiov2.reporting.run.figures import name_axes
 from rmiov2.reporting.run.training_figures import thousands
 from rmiov2.reporting.style import CYCLE, MODES, canvas, label_ends, png, reference_line, styled

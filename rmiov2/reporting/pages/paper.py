@@ -11,7 +11,7 @@ from itertools import groupby
 from pathlib import Path
 from typing import Any
 
-from rmiov2.reporting.files import write_bytes
+from rmiov2.files import write_bytes
 from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.kept import Benched, Method, read_kept, read_times, task_of
 from rmiov2.reporting.methods.figures import methods_pictures

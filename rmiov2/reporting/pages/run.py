@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from rmiov2.reporting.files import write_bytes
+from rmiov2.files import write_bytes
 from rmiov2.reporting.html import Chapter, Front, present, render
 from rmiov2.reporting.methods.figures import methods_pictures
 from rmiov2.reporting.methods.reached import beside, not_whole

@@ -11,8 +11,7 @@ import numpy as np
 from matplotlib.figure import Figure
 from PIL import Image
 
-from rmiov2.files import refuse_unwritable
-from rmiov2.reporting.files import write_bytes
+from rmiov2.files import refuse_unwritable, write_bytes
 from rmiov2.reporting.scene.battle_map import Limits, draw_moment, frame_of, legend_handles, shape_of
 from rmiov2.reporting.scene.figures import playing, scene_title, shade
 from rmiov2.reporting.scene.map_figure import moments
