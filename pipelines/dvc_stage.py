@@ -178,6 +178,13 @@ def surroundings() -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
+def ask_dvc(root: Path, *arguments: str) -> str:
+    """What DVC says, without a log: for questions that it answers at once."""
+    command = [sys.executable, "-m", "dvc", *arguments]
+    done = subprocess.run(command, cwd=root, env=surroundings(), capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
 def run_dvc(
     arguments: Sequence[str],
     root: Path,

@@ -13,8 +13,9 @@ import subprocess
 import sys
 
 from pipelines import paths
-from pipelines.dvc_stage import surroundings
+from pipelines.dvc_stage import ask_dvc, surroundings
 from pipelines.heal import heal
+from pipelines.workspace import uncommitted
 from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 
@@ -27,23 +28,14 @@ def refuse_unknown_to_git() -> None:
     """Raises UserError unless git knows what dvc.lock names, without which no clone would find what is pushed."""
     if not paths.ROOT.joinpath("dvc.lock").is_file():
         raise UserError("there is no dvc.lock, so nothing has been run here; `make run`, commit, then push")
-    if unknown := uncommitted():
+    if unknown := uncommitted(*TOLD_BY_GIT):
         told = unknown[0] + (f" and {len(unknown) - 1} more files" if unknown[1:] else "")
         raise UserError(f"{told} not committed, so no clone would find what is pushed; commit, then push again")
 
 
-def uncommitted() -> list[str]:
-    """Files that tell what was run, and are not in git as they are here."""
-    command = ["git", "status", "--porcelain", "--no-renames", "--untracked-files=all", "--", *TOLD_BY_GIT]
-    said = subprocess.run(command, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
-    return [line[3:] for line in said.splitlines()]
-
-
 def store() -> str:
     """Where the store is."""
-    command = [sys.executable, "-m", "dvc", "config", f"remote.{NAME}.url"]
-    said = subprocess.run(command, cwd=paths.ROOT, env=surroundings(), capture_output=True, text=True, check=True)
-    return said.stdout.strip()
+    return ask_dvc(paths.ROOT, "config", f"remote.{NAME}.url")
 
 
 def dvc(*arguments: str) -> None:

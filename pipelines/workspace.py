@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths, tracking
+from pipelines.dvc_stage import ask_dvc
 from pipelines.lifeline import WATCHED
 from pipelines.params import as_text, compose_values
 from pipelines.records import record_in
@@ -74,11 +75,16 @@ def make(folder: Path, overrides: Sequence[str], share: bool = True, record: Map
 @cache
 def _say_what_is_left_out() -> None:
     """Once, which code is not in the newest commit, and so in no workspace."""
-    asked = ["git", "status", "--porcelain", "--", *CODE]
-    found = subprocess.run(asked, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout.splitlines()
-    if found:
-        names = ", ".join(line[3:] for line in found)
-        print(f"WARNING workspaces have the committed code alone, not what has changed in {names}", file=sys.stderr)
+    if found := uncommitted(*CODE):
+        changed = ", ".join(found)
+        print(f"WARNING workspaces have the committed code alone, not what has changed in {changed}", file=sys.stderr)
+
+
+def uncommitted(*places: str) -> list[str]:
+    """Files in these places of this checkout that are not in git as they are here."""
+    asked = ["git", "status", "--porcelain", "--no-renames", "--untracked-files=all", "--", *places]
+    said = subprocess.run(asked, cwd=paths.ROOT, capture_output=True, text=True, check=True).stdout
+    return [line[3:] for line in said.splitlines()]
 
 
 def _settle(folder: Path, text: str, record: Mapping[str, Any] | None) -> None:
@@ -94,9 +100,8 @@ def _commit(folder: Path) -> str:
 
 
 def _share_cache(folder: Path) -> None:
-    command = [sys.executable, "-m", "dvc", "cache", "dir"]
-    cache = subprocess.run(command, cwd=paths.ROOT, check=True, capture_output=True, text=True).stdout.strip()
-    write_bytes(folder / ".dvc" / "config.local", f"[cache]\n    dir = {cache}\n".encode())
+    shared = ask_dvc(paths.ROOT, "cache", "dir")
+    write_bytes(folder / ".dvc" / "config.local", f"[cache]\n    dir = {shared}\n".encode())
 
 
 @contextmanager
