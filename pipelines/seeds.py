@@ -119,7 +119,7 @@ def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:
 
 def refuse_other_settings(folder: Path, values: Mapping[str, Any]) -> None:
     """Raise UserError if a stage ran on other settings, as an ablation's metrics do not say: dvc.lock does."""
-    stages, own = workspaces.locked(folder), flat(dict(values))
+    stages, own = workspaces.recorded_stages(folder), flat(dict(values))
     for stage in workspaces.STAGES:
         ran = flat(stages[stage]["params"]["params.yaml"]) if stage in stages else {"seed": None}
         if other := [key for key, value in ran.items() if own.get(key) != value]:

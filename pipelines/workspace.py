@@ -209,13 +209,13 @@ def small(folder: Path) -> dict[str, bytes]:
 
 def was_stressed(folder: Path) -> bool:
     """Whether STRESS is of the team that lies in the folder: until the stage has run there, it is the commit's."""
-    stages = locked(folder) if (folder / "dvc.lock").is_file() else {}
+    stages = recorded_stages(folder) if (folder / "dvc.lock").is_file() else {}
     made = [out["md5"] for out in stages.get("finetune", {}).get("outs", []) if out["path"] == TEAM]
     played = [dep["md5"] for dep in stages.get("stress", {}).get("deps", []) if dep["path"] == TEAM]
     return bool(made) and made == played
 
 
-def locked(folder: Path) -> dict[str, Any]:
+def recorded_stages(folder: Path) -> dict[str, Any]:
     """The stages of its dvc.lock: what they ran on and what they made."""
     from dvc.utils.serialize import load_yaml  # its 1e-05 is a number; PyYAML reads a word
 
@@ -224,7 +224,7 @@ def locked(folder: Path) -> dict[str, Any]:
 
 def code_of(folder: Path) -> str:
     """A digest of the code that a finished study's stages have read, by its dvc.lock: two commits may have the same."""
-    stages = locked(folder)
+    stages = recorded_stages(folder)
     deps = [dep for stage in STAGES for dep in stages[stage]["deps"]]
     read = {dep["path"]: dep["md5"] for dep in deps if dep["path"].startswith(("rmiov2", "pipelines"))}
     return hashlib.sha256(json.dumps(read, sort_keys=True).encode()).hexdigest()[:12]
