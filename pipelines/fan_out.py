@@ -162,7 +162,7 @@ def _to_its_end(study: Study, made: set[str], stopped: threading.Event) -> int:
     folder = study.folder
     logs = {stage: folder.with_name(f"{folder.name}.{stage}.log") for stage in study.stages}
     print(f"{folder.name} runs, {folder.relative_to(paths.ROOT)}.*.log tell how it goes", flush=True)
-    with workspaces.held(folder):
+    with workspaces.alone_in(folder):
         study.make()
         for sentence in heal(folder):  # of a kill
             print(f"{folder.name}: {sentence}", flush=True)

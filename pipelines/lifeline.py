@@ -8,8 +8,9 @@ import signal
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from io import FileIO
+from pathlib import Path
 
 import psutil
 
@@ -94,14 +95,18 @@ def _watch(starters: list[psutil.Process | None]) -> None:
         time.sleep(5 * LOOK)
 
 
-@contextmanager
-def alone(label: str, patience: float = PATIENCE) -> Iterator[None]:
-    """Hold the stage, or another label, for this process; the kernel gives it back, however the process ends.
+def alone(label: str, patience: float = PATIENCE) -> AbstractContextManager[None]:
+    """Hold the stage, or another label. One left over from a DVC that was killed is about to stop, and waited for."""
+    return held(paths.STATE / "running" / label, label, patience)
 
-    Another process of the stage, left over from a DVC that was killed, is about to stop and is waited for.
-    Raises UserError with its number if it still works after `patience` seconds, or if state/ cannot be written.
+
+@contextmanager
+def held(path: Path, work: str, patience: float = 0.0) -> Iterator[None]:
+    """Hold a file, which stands for some work, for this process; the kernel gives it back, however the process ends.
+
+    Raises UserError with the number of the process that still holds it after `patience` seconds, or if it cannot be
+    written.
     """
-    path = paths.STATE / "running" / label
     with writing(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         handle = path.open("ab+", buffering=0)
@@ -111,7 +116,7 @@ def alone(label: str, patience: float = PATIENCE) -> Iterator[None]:
             if time.monotonic() > until:
                 handle.seek(0)
                 number = handle.read().decode()
-                raise UserError(f"process {number} is at {label} already; end it, or wait, then run again")
+                raise UserError(f"process {number} is at {work} already; end it, or wait, then run again")
             time.sleep(0.2)
         with writing(path):
             handle.truncate(0)

@@ -6,18 +6,18 @@ state/sweeps; where an entry says "running" and its lock is free, the run was ki
 
 from __future__ import annotations
 
-import fcntl
+import math
 import os
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.workspace import held
+from pipelines.lifeline import held
 from rmiov2.files import write_json
 from rmiov2.reporting.pages.sweeps import ALL, KILLED, RUNNING, SOME_FAILED, STOPPED, SWEEP_KEYS, SWEEPS, read_sweeps
 from rmiov2.types import UserError
@@ -40,7 +40,7 @@ class Sweep:
         """Bring its entry up to date; what hinders that is told and fails no cell."""
         self.entry |= {"seconds": round(time.monotonic() - self.start, 1), "ended": ended}
         try:
-            with _alone():
+            with _held_record():
                 self.put(read_sweeps(self.folder))
         except (UserError, OSError) as error:
             print(f"paper: {error}", flush=True)
@@ -60,12 +60,10 @@ def recorded(folder: Path, about: Mapping[str, Any]) -> Iterator[Sweep]:
     """
     known = {**about, "seconds": 0.0, "cores": os.cpu_count(), "kept": [], "failed": [], "ended": RUNNING}
     with ExitStack() as life:
-        with _alone():
+        with _held_record():
             entries = _with_the_killed(read_sweeps(folder))
             began = _free_second({entry["began"] for entry in entries})
-            life.enter_context(
-                held(_life(began))
-            )  # before the entry is there, so that nobody takes it for a killed one
+            life.enter_context(_lives(began))  # before the entry is there, so that nobody takes it for a killed one
             sweep = Sweep(folder, {key: began if key == "began" else known[key] for key in SWEEP_KEYS})
             sweep.put(entries)
         try:
@@ -85,15 +83,15 @@ def _with_the_killed(entries: tuple[dict[str, Any], ...]) -> tuple[dict[str, Any
 def _gone(began: str) -> bool:
     """Whether the run that began then has no process any more."""
     try:
-        with held(_life(began)):
+        with _lives(began):
             return True
     except UserError:
         return False
 
 
-def _life(began: str) -> Path:
+def _lives(began: str) -> AbstractContextManager[None]:
     """What a run holds while it lives."""
-    return paths.STATE / "sweeps" / began
+    return held(paths.STATE / "sweeps" / f"{began}.lock", f"the sweep of {began}")
 
 
 def _free_second(taken: set[str]) -> str:
@@ -102,11 +100,6 @@ def _free_second(taken: set[str]) -> str:
     return began
 
 
-@contextmanager
-def _alone() -> Iterator[None]:
+def _held_record() -> AbstractContextManager[None]:
     """Wait until no other run reads and writes the record."""
-    path = paths.STATE / "sweeps" / "record.lock"
-    path.parent.mkdir(parents=True, exist_ok=True)
-    with path.open("w") as handle:
-        fcntl.flock(handle, fcntl.LOCK_EX)
-        yield
+    return held(paths.STATE / "sweeps" / "record.lock", SWEEPS, math.inf)

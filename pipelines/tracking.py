@@ -6,19 +6,20 @@ MLFLOW_TRACKING_URI chooses the store: state/mlflow.db unless it is set, a serve
 from __future__ import annotations
 
 import csv
-import fcntl
 import json
+import math
 import os
 import subprocess
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 from importlib import metadata
 from pathlib import Path
 from typing import Any
 
 from pipelines import environment, paths
+from pipelines.lifeline import held
 from rmiov2.types import UserError
 
 OFF = "off"
@@ -65,14 +66,9 @@ def open_store() -> Any:
     return client
 
 
-@contextmanager
-def locked(name: str) -> Iterator[None]:
-    """One process of this machine at a time; a process that dies leaves nothing locked."""
-    state = home() / "state"
-    state.mkdir(parents=True, exist_ok=True)
-    with (state / f".{name}.lock").open("w") as lock:
-        fcntl.flock(lock, fcntl.LOCK_EX)
-        yield
+def locked(name: str) -> AbstractContextManager[None]:
+    """Wait until no other process of this machine is at it."""
+    return held(home() / "state" / f".{name}.lock", name, math.inf)
 
 
 @contextmanager

@@ -6,7 +6,6 @@ others. `dvc gc` knows only the checkout that it runs in; do not use it while wo
 
 from __future__ import annotations
 
-import fcntl
 import hashlib
 import json
 import os
@@ -15,14 +14,14 @@ import shutil
 import subprocess
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager
 from functools import cache
 from pathlib import Path
 from typing import Any
 
 from pipelines import paths, tracking
 from pipelines.dvc_stage import ask_dvc
-from pipelines.lifeline import WATCHED
+from pipelines.lifeline import WATCHED, held
 from pipelines.params import as_text, compose_values
 from pipelines.records import record_in
 from rmiov2.files import sync_folder, write_bytes, write_json, writing
@@ -104,16 +103,9 @@ def _share_cache(folder: Path) -> None:
     write_bytes(folder / ".dvc" / "config.local", f"[cache]\n    dir = {shared}\n".encode())
 
 
-@contextmanager
-def held(folder: Path) -> Iterator[None]:
-    """Keep other runs out of a workspace, also if this process is killed; raises UserError if one is in it."""
-    folder.parent.mkdir(parents=True, exist_ok=True)
-    with folder.with_name(folder.name + ".lock").open("w") as handle:
-        try:
-            fcntl.flock(handle, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise UserError(f"another run works in {folder}; wait for it, or cancel it") from error
-        yield
+def alone_in(folder: Path) -> AbstractContextManager[None]:
+    """Keep other runs out of a workspace; raises UserError if one is in it."""
+    return held(folder.with_name(f"{folder.name}.lock"), str(folder))
 
 
 def overrides_of(**choices: Any) -> list[str]:
@@ -135,7 +127,7 @@ def checkout(overrides: Sequence[str]) -> Iterator[Path]:
     if not overrides:
         yield folder
         return
-    with held(folder):
+    with alone_in(folder):
         yield make(folder, overrides)
 
 
