@@ -464,11 +464,3 @@ def test_the_committed_settings_lie_in_every_space(space):
     with pytest.raises(UserError, match="outside the space"):
         far = trials.with_values(config, {"reward_trend.h_base": 50})
         studies._default("smoothing", far)
-
-
-def test_the_front_holds_what_nothing_cheaper_beats(inside):
-    cost = {0: (10, 0.3), 1: (20, 0.2), 2: (30, 0.5), 3: (30, 0.4), 4: (5, 0.3)}
-    records = [
-        Record(n, "COMPLETE", {"finetune.updates": updates}, inside.root, auc=auc) for n, (updates, auc) in cost.items()
-    ]
-    assert [record.number for record in result.front(records, inside.config())] == [4, 2]

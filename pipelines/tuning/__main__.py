@@ -137,8 +137,10 @@ def _tell(study: Study, plan: Plan, config: Config) -> None:
     written = [result.write(found, records, config)]
     written += [result.preset_path(plan.study)] if result.better(found) else []
     drawn = plots.draw(study, paths.REPORTS / "tuning" / plan.study)
-    for record in result.front(records, config) if len(plan.objectives) > 1 else ():
-        print(f"front: trial {record.number} AUC {record.auc:.3f} with {record.updates(config)} updates")
+    if len(plan.objectives) > 1:
+        for trial in sorted(study.best_trials, key=lambda trial: trial.values[1]):
+            auc, updates = trial.values
+            print(f"front: trial {trial.number} AUC {auc:.3f} with {updates:.0f} updates")
     for sentence in result.sentences(found):
         print(sentence)
     if "://" not in plan.storage:

@@ -39,16 +39,6 @@ def best_and_default(records: Sequence[Record]) -> tuple[Record, Record]:
     return best, defaults[0]
 
 
-def front(records: Sequence[Record], config: Config) -> list[Record]:
-    """Complete trials that no other beats in AUC without more updates, cheapest first."""
-    complete = [record for record in records if record.state == "COMPLETE"]
-    found: list[Record] = []
-    for record in sorted(complete, key=lambda r: (r.updates(config), -(r.auc or 0.0))):
-        if not found or (record.auc or 0.0) > (found[-1].auc or 0.0):
-            found.append(record)
-    return found
-
-
 def compared(config: Config, best: Games, default: Games) -> dict[str, Any]:
     """The AUC of both over the same games, and their paired difference with its 95 % interval."""
     ours, theirs = ([np.asarray(rate) for rate in games] for games in (best, default))
