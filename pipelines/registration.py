@@ -90,25 +90,18 @@ def _log_model(measured: Measured) -> Any:
     example["obs"][:, :, -1] = np.nan
     if agent.spec.discrete:
         example["avail"][:] = 1
+    answer = {
+        "act": np.zeros((1, *parts["act"][1:]), np.int64 if agent.spec.discrete else np.float32),
+        "obs": np.zeros((1, *parts["obs"][1:]), np.float32),
+    }
     return mlflow.pyfunc.log_model(
         name="team",
         python_model=str(Path(__file__).with_name("team_model.py")),
         artifacts={name: str(path) for name, path in asdict(measured).items()},
-        signature=_signature(agent.spec, parts),
+        signature=mlflow.models.infer_signature(example, answer),
         input_example=example,
         pip_requirements=[f"{package}=={version(package)}" for package in REQUIRED],
     )
-
-
-def _signature(spec: Any, parts: dict[str, tuple[int, ...]]) -> Any:
-    import numpy as np
-    from mlflow.models import ModelSignature
-    from mlflow.types import Schema, TensorSpec
-
-    act = TensorSpec(np.dtype("int64" if spec.discrete else "float32"), (-1, *parts["act"][1:]), "act")
-    obs = TensorSpec(np.dtype("float32"), (-1, *parts["obs"][1:]), "obs")
-    inputs: list[Any] = [TensorSpec(np.dtype("float32"), (-1, *shape), name) for name, shape in parts.items()]
-    return ModelSignature(inputs=Schema(inputs), outputs=Schema([act, obs]))
 
 
 def versions(client: Any, model: str) -> list[Any]:
