@@ -15,7 +15,7 @@ from graphlib import TopologicalSorter
 from pathlib import Path
 from typing import Any, Literal
 
-from pipelines import environment
+from pipelines import environment, paths
 from pipelines.heal import heal
 from rmiov2.files import writing
 from rmiov2.types import UserError
@@ -178,10 +178,10 @@ def surroundings() -> dict[str, str]:
     return {**os.environ, "PATH": path, "PYTHONUNBUFFERED": "1"}
 
 
-def ask_dvc(root: Path, *arguments: str) -> str:
-    """What DVC says, without a log: for questions that it answers at once."""
+def ask_dvc(*arguments: str) -> str:
+    """What DVC says in this checkout, without a log: for questions that it answers at once."""
     command = [sys.executable, "-m", "dvc", *arguments]
-    done = subprocess.run(command, cwd=root, env=surroundings(), capture_output=True, text=True, check=True)
+    done = subprocess.run(command, cwd=paths.ROOT, env=surroundings(), capture_output=True, text=True, check=True)
     return done.stdout.strip()
 
 

@@ -35,7 +35,7 @@ def refuse_unknown_to_git() -> None:
 
 def store() -> str:
     """Where the store is."""
-    return ask_dvc(paths.ROOT, "config", f"remote.{NAME}.url")
+    return ask_dvc("config", f"remote.{NAME}.url")
 
 
 def dvc(*arguments: str) -> None:

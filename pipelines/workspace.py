@@ -99,7 +99,7 @@ def _commit(folder: Path) -> str:
 
 
 def _share_cache(folder: Path) -> None:
-    shared = ask_dvc(paths.ROOT, "cache", "dir")
+    shared = ask_dvc("cache", "dir")
     write_bytes(folder / ".dvc" / "config.local", f"[cache]\n    dir = {shared}\n".encode())
 
 
