@@ -13,7 +13,6 @@ import time
 from collections.abc import Callable, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
-from pathlib import Path
 
 from pipelines import environment, paths
 from pipelines.dvc_stage import (
@@ -49,7 +48,7 @@ def run(targets: Sequence[str], jobs: int | None) -> None:
     environment.prepare()
     with alone("run", patience=0):
         config = load(paths.PARAMS)
-        wait_for_orphans(paths.ROOT)
+        wait_for_orphans()
         for sentence in heal(paths.ROOT):
             print(sentence, flush=True)
         stages = needed(dag(paths.ROOT), targets)
@@ -150,10 +149,10 @@ def patiently(stage: str, say: Say, variables: dict[str, str], stopped: threadin
     run_stage(stage, paths.ROOT, say, env=variables)
 
 
-def wait_for_orphans(root: Path) -> None:
+def wait_for_orphans() -> None:
     """Until every DVC whose starter was killed has ended, as each does by itself; raises UserError for any other."""
     until, told = time.monotonic() + PATIENCE, False
-    while others := living(root):
+    while others := living(paths.ROOT):
         if time.monotonic() > until or not all(map(orphaned, others)):
             raise UserError(f"process {others[0].pid} runs DVC here already; wait for it or end it, then run again")
         if not told:

@@ -199,12 +199,12 @@ def test_orphans_are_waited_for_and_others_are_not(monkeypatch, capsys):
     others = iter([[psutil.Process()], [psutil.Process()], []])
     monkeypatch.setattr(run, "living", lambda root: next(others))
     monkeypatch.setattr(run, "orphaned", lambda process: True)
-    run.wait_for_orphans(run.paths.ROOT)
+    run.wait_for_orphans()
     assert capsys.readouterr().out == f"waits for process {os.getpid()}, left behind by a kill, to end\n"
     monkeypatch.setattr(run, "living", lambda root: [psutil.Process()])
     monkeypatch.setattr(run, "orphaned", lambda process: False)
     with pytest.raises(UserError, match=f"process {os.getpid()} runs DVC here already"):
-        run.wait_for_orphans(run.paths.ROOT)
+        run.wait_for_orphans()
 
 
 def console(**more):
