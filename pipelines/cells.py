@@ -216,7 +216,7 @@ def lacking(cell: Cell, folder: Path) -> list[str]:
     All of them of the default agent, whose variants are compared; of the others those without which nothing is drawn.
     A whole method at its preset may have been kept before there were records.
     """
-    needed = [*workspaces.KEPT]
+    needed = [*workspaces.FILES]
     if set("+@") & set(cell.label):
         needed.append(workspaces.VARIANT)
     if cell.values["agent"]["name"] == default_agent():

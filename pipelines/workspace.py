@@ -29,12 +29,12 @@ from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
 # What is kept of a finished study as it is: small, and enough to lay seeds side by side.
-KEPT = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
+FILES = ("metrics/pretrain.json", "metrics/finetune.json", "metrics/evaluate.json", "plots/learning.csv")
 TUNING_CURVE, COSTS, MOMENT = "plots/finetune.csv", "costs.json", "moment.json"
 # Of what variants are compared to alone: an episode whole, and loss that it was not trained on.
 SCENE, STRESS = "results/scene.json", "metrics/stress.json"
 TEAM = "models/finetune"
-REACHED = KEPT[2:]  # by its team; the others say how long that took
+REACHED = FILES[2:]  # by its team; the others say how long that took
 LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve and what is kept of it
 # A kept result is of these, in order; each brings the gates before it along.
 STAGES = ("collect", "pretrain", "finetune", "evaluate")
@@ -146,7 +146,7 @@ def keep(texts: dict[str, bytes], target: Path) -> None:
     one takes away what a kill has left. Results that are the same to the byte keep the record of what made them first.
     """
     record = target / Path(VARIANT).name
-    if record.is_file() and VARIANT in texts and same_results(target, texts, KEPT):
+    if record.is_file() and VARIANT in texts and same_results(target, texts, FILES):
         texts = texts | {VARIANT: record.read_bytes()}
     new, old = (target.with_name(f".{target.name}.{state}") for state in ("new", "old"))
     with writing(target):
@@ -169,7 +169,7 @@ def same_results(kept: Path, texts: Mapping[str, bytes], names: Sequence[str] = 
 
 
 def small(folder: Path) -> dict[str, bytes]:
-    """What is kept of a finished study: the KEPT files, the curves of L_rec and of the world model's loss, and a moment
+    """What is kept of a finished study: its FILES, the curves of L_rec and of the world model's loss, and a moment
     of an episode where it has them, what its team costs, and which variant it is; of what variants are compared to, the
     whole episode, and stress where it was run.
 
@@ -179,9 +179,9 @@ def small(folder: Path) -> dict[str, bytes]:
     from rmiov2.reporting.run.costs import costs
     from rmiov2.reporting.scene.moment import telling_moment
 
-    if absent := [name for name in (*KEPT, TUNING_CURVE, LOSSES) if not (folder / name).is_file()]:
+    if absent := [name for name in (*FILES, TUNING_CURVE, LOSSES) if not (folder / name).is_file()]:
         raise UserError(f"{folder} has no {', '.join(absent)}: its study has not finished; let it run to its end")
-    texts = {name: (folder / name).read_bytes() for name in KEPT}
+    texts = {name: (folder / name).read_bytes() for name in FILES}
     curve = (folder / TUNING_CURVE).read_bytes()
     if b"l_rec" in curve.splitlines()[0].split(b","):
         texts[TUNING_CURVE] = curve

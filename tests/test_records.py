@@ -109,7 +109,7 @@ def test_two_versions_count_as_one_where_the_folder_says_so(tmp_path: Path) -> N
 def test_a_version_counts_as_another_only_if_it_makes_the_committed_team_the_same() -> None:
     """When the code changes and its run does not, docs/seeds/same_code.json is to say so; and not when it does."""
     place = seeds.SEEDS / "smax-3m" / "seed-0-AVX2"
-    texts = {name: (paths.ROOT / name).read_bytes() for name in (*workspaces.KEPT, workspaces.TUNING_CURVE)}
+    texts = {name: (paths.ROOT / name).read_bytes() for name in (*workspaces.FILES, workspaces.TUNING_CURVE)}
     names = ("metrics/evaluate.json", "plots/learning.csv", "plots/finetune.csv")
     same = workspaces.same_results(place, texts, names)
     now, then = workspaces.code_of(paths.ROOT), str(record_in(place / "variant.json")["code"])
@@ -292,7 +292,7 @@ def test_rounds_in_which_the_model_learned_nothing_are_left_out_of_its_curve(tmp
 
 def test_results_that_are_the_same_keep_the_record_of_what_made_them_first(tmp_path: Path) -> None:
     target = tmp_path / "smax-3m/seed-0"
-    first = {name: b"the same" for name in workspaces.KEPT} | {workspaces.VARIANT: b"first"}
+    first = {name: b"the same" for name in workspaces.FILES} | {workspaces.VARIANT: b"first"}
     workspaces.keep(first, target)
     workspaces.keep(first | {workspaces.VARIANT: b"again", workspaces.STRESS: b"new"}, target)
     assert contents(target)["variant.json"] == b"first" and contents(target)["stress.json"] == b"new"
@@ -321,7 +321,7 @@ def test_only_a_whole_cell_of_these_settings_counts_as_kept(tmp_path: Path, monk
     assert cells.state_of(cell, kept) == "open"
     cell.folder.mkdir(parents=True)
     assert cells.state_of(cell, kept) == "begun"
-    names = (*workspaces.KEPT, workspaces.COSTS, workspaces.LOSSES, workspaces.VARIANT)
+    names = (*workspaces.FILES, workspaces.COSTS, workspaces.LOSSES, workspaces.VARIANT)
     texts = {name: b"{}" for name in names} | {workspaces.VARIANT: json.dumps(cell.record).encode()}
     for name in names:
         workspaces.keep({other: text for other, text in texts.items() if other != name}, kept / cell.label)
@@ -337,7 +337,7 @@ def test_only_a_whole_cell_of_these_settings_counts_as_kept(tmp_path: Path, monk
 def test_what_variants_are_compared_to_is_kept_with_an_episode_and_under_stress(tmp_path: Path) -> None:
     whole, part = Cell((*TOY,), 0), Cell((*TOY, "ablation=no_masking"), 0)
     assert list(whole.stages)[-1] == "stress" and "stress" not in part.stages
-    names = (*workspaces.KEPT, workspaces.COSTS, workspaces.LOSSES, workspaces.VARIANT)
+    names = (*workspaces.FILES, workspaces.COSTS, workspaces.LOSSES, workspaces.VARIANT)
     for cell, more in ((whole, (workspaces.SCENE, workspaces.STRESS)), (part, ())):
         record = {workspaces.VARIANT: json.dumps(cell.record).encode()}
         for missing in more:
