@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import errno
 import io
+import math
 import os
 import select
 import signal
@@ -73,22 +74,17 @@ def parser_of(program: str, words: str | None) -> argparse.ArgumentParser:
     return argparse.ArgumentParser(program, description=words, formatter_class=argparse.RawDescriptionHelpFormatter)
 
 
-def positive(text: str) -> int:
-    """The `type` of an option that counts; raises argparse.ArgumentTypeError for what does not."""
-    if not text.isdecimal() or int(text) < 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number of 1 or more")
-    return int(text)
+def _whole(least: int, most: float, expected: str) -> Callable[[str], int]:
+    """The `type` of an option that takes a whole number; it raises argparse.ArgumentTypeError for what is none."""
+
+    def number(text: str) -> int:
+        if not text.isdecimal() or not least <= int(text) <= most:
+            raise argparse.ArgumentTypeError(f"got {text}, expected {expected}")
+        return int(text)
+
+    return number
 
 
-def seed(text: str) -> int:
-    """The `type` of an option that begins a generator; raises argparse.ArgumentTypeError for what does not."""
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"got {text}, expected a whole number of 0 or more")
-    return int(text)
-
-
-def port(text: str) -> int:
-    """The `type` of an option that names a port; raises argparse.ArgumentTypeError for what does not."""
-    if not text.isdecimal() or not 0 < int(text) < 2**16:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a port from 1 to {2**16 - 1}")
-    return int(text)
+positive = _whole(1, math.inf, "a whole number of 1 or more")
+seed = _whole(0, math.inf, "a whole number of 0 or more")
+port = _whole(1, 2**16 - 1, f"a port from 1 to {2**16 - 1}")
