@@ -18,19 +18,17 @@ from benchmarks.cases import composed, synthetic_replay, untrained
 from benchmarks.clock import Effort, Work, rates
 from benchmarks.methods import update
 from benchmarks.table import NO_AIM, Row
-from rmiov2.agents.base import Mask
 from rmiov2.agents.rmio import RMIO
 from rmiov2.agents.rmiov2 import RMIOv2
-from rmiov2.envs.observation_loss import draw_seen
 from rmiov2.progress import bar
 from rmiov2.reporting.style import CYCLE, canvas, label_ends, png, styled
 from rmiov2.seeding import Generators
+from rmiov2.training.finetune import mask_of
 from rmiov2.types import EnvSpec
 
 AGENTS = ("rmiov2", "rmio")
 SIZES = (2, 4, 8, 16, 32, 64)
 FITTED = 3  # largest sizes that an exponent is fitted to: below, what does not grow hides what does
-P_MASK = 0.5
 COPIES = 4  # of every trained weight: itself, its gradient, Adam's two moments
 COSTS = {"parameters": "parameters trained", "memory": "MB of an update", "seconds": "seconds an update"}
 
@@ -68,7 +66,8 @@ def cost(name: str, n: int, effort: Effort) -> Cost:
     """What one masked update of a team of n costs, with the settings of conf/ at the small preset."""
     config = composed(agent=name, preset="small")
     agent, rngs = untrained(config, spec_of(n)), Generators(config.seed)
-    replay, mask = synthetic_replay(agent.spec, config.execution.history + 1), _mask(n, rngs)
+    replay = synthetic_replay(agent.spec, config.execution.history + 1)
+    mask = mask_of(config.finetune, n, rngs.numpy["observation_loss"])
     work = update(agent, replay, rngs, 1, 0, mask)
     held = saved_bytes(trained(agent), work)  # the warm-up, too
     weights = sum(weight.numel() for weight in trained(agent).parameters())
@@ -79,11 +78,6 @@ def cost(name: str, n: int, effort: Effort) -> Cost:
 def trained(agent: RMIOv2) -> nn.Module:
     """What masked fine-tuning trains."""
     return agent.correction if isinstance(agent, RMIO) else agent.model
-
-
-def _mask(n: int, rngs: Generators) -> Mask:
-    rng = rngs.numpy["observation_loss"]
-    return lambda batch, length: draw_seen("independent", P_MASK, (batch, length, n), rng)
 
 
 def saved_bytes(module: nn.Module, work: Work) -> int:
