@@ -6,9 +6,10 @@ import json
 import os
 import sys
 import tempfile
-from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
+from unittest.mock import patch
 
 import numpy as np
 
@@ -41,15 +42,8 @@ def smac(effort: Effort) -> list[Row]:
     return rows
 
 
-@contextmanager
-def _played(folder: Path, step_ms: int) -> Iterator[None]:
-    before = dict(os.environ)
-    os.environ |= {"SC2PATH": str(folder), "STAND_IN_GAME": json.dumps({"step_ms": step_ms})}
-    try:
-        yield
-    finally:
-        os.environ.clear()
-        os.environ.update(before)
+def _played(folder: Path, step_ms: int) -> AbstractContextManager[Any]:
+    return patch.dict(os.environ, SC2PATH=str(folder), STAND_IN_GAME=json.dumps({"step_ms": step_ms}))
 
 
 def _stop(step: Step) -> Ints:
