@@ -18,6 +18,8 @@ from importlib import metadata
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 from pipelines import environment, paths
 from pipelines.lifeline import held
 from rmiov2.types import UserError
@@ -149,7 +151,7 @@ def record(name: str, began: float, error: Exception | None) -> None:
         metrics = _metrics(stage) if error is None else []
     client = open_store()
     run = client.create_run(
-        experiment_of(client, settings.get("env.name", _env())),
+        experiment_of(client, yaml.safe_load(paths.PARAMS.read_text())["env"]["name"]),
         start_time=int(began * 1000),
         run_name=name,
         tags={"dvc.stage": name, **circumstances(error)},
@@ -160,13 +162,6 @@ def record(name: str, began: float, error: Exception | None) -> None:
         for picture in sorted(paths.REPORTS.glob("*.png")):
             client.log_artifact(run_id, str(picture), "figures")
     client.set_terminated(run_id, "FINISHED" if error is None else "FAILED")
-
-
-def _env() -> str:
-    """The environment in params.yaml, for a stage that does not depend on it."""
-    import yaml
-
-    return str(yaml.safe_load(paths.PARAMS.read_text())["env"]["name"])
 
 
 def _settings(stage: Any) -> dict[str, str]:
