@@ -1,0 +1,39 @@
+"""`rmiov2 watch`: one episode of a trained team, to be looked at."""
+
+from __future__ import annotations
+
+import argparse
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+import rmiov2
+from rmiov2.evaluation.scene import record_scene
+from rmiov2.reporting.scene.animation import refuse_other_pictures, write_animation
+from rmiov2.world_model.reward_trend import reward_trend
+
+if TYPE_CHECKING:
+    from rmiov2.config import Config
+    from rmiov2.types import Floats, Ints
+
+
+def run(options: argparse.Namespace) -> None:
+    """Record one episode and draw it as a GIF."""
+    refuse_other_pictures(options.out)
+    agent = rmiov2.load(options.checkpoint)
+    name = options.env or agent.spec.name
+    print(f"playing one episode of {name} at p_loss = {options.p_loss:g}", flush=True)
+    env = rmiov2.make_env(name, num_envs=1, seed=options.seed)
+    team = agent.team(1, options.seed)
+    scene = record_scene(env, team, options.p_loss, options.seed, _trend(agent.config))
+    env.close()
+    print(f"drawing {len(scene['seen'])} steps", flush=True)
+    write_animation(scene, options.out)
+    print(f"result: {options.out.resolve()}")
+
+
+def _trend(config: Config) -> Any:
+    def trend(rew: Floats) -> tuple[Floats, Ints]:
+        return reward_trend(rew, config.reward_trend, float(np.var(rew)))
+
+    return trend
