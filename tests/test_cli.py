@@ -9,8 +9,10 @@ import tomllib
 from pathlib import Path
 
 import pytest
+import torch
 from PIL import Image
 
+import rmiov2
 from pipelines.params import compose_values
 from rmiov2 import cli
 from rmiov2.agents.registry import make_agent
@@ -25,17 +27,21 @@ ROOT = Path(__file__).resolve().parent.parent
 COMMANDS = ("envs", "check-env", "evaluate", "watch")
 
 
-@pytest.fixture(scope="module")
-def trained(tmp_path_factory):
-    """A folder with the checkpoint of a team for toy/lights."""
-    config = parse(compose_values(["preset=toy", "env=toy_lights"]), "toy")
+def untrained(folder, *overrides, env="toy_lights"):
+    """The folder, with the checkpoint of a team that learned nothing."""
+    config = parse(compose_values(["preset=toy", f"env={env}", *overrides]), "toy")
     env = make_env(config.env.name, 1)
     agent = make_agent(config, env.spec)
-    folder = tmp_path_factory.mktemp("team")
     checkpoint.save(
         folder / "checkpoint.safetensors", {"agent": dict(agent.state_dict())}, config=config, spec=env.spec
     )
     return folder
+
+
+@pytest.fixture(scope="module")
+def trained(tmp_path_factory):
+    """A folder with the checkpoint of a team for toy/lights."""
+    return untrained(tmp_path_factory.mktemp("team"))
 
 
 @pytest.mark.parametrize("command", [[], *([name] for name in COMMANDS)])
@@ -104,6 +110,25 @@ def test_the_same_seed_gives_the_same_result(trained, tmp_path):
         cli.main(["evaluate", str(trained), "--p-loss", "0.5", "--episodes", "4", "--out", str(tmp_path / name)])
         results.append((tmp_path / name).read_text())
     assert results[0] == results[1]
+
+
+@pytest.fixture
+def busy():
+    """Torch on three threads, as if it had taken every core; what it had comes back."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(3)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.mark.parametrize(("command", "out"), [("evaluate", "a.json"), ("watch", "a.gif")])
+def test_a_team_plays_on_the_threads_that_it_was_trained_with(command, out, tmp_path, busy):
+    folder = untrained(tmp_path, "threads=2")
+    rmiov2.load(folder)
+    assert torch.get_num_threads() == 3, "the library leaves that to who calls it"
+    few = ["--episodes", "2"] if command == "evaluate" else []
+    assert cli.main([command, str(folder), "--p-loss", "0.5", *few, "--out", str(tmp_path / out)]) == 0
+    assert torch.get_num_threads() == 2
 
 
 def test_watch_draws_every_step(trained, tmp_path, capsys):

@@ -7,6 +7,7 @@ import argparse
 import numpy as np
 
 import rmiov2
+from rmiov2.cli.team import trained
 from rmiov2.envs.base import facts_of
 from rmiov2.evaluation.episodes import performances, play
 from rmiov2.evaluation.statistics import performance_interval
@@ -20,7 +21,7 @@ def run(options: argparse.Namespace) -> None:
     if options.out.suffix != ".json":
         raise UserError(f"--out: got {options.out}, expected a name that ends in .json")
     refuse_unwritable(options.out)
-    agent = rmiov2.load(options.checkpoint)
+    agent = trained(options.checkpoint)
     name, mode = options.env or agent.spec.name, options.mode or agent.own_mode
     env = rmiov2.make_env(name, num_envs=len(options.p_loss) * min(options.episodes, options.games), seed=options.seed)
     rates = np.repeat(np.asarray(options.p_loss), env.num_envs // len(options.p_loss))

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 import rmiov2
+from rmiov2.cli.team import trained
 from rmiov2.evaluation.scene import record_scene
 from rmiov2.reporting.scene.animation import refuse_other_pictures, write_animation
 from rmiov2.world_model.reward_trend import reward_trend
@@ -20,7 +21,7 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> None:
     """Record one episode and draw it as a GIF."""
     refuse_other_pictures(options.out)
-    agent = rmiov2.load(options.checkpoint)
+    agent = trained(options.checkpoint)
     name = options.env or agent.spec.name
     print(f"playing one episode of {name} at p_loss = {options.p_loss:g}", flush=True)
     env = rmiov2.make_env(name, num_envs=1, seed=options.seed)
