@@ -7,19 +7,24 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
+from typing import get_args
 
 import pytest
 import torch
+from pandas import DataFrame
 from PIL import Image
 
 import rmiov2
 from pipelines.params import compose_values
 from rmiov2 import cli
 from rmiov2.agents.registry import make_agent
-from rmiov2.config import parse
+from rmiov2.config import Evaluate, Pattern, parse
 from rmiov2.envs.registry import list_envs, make_env
+from rmiov2.evaluation.sweep import Sweep, evaluate_own
+from rmiov2.execution.team import MODES, Team
 from rmiov2.program import UNREAD, exit_code
 from rmiov2.progress import news
+from rmiov2.reporting.run.costs import communication
 from rmiov2.training import checkpoint
 from rmiov2.types import UserError
 
@@ -88,20 +93,102 @@ def test_an_option_out_of_range_is_refused(arguments, trained, capsys):
     assert arguments[1] in capsys.readouterr().err
 
 
+def evaluated(team, out, *arguments):
+    """What `rmiov2 evaluate` wrote."""
+    assert cli.main(["evaluate", str(team), *arguments, "--out", str(out)]) == 0
+    return json.loads(out.read_text())
+
+
 def test_evaluate_prints_a_line_per_rate_and_says_where_the_result_is(trained, tmp_path, capsys):
     out = tmp_path / "evaluation.json"
-    asked = ["evaluate", str(trained), "--p-loss", "0", "0.5", "--episodes", "4", "--out", str(out)]
-    assert cli.main(asked) == 0
-    lines = capsys.readouterr().out.splitlines()
-    assert [line.split()[1] for line in lines[:2]] == ["0", "0.5"]
-    assert lines[-1] == f"result: {out}"
-    result = json.loads(out.read_text())
+    result = evaluated(trained, out, "--p-loss", "0.5", "0", "--episodes", "4")
+    title, head, *lines, last = capsys.readouterr().out.splitlines()
+    assert title == "toy/lights, completion, independent loss, 4 episodes per p_loss"
+    assert head.split() == ["p_loss", "win_rate", "95", "%", "messages/step", "bytes/step"]
+    assert [line.split()[0] for line in lines] == ["0", "0.5"]
+    assert last == f"result: {out}"
     assert (result["env"], result["mode"], result["episodes"]) == ("toy/lights", "completion", 4)
     assert (result["checkpoint"], result["seed"]) == (str(trained), 0)
-    for row, line in zip(result["table"], lines, strict=False):
+    assert (result["pattern"], result["availability"], result["other_modes"]) == ("independent", "lost", {})
+    for row, line in zip(result["table"], lines, strict=True):
         assert row["ci95"][0] <= row["performance"] <= row["ci95"][1]
         assert len(row["by_episode"]) == 4 and sum(row["by_episode"]) / 4 == pytest.approx(row["performance"])
-        assert f"{row['performance']:.3f}" in line
+        assert f"{row['performance']:.3f}" in line and line.endswith(f" {row['bytes']:.0f}")
+    assert result["table"][0]["messages"] == 0 < result["table"][1]["messages"]
+
+
+@pytest.fixture(scope="module")
+def dials(tmp_path_factory):
+    """A folder with the checkpoint of a team for toy/dials, whose episodes differ in what they earn."""
+    return untrained(tmp_path_factory.mktemp("dials"), env="toy_dials")
+
+
+def test_evaluate_plays_the_games_of_the_evaluate_stage(dials, tmp_path, capsys):
+    modes = ("zeros", "completion")
+    result = evaluated(
+        dials, tmp_path / "evaluation.json", "--pattern", "bursty", "--seed", "7", "--episodes", "6", "--games", "2",
+        "--p-loss", "0", "0.5", "1", *(word for mode in modes for word in ("--mode", mode)),
+    )  # fmt: skip
+    agent, env = rmiov2.load(dials), make_env("toy/dials", 6)
+    settings = Evaluate(p_loss=(0, 0.5, 1), pattern="bursty", episodes=6, num_envs=6, seed=7, bootstrap=2000)
+    own = evaluate_own(agent, lambda rows: env, settings)
+    assert result["mode"] == "zeros" and list(result["other_modes"]) == ["completion"]
+    found = result["other_modes"]["completion"]
+    assert {name: [row[name] for row in found["table"]] for name in ("performance", "ci95")} == {
+        name: own[name] for name in ("performance", "ci95")
+    }
+    assert (found["auc"], found["auc_ci95"]) == (own["auc"], own["auc_ci95"])
+    assert result["table"] != found["table"] and result["table"][0]["by_episode"] == found["table"][0]["by_episode"]
+    sweep = Sweep(agent, env, settings)
+    for mode, kept in zip(modes, (result, found), strict=True):
+        played = sweep.play(mode, False, None)
+        sent = communication(DataFrame({**played, "mode": "completion"}))
+        assert [[row[name] for row in kept["table"]] for name in sent if name != "p_loss"] == [
+            pytest.approx(values) for name, values in sent.items() if name != "p_loss"
+        ]
+    said = capsys.readouterr().out.splitlines()
+    assert [line.split(", ")[1:3] for line in said if line.startswith("toy/")] == [[m, "bursty loss"] for m in modes]
+    areas = [line.split()[1] for line in said if line.startswith("AUC")]
+    assert areas == [f"{result['auc']:.3f}", f"{found['auc']:.3f}"]
+
+
+def test_an_area_needs_all_rates_from_0_to_1(dials, tmp_path, capsys):
+    result = evaluated(dials, tmp_path / "evaluation.json", "--p-loss", "0", "0.9", "--episodes", "2")
+    assert result["auc"] is None and result["auc_ci95"] is None
+    assert "AUC" not in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("true_mask", [False, True])
+def test_a_blind_agent_keeps_its_mask_only_where_that_is_asked_for(true_mask, trained, tmp_path, monkeypatch, capsys):
+    told, act = [], Team.act
+
+    def spied(self, obs, seen=None, avail=None, first=None):
+        told.append((self.true_availability, bool(avail.any())))
+        return act(self, obs, seen=seen, avail=avail, first=first)
+
+    monkeypatch.setattr(Team, "act", spied)
+    asked = ["--true-availability"] if true_mask else []
+    result = evaluated(trained, tmp_path / "evaluation.json", "--p-loss", "1", "--episodes", "2", *asked)
+    assert set(told) == {(true_mask, true_mask)}
+    assert result["availability"] == ("true" if true_mask else "lost")
+    assert ("true mask" in capsys.readouterr().out) == true_mask
+
+
+def test_a_true_mask_is_refused_where_there_is_none(dials, tmp_path, capsys):
+    assert cli.main(["evaluate", str(dials), "--true-availability", "--out", str(tmp_path / "a.json")]) == 2
+    assert "got toy/dials, whose actions are continuous" in capsys.readouterr().err
+
+
+def test_what_cannot_reconstruct_is_refused_before_anything_is_played(tmp_path, monkeypatch, capsys):
+    team = untrained(tmp_path, "agent=mappo")
+    monkeypatch.setattr(rmiov2, "make_env", lambda *_: pytest.fail("a game was built"))
+    asked = ["--mode", "zeros", "--mode", "completion", "--out", str(tmp_path / "a.json")]
+    assert cli.main(["evaluate", str(team), *asked]) == 2
+    assert "cannot reconstruct observations" in capsys.readouterr().err
+
+
+def test_modes_and_patterns_are_those_that_are_played():
+    assert cli.MODES == MODES and cli.PATTERNS == get_args(Pattern)
 
 
 def test_the_same_seed_gives_the_same_result(trained, tmp_path):

@@ -10,7 +10,9 @@ from typing import Any
 
 from rmiov2.program import exit_code, positive, seed
 
+# As rmiov2.execution and rmiov2.config have them, which are slow to import.
 MODES = ("completion", "zeros", "last_seen")
+PATTERNS = ("independent", "bursty", "one_agent", "whole_team")
 GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -53,7 +55,22 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
         default=32,
         help="side by side per value of p-loss, fewer on smac (default: %(default)s)",
     )
-    evaluate.add_argument("--mode", choices=MODES, help="what replaces lost observations (default: the team's own)")
+    evaluate.add_argument(
+        "--mode",
+        choices=MODES,
+        action="append",
+        help="what replaces lost observations; give it again for a table of another (default: the team's own)",
+    )
+    evaluate.add_argument(
+        "--pattern",
+        choices=PATTERNS,
+        default=PATTERNS[0],
+        help="each agent by itself at each step, each in bursts, one agent for the whole episode, or all at once"
+        " (default: %(default)s)",
+    )
+    evaluate.add_argument(
+        "--true-availability", action="store_true", help="blind agents keep the true mask of what they may do"
+    )
     evaluate.add_argument("--out", type=Path, default=Path("evaluation.json"), help="default: %(default)s")
 
 

@@ -1,43 +1,112 @@
-"""`rmiov2 evaluate`: what a trained team is worth while its observations get lost."""
+"""`rmiov2 evaluate`: what a trained team is worth, and what it says, while its observations get lost."""
 
 from __future__ import annotations
 
 import argparse
+from typing import Any
 
 import numpy as np
 
 import rmiov2
+from rmiov2.agents.base import Agent
 from rmiov2.cli.team import trained
-from rmiov2.envs.base import facts_of
-from rmiov2.evaluation.episodes import performances, play
-from rmiov2.evaluation.statistics import performance_interval
+from rmiov2.config import Evaluate
+from rmiov2.envs.base import Env, facts_of
+from rmiov2.evaluation import statistics
+from rmiov2.evaluation.episodes import Columns, performances
+from rmiov2.evaluation.sweep import AVAILABILITIES, Sweep, rows_of
 from rmiov2.files import refuse_unwritable, write_json
 from rmiov2.progress import bar
 from rmiov2.types import UserError
 
+BOOTSTRAP = 2000  # resamples of an interval
+COUNTED = ("messages", "bytes")
+
 
 def run(options: argparse.Namespace) -> None:
-    """Play options.episodes per p_loss, print a table and write it as JSON, with what each episode came to."""
+    """Play options.episodes per p_loss and mode, print a table of each mode and write them as JSON.
+
+    The first mode's table stands where it stood when there was but one, those of others in other_modes. All modes play
+    the same games, those of the evaluate stage where settings and seed are the same.
+    """
     if options.out.suffix != ".json":
         raise UserError(f"--out: got {options.out}, expected a name that ends in .json")
     refuse_unwritable(options.out)
     agent = trained(options.checkpoint)
-    name, mode = options.env or agent.spec.name, options.mode or agent.own_mode
-    env = rmiov2.make_env(name, num_envs=len(options.p_loss) * min(options.episodes, options.games), seed=options.seed)
-    rates = np.repeat(np.asarray(options.p_loss), env.num_envs // len(options.p_loss))
-    team = agent.team(env.num_envs, options.seed, mode=mode)
-    played = play(env, team, "independent", rates, options.episodes, options.seed, progress=bar(f"{name} {mode}"))
-    env.close()
-    values = performances(played, env.spec.measure)
-    table = []
-    for p in options.p_loss:
-        here = values[played["p_loss"] == p]
-        low, high = performance_interval(here, env.spec.measure, 2000)
-        table.append({"p_loss": p, "performance": float(here.mean()), "ci95": [low, high], "by_episode": here.tolist()})
-    asked = {"checkpoint": str(options.checkpoint), "env": name, "mode": mode, "seed": options.seed}
-    found = {"measure": env.spec.measure, "episodes": options.episodes, "table": table}
-    write_json(options.out, asked | found | facts_of(env, env.lost_episodes))
-    for row in table:
-        low, high = row["ci95"]
-        print(f"p_loss {row['p_loss']:<4g} {env.spec.measure} {row['performance']:.3f}  [{low:.3f}, {high:.3f}]")
+    modes, settings = options.mode or [agent.own_mode], _settings(options)
+    for mode in modes:
+        agent.team(1, options.seed, mode=mode)  # refuses what this agent cannot play, before a game is built
+    env = rmiov2.make_env(options.env or agent.spec.name, rows_of(settings), options.seed)
+    try:
+        found = _play(agent, env, settings, modes, options.true_availability)
+    finally:
+        env.close()
+    asked = {"checkpoint": str(options.checkpoint), "env": env.spec.name, "mode": modes[0], "seed": options.seed}
+    asked |= {"pattern": options.pattern, "availability": AVAILABILITIES[options.true_availability]}
+    measured = {"measure": env.spec.measure, "episodes": options.episodes, **found[modes[0]]}
+    others = {"other_modes": {mode: found[mode] for mode in modes[1:]}}
+    write_json(options.out, asked | measured | others | facts_of(env, env.lost_episodes))
+    kept = ", true mask" if options.true_availability else ""
+    for mode in modes:
+        print(f"{env.spec.name}, {mode}, {options.pattern} loss{kept}, {options.episodes} episodes per p_loss")
+        print("\n".join(_lines(found[mode], env.spec.measure)))
     print(f"result: {options.out.resolve()}")
+
+
+def _settings(options: argparse.Namespace) -> Evaluate:
+    """What was asked, as a sweep takes it."""
+    rates = sorted(options.p_loss)
+    return Evaluate.model_construct(  # unchecked, since a grid from 0 to 1 is expected there, and here any rates are
+        p_loss=tuple(rates), pattern=options.pattern, episodes=options.episodes, num_envs=len(rates) * options.games,
+        seed=options.seed, bootstrap=BOOTSTRAP,
+    )  # fmt: skip
+
+
+def _play(agent: Agent, env: Env, settings: Evaluate, modes: list[str], true_availability: bool) -> dict[str, Any]:
+    """What summary says of each mode; raises UserError where a true mask is asked for and there are none."""
+    if true_availability and not env.spec.discrete:
+        raise UserError(
+            f"--true-availability: got {env.spec.name}, whose actions are continuous, expected discrete ones, which"
+            " alone have a mask; leave it out"
+        )
+    sweep = Sweep(agent, env, settings)
+    return {
+        mode: summary(sweep.play(mode, true_availability, bar(f"{env.spec.name} {mode}")), env.spec.measure)
+        for mode in modes
+    }
+
+
+def summary(played: Columns, measure: str) -> dict[str, Any]:
+    """{"table": [a row by p_loss], "auc", "auc_ci95"}; the last two None unless the rates run from 0 to 1.
+
+    Messages and bytes are means over the episodes of what a team sent per step, as reporting.run.costs has them.
+    """
+    grid, values = np.unique(played["p_loss"]), performances(played, measure)
+    games = [values[played["p_loss"] == p] for p in grid]
+    table = []
+    for p, here in zip(grid.tolist(), games, strict=True):
+        interval = statistics.performance_interval(here, measure, BOOTSTRAP)
+        sent = {name: float((played[name] / played["length"])[played["p_loss"] == p].mean()) for name in COUNTED}
+        row = {"p_loss": p, "performance": float(here.mean()), "ci95": list(interval), **sent}
+        table.append(row | {"by_episode": here.tolist()})
+    if grid[0] > 0 or grid[-1] < 1:
+        return {"table": table, "auc": None, "auc_ci95": None}
+    area = float(statistics.auc(grid, np.array([here.mean() for here in games])))
+    interval = statistics.auc_interval(grid, [[here] for here in games], BOOTSTRAP)
+    return {"table": table, "auc": area, "auc_ci95": list(interval)}
+
+
+def _lines(found: dict[str, Any], measure: str) -> list[str]:
+    """A summary as a reader takes it in."""
+    lines = [f"{'p_loss':8}{measure:>11}  {'95 %':18}{'messages/step':>13}{'bytes/step':>12}"]
+    for row in found["table"]:
+        sent = f"{row['messages']:>13.2f}{row['bytes']:>12.0f}"
+        lines.append(f"{row['p_loss']:<8g}{_measured(row['performance'], row['ci95'])}{sent}")
+    if found["auc"] is not None:
+        lines.append(f"{'AUC':8}{_measured(found['auc'], found['auc_ci95'])}".rstrip())
+    return lines
+
+
+def _measured(value: float, interval: list[float]) -> str:
+    low, high = interval
+    return f"{value:>11.3f}  {f'[{low:.3f}, {high:.3f}]':18}"
