@@ -19,6 +19,7 @@ from pipelines.params import compose_values
 from rmiov2 import cli
 from rmiov2.agents.registry import make_agent
 from rmiov2.config import Evaluate, Pattern, parse
+from rmiov2.envs.base import Adapter
 from rmiov2.envs.registry import list_envs, make_env
 from rmiov2.evaluation.sweep import Sweep, evaluate_own
 from rmiov2.execution.team import MODES, Team
@@ -75,6 +76,7 @@ def test_check_env_passes_an_environment_of_ours(capsys):
     [
         (["check-env", "toy/light"], "did you mean 'lights'"),
         (["check-env", "nothing/here"], "nothing"),
+        (["check-env", "3m"], "got '3m', expected suite/map; did you mean smax/3m or smac/3m?"),
         (["evaluate", "no/such/folder"], "no/such/folder"),
         (["watch", "no/such/folder"], "no/such/folder"),
     ],
@@ -85,12 +87,62 @@ def test_a_mistake_is_one_sentence_and_exit_code_2(arguments, said, capsys):
     assert err.startswith("rmiov2: ") and said in err and "Traceback" not in err and len(err.splitlines()) == 1
 
 
-@pytest.mark.parametrize("arguments", [["--p-loss", "1.5"], ["--episodes", "0"], ["--mode", "guess"]])
-def test_an_option_out_of_range_is_refused(arguments, trained, capsys):
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--p-loss", "1.5"], "--p-loss: got 1.5, expected a probability from 0 to 1"),
+        (["--p-loss", "abc"], "--p-loss: got abc, expected a probability from 0 to 1"),
+        (["--p-loss", "nan"], "--p-loss: got nan, expected a probability from 0 to 1"),
+        (["--episodes", "0"], "--episodes: got 0"),
+        (["--mode", "guess"], "guess"),
+    ],
+)
+def test_an_option_out_of_range_is_refused(arguments, said, trained, capsys):
     with pytest.raises(SystemExit) as stop:
         cli.main(["evaluate", str(trained), *arguments])
     assert stop.value.code == 2
-    assert arguments[1] in capsys.readouterr().err
+    assert said in capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (["--p-loss", "0", "0.5", "0.50"], "--p-loss: got 0.5 more than once, expected each once"),
+        (["--mode", "zeros", "--mode", "zeros"], "--mode: got zeros more than once, expected each once"),
+        (["--episodes", "1"], "--episodes: got 1, expected 2 or more"),
+    ],
+)
+def test_what_no_table_can_be_made_of_is_refused_before_the_team_is_read(arguments, said, tmp_path, capsys):
+    out = tmp_path / "a.json"
+    assert cli.main(["evaluate", "no/such/team", *arguments, "--out", str(out)]) == 2
+    assert capsys.readouterr().err.startswith(f"rmiov2: {said}") and not out.exists()
+
+
+@pytest.mark.parametrize(("command", "out"), [("evaluate", "a.json"), ("watch", "a.gif")])
+@pytest.mark.parametrize(
+    ("game", "said"),
+    [
+        ("toy/clock", "got toy/clock, of 2 agents with"),
+        ("toy/dials", "got toy/dials, of 3 agents with 2/4/6 numbers seen and 1/1/2 continuous actions each"),
+    ],
+)
+def test_a_game_of_other_agents_or_widths_is_refused_before_it_is_played(
+    command, out, game, said, trained, tmp_path, monkeypatch, capsys
+):
+    monkeypatch.setattr(Adapter, "reset", lambda *_: pytest.fail("it was played"))
+    assert cli.main([command, str(trained), "--env", game, "--out", str(tmp_path / out)]) == 2
+    err = capsys.readouterr().err
+    assert said in err and len(err.splitlines()) == 1
+    expected = "toy/lights, which the team was trained on, of 3 agents with 15 numbers seen and 6 discrete actions each"
+    assert f"expected a game like {expected}; choose another --env, or train a team for {game}" in err
+    assert not (tmp_path / out).exists()
+
+
+def test_a_game_of_the_same_widths_can_be_another(trained, tmp_path, monkeypatch):
+    (tmp_path / "dimmer.py").write_text("from rmiov2.envs.toy import Lights\nclass Dim(Lights): limit = 3\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    asked = ["--env", "python/dimmer:Dim", "--p-loss", "0", "--episodes", "2"]
+    assert evaluated(trained, tmp_path / "a.json", *asked)["env"] == "python/dimmer:Dim"
 
 
 def evaluated(team, out, *arguments):

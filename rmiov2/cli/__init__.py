@@ -86,6 +86,7 @@ def _module(command: str) -> Any:
 
 
 def _team_options(command: argparse.ArgumentParser) -> None:
+    command.usage = f"{command.prog} CHECKPOINT [OPTION ...]"  # behind --p-loss it would be taken for one more rate
     command.add_argument(
         "checkpoint", type=Path, metavar="CHECKPOINT", help="a checkpoint, or the folder that holds it"
     )
@@ -94,7 +95,10 @@ def _team_options(command: argparse.ArgumentParser) -> None:
 
 
 def _probability(text: str) -> float:
-    value = float(text)
+    try:
+        value = float(text)
+    except ValueError:
+        value = float("nan")
     if not 0 <= value <= 1:
-        raise argparse.ArgumentTypeError(f"got {text}, expected a probability from 0 to 1")
+        raise argparse.ArgumentTypeError(f"got {text}, expected a probability from 0 to 1, such as 0.4")
     return value

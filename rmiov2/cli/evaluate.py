@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+from collections import Counter
+from contextlib import closing
 from typing import Any
 
 import numpy as np
 
-import rmiov2
 from rmiov2.agents.base import Agent
+from rmiov2.cli.games import game_for
 from rmiov2.cli.team import trained
 from rmiov2.config import Evaluate
 from rmiov2.envs.base import Env, facts_of
@@ -29,18 +31,13 @@ def run(options: argparse.Namespace) -> None:
     The first mode's table stands where it stood when there was but one, those of others in other_modes. All modes play
     the same games, those of the evaluate stage where settings and seed are the same.
     """
-    if options.out.suffix != ".json":
-        raise UserError(f"--out: got {options.out}, expected a name that ends in .json")
-    refuse_unwritable(options.out)
+    _refuse(options)
     agent = trained(options.checkpoint)
     modes, settings = options.mode or [agent.own_mode], _settings(options)
     for mode in modes:
         agent.team(1, options.seed, mode=mode)  # refuses what this agent cannot play, before a game is built
-    env = rmiov2.make_env(options.env or agent.spec.name, rows_of(settings), options.seed)
-    try:
+    with closing(game_for(agent, options.env, rows_of(settings), options.seed)) as env:
         found = _play(agent, env, settings, modes, options.true_availability)
-    finally:
-        env.close()
     asked = {"checkpoint": str(options.checkpoint), "env": env.spec.name, "mode": modes[0], "seed": options.seed}
     asked |= {"pattern": options.pattern, "availability": AVAILABILITIES[options.true_availability]}
     measured = {"measure": env.spec.measure, "episodes": options.episodes, **found[modes[0]]}
@@ -51,6 +48,19 @@ def run(options: argparse.Namespace) -> None:
         print(f"{env.spec.name}, {mode}, {options.pattern} loss{kept}, {options.episodes} episodes per p_loss")
         print("\n".join(_lines(found[mode], env.spec.measure)))
     print(f"result: {options.out.resolve()}")
+
+
+def _refuse(options: argparse.Namespace) -> None:
+    """Raise UserError for what no evaluation can be made of: before the work, not after it."""
+    if options.out.suffix != ".json":
+        raise UserError(f"--out: got {options.out}, expected a name that ends in .json")
+    if options.episodes < 2:
+        raise UserError(f"--episodes: got {options.episodes}, expected 2 or more, as an interval needs two; play more")
+    for option, values in (("--p-loss", options.p_loss), ("--mode", options.mode or [])):
+        repeated = [value for value, times in Counter(values).items() if times > 1]
+        if repeated:
+            raise UserError(f"{option}: got {repeated[0]} more than once, expected each once; leave out the others")
+    refuse_unwritable(options.out)
 
 
 def _settings(options: argparse.Namespace) -> Evaluate:

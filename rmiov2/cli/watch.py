@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import argparse
+from contextlib import closing
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-import rmiov2
+from rmiov2.cli.games import game_for
 from rmiov2.cli.team import trained
 from rmiov2.evaluation.scene import record_scene
 from rmiov2.reporting.scene.animation import refuse_other_pictures, write_animation
@@ -22,12 +23,10 @@ def run(options: argparse.Namespace) -> None:
     """Record one episode and draw it as a GIF."""
     refuse_other_pictures(options.out)
     agent = trained(options.checkpoint)
-    name = options.env or agent.spec.name
-    print(f"playing one episode of {name} at p_loss = {options.p_loss:g}", flush=True)
-    env = rmiov2.make_env(name, num_envs=1, seed=options.seed)
-    team = agent.team(1, options.seed)
-    scene = record_scene(env, team, options.p_loss, options.seed, _trend(agent.config))
-    env.close()
+    with closing(game_for(agent, options.env, 1, options.seed)) as env:
+        print(f"playing one episode of {env.spec.name} at p_loss = {options.p_loss:g}", flush=True)
+        team = agent.team(1, options.seed)
+        scene = record_scene(env, team, options.p_loss, options.seed, _trend(agent.config))
     print(f"drawing {len(scene['seen'])} steps", flush=True)
     write_animation(scene, options.out)
     print(f"result: {options.out.resolve()}")
