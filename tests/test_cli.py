@@ -59,6 +59,16 @@ def test_help_explains_each_command(command, capsys):
     assert all(name in out for name in COMMANDS) if not command else len(out.splitlines()) > 4
 
 
+def test_the_version_names_what_decides_which_team_a_seed_gives(capsys):
+    with pytest.raises(SystemExit) as stop:
+        cli.main(["--version"])
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text())["project"]
+    used = re.search(r"CPU capability usage: (\S+)", torch.__config__.show()).group(1)
+    assert stop.value.code == 0
+    said = f"rmiov2 {project['version']}, torch {torch.__version__}, CPU capability {used}\n"
+    assert capsys.readouterr().out == said
+
+
 def test_envs_lists_every_environment_with_what_it_needs(capsys):
     assert cli.main(["envs"]) == 0
     lines = capsys.readouterr().out.splitlines()

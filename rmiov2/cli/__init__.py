@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 import importlib
 from collections.abc import Sequence
+from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +28,11 @@ def parser() -> argparse.ArgumentParser:
     top = argparse.ArgumentParser(
         prog="rmiov2", description="Teams that go on playing when some of them are blind. Train one with `make run`."
     )
+    top.add_argument(
+        "--version",
+        action=_Version,
+        help="say which version this is, which PyTorch, and its vector instructions: others make other teams",
+    )
     commands = top.add_subparsers(required=True, metavar="COMMAND")
 
     _command(commands, "envs", "list the environments, what each needs and what it is")
@@ -41,6 +47,20 @@ def parser() -> argparse.ArgumentParser:
     watch.add_argument("--p-loss", type=_probability, default=0.6, metavar="P", help="default: %(default)s")
     watch.add_argument("--out", type=Path, default=Path("watch.gif"), help="default: %(default)s")
     return top
+
+
+class _Version(argparse.Action):
+    """What decides which team a seed gives; asked of torch only when a user asks for it."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(nargs=0, **settings)
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: Any) -> None:
+        import torch
+
+        capability = torch.backends.cpu.get_cpu_capability()
+        print(f"rmiov2 {version('rmiov2')}, torch {torch.__version__}, CPU capability {capability}")
+        parser.exit()
 
 
 def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
