@@ -39,7 +39,8 @@ def _task(task: str, preset: str, effort: Effort) -> list[Row]:
     for work in works:
         work()  # the warm-up
     measured = np.median(rates(f"updates, {task}", works, effort), axis=1).reshape(len(AGENTS), len(UPDATES))
-    return [_row(f"{name}, {task}, {preset}", 1e3 / numbers) for name, numbers in zip(AGENTS, measured, strict=True)]
+    milliseconds = (1e3 / measured).tolist()
+    return [_row(f"{name}, {task}, {preset}", own) for name, own in zip(AGENTS, milliseconds, strict=True)]
 
 
 def _works(name: str, spec: EnvSpec, preset: str) -> list[Work]:
@@ -68,7 +69,7 @@ def update(
 
 
 def _row(what: str, milliseconds: Sequence[float]) -> Row:
-    numbers = dict(zip(UPDATES, map(float, milliseconds), strict=True))
+    numbers = dict(zip(UPDATES, milliseconds, strict=True))
     model, masked, policy = (f"{value:,.4g}" for value in numbers.values())
     said = f"{model} ms a world-model update, {masked} ms a masked one, {policy} ms a policy round"
     return Row(what, said, f"{', '.join(AGENTS)}, side by side", numbers=numbers)

@@ -114,7 +114,7 @@ class _Theirs:
 @contextmanager
 def as_torch_has_it() -> Iterator[None]:
     """cuDNN may round to TF32 inside, other products may not; of ours captured.device_of decides."""
-    products = torch.backends.cudnn, torch.backends.cuda.matmul
+    products: tuple[Any, ...] = torch.backends.cudnn, torch.backends.cuda.matmul
     ours = [part.allow_tf32 for part in products]
     torch.backends.cudnn.allow_tf32, torch.backends.cuda.matmul.allow_tf32 = True, False
     try:
