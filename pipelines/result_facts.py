@@ -12,7 +12,7 @@ import numpy as np
 from pipelines.suites import Table, cell_rules, curve_rules, episode_rules, file_rules
 from rmiov2.agents.registry import agent_class
 from rmiov2.config import Config
-from rmiov2.evaluation.modes import modes_played, own_mode
+from rmiov2.evaluation.modes import OPEN_LOOP, modes_played, own_mode
 from rmiov2.evaluation.statistics import auc
 from rmiov2.evaluation.sweep import AVAILABILITIES, COLUMNS, RANDOM
 from rmiov2.types import EnvSpec
@@ -21,7 +21,7 @@ CELL = ("seed", "mode", "availability", "p_loss")
 CURVE = CELL[:-1]
 NUMBERS = ("seed", "p_loss", "episode", "won", "return", "length", "messages", "bytes")
 COMPLETED = ("completion", "completion_untuned")  # the modes that talk where something is lost
-NOBODY = ("open_loop", RANDOM)  # modes without the agent, which may be one that always talks
+NOBODY = (OPEN_LOOP, RANDOM)  # modes without the agent, which may be one that always talks
 SAME = 1e-9  # relative, of two ways to add up the same numbers
 
 

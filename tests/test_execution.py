@@ -301,6 +301,31 @@ def test_any_numbers_are_an_observation_and_what_was_refused_was_no_step(agent: 
         assert np.array_equal(plain.completed, other.completed)
 
 
+@pytest.mark.parametrize(
+    ("act", "sentence"),
+    [
+        (np.zeros((1, 2), int), r"act: got shape \(1, 2\), expected \(1, 3\)"),
+        (np.zeros((1, 3)), "act: got dtype float64, expected whole numbers"),
+        (np.full((1, 3), 6), r"act: got 6..6, expected 0..5"),
+        (np.full((1, 3), -1), r"act: got -1..-1, expected 0..5"),
+    ],
+)
+def test_what_cannot_have_been_done_is_refused_and_changes_nothing(agent: RMIOv2, act: Actions, sentence: str) -> None:
+    team, avail = agent.team(1, 0), np.ones((1, 3, agent.spec.act_dim), bool)
+    with pytest.raises(UserError, match="before any step"):
+        team.did(np.zeros((1, 3), int))
+    chosen = team.act(np.zeros((1, 3, agent.spec.obs_dim)), avail=avail)
+    with pytest.raises(UserError, match=sentence):
+        team.did(act)
+    assert team._completion is not None and np.array_equal(team._completion.history.act[0, 0], chosen[0])
+
+
+def test_a_team_that_is_not_greedy_draws_its_actions(agent: RMIOv2) -> None:
+    obs, avail = np.zeros((400, 3, agent.spec.obs_dim)), np.ones((400, 3, agent.spec.act_dim), bool)
+    assert len(np.unique(agent.team(400, 0).act(obs, avail=avail)[:, 0])) == 1
+    assert len(np.unique(agent.team(400, 0, greedy=False).act(obs, avail=avail)[:, 0])) > 1
+
+
 def test_an_unknown_mode_is_refused(agent: RMIOv2) -> None:
     with pytest.raises(UserError, match="expected one of completion, zeros, last_seen"):
         agent.team(1, 0, "guess")

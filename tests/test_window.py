@@ -4,13 +4,16 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-from learning_cases import agent_and_replay, settings
+import torch
+from learning_cases import agent_and_replay, composed, settings
 from windows import opinionated, record
 
+from rmiov2.agents.registry import make_agent
 from rmiov2.agents.rmiov2 import RMIOv2
+from rmiov2.envs.registry import make_env
 from rmiov2.execution.window import Window, decide
 from rmiov2.seeding import Generators
-from rmiov2.types import UserError
+from rmiov2.types import Actions, UserError
 
 
 def trained(env: str, history: int, **changes) -> RMIOv2:
@@ -39,6 +42,34 @@ def test_continuous_windows_decide_as_the_team_that_remembers() -> None:
     act, completed = decide(agent, recorded.windows)
     assert np.allclose(act, recorded.act, atol=1e-5) and np.allclose(completed, recorded.completed, atol=1e-4)
     assert np.ptp(act) > 0
+
+
+def test_a_team_goes_on_from_what_it_is_told_was_done_as_the_window_that_holds_it_does(lights: RMIOv2) -> None:
+    """Every other choice is replaced: completion knows nothing of what was chosen, and all of what was done."""
+    actions = np.random.default_rng(0)
+
+    def instead(act: Actions) -> Actions:
+        return np.where(actions.random(act.shape) < 0.5, actions.integers(lights.spec.act_dim, size=act.shape), act)
+
+    recorded = record(lights, 4, 40, 0.5, instead=instead)
+    act, completed = decide(lights, recorded.windows)
+    assert np.array_equal(act, recorded.act) and np.allclose(completed, recorded.completed, atol=1e-5)
+
+
+def test_a_memory_of_actions_holds_what_was_done() -> None:
+    """MAMBA's world model takes the action before in, so its next choices follow from what it was told."""
+    config = composed("env=toy_lights", "agent=mamba", "preset=toy")
+    agent = make_agent(config, make_env("toy/lights", 1).spec)
+    shape = (2, 3)
+    told, other, plain = (agent.team(2, 0) for _ in range(3))
+    obs, avail = np.zeros((*shape, agent.spec.obs_dim)), np.ones((*shape, agent.spec.act_dim), bool)
+    act = told.act(obs, avail=avail)
+    other.act(obs, avail=avail), plain.act(obs, avail=avail)
+    told.did((act + 1) % agent.spec.act_dim)
+    other.did(act)
+    for team in (told, other, plain):
+        team.act(obs, avail=avail)
+    assert torch.equal(other._memory.h, plain._memory.h) and not torch.equal(told._memory.h, plain._memory.h)
 
 
 def test_when_the_window_no_longer_reaches_back_only_the_policys_memory_is_shorter() -> None:

@@ -1,5 +1,6 @@
 """Games recorded as windows of the last l steps, each with what a remembering team did at its end."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -31,8 +32,19 @@ class Recorded:
     age: Ints
 
 
-def record(agent: Agent, teams: int, steps: int, p_loss: float, seed: int = 0, mode: str | None = None) -> Recorded:
-    """Play `steps` rows of `teams` games under loss; a window and the team's own decision for every row."""
+def record(
+    agent: Agent,
+    teams: int,
+    steps: int,
+    p_loss: float,
+    seed: int = 0,
+    mode: str | None = None,
+    instead: Callable[[Actions], Actions] | None = None,
+) -> Recorded:
+    """Play `steps` rows of `teams` games under loss; a window and the team's own decision for every row.
+
+    instead: what is done where the team chose so, which the team is told; the windows hold what was done.
+    """
     env, rng = make_env(agent.spec.name, teams), np.random.default_rng(seed)
     team, length = agent.team(teams, seed, mode), agent.config.execution.history
     step, age = env.reset(seed), np.zeros(teams, int)
@@ -43,7 +55,10 @@ def record(agent: Agent, teams: int, steps: int, p_loss: float, seed: int = 0, m
         rows.append(np.where(seen[..., None], step.obs, np.nan).astype(np.float32))
         avail = None if step.avail is None else np.where(seen[..., None], step.avail, np.nan).astype(np.float32)
         act = team.act(step.obs, seen=seen, avail=step.avail, first=step.first)
-        acts.append(act)
+        done_now = act if instead is None else instead(act)
+        if instead is not None:
+            team.did(done_now)
+        acts.append(done_now)
         for b in range(teams):
             kept = min(age[b], length) + 1
             obs = np.full((length + 1, *step.obs.shape[1:]), np.nan, np.float32)
@@ -52,7 +67,7 @@ def record(agent: Agent, teams: int, steps: int, p_loss: float, seed: int = 0, m
             done[: kept - 1] = np.array([a[b] for a in acts[-kept:-1]]).reshape(kept - 1, *act.shape[1:])
             found.append((obs, done, None if avail is None else avail[b], kept, age[b] <= length, act[b],
                           team.completed[b], age[b]))  # fmt: skip
-        played = act if step.avail is None else legalise(act, step.avail, env.spec)
+        played = done_now if step.avail is None else legalise(done_now, step.avail, env.spec)
         step = env.step(played)
     obs, done, avail, kept, start, act, completed, ages = zip(*found, strict=True)
     masks = None if avail[0] is None else np.stack(avail)

@@ -101,12 +101,19 @@ class Agent(ABC):
         """Its own answer to a lost observation: the mode of its teams, and the headline of its evaluation."""
         return "completion" if self.capabilities.reconstructs and self.config.execution.completion else "zeros"
 
-    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Team:
-        """num_envs teams that act under observation loss; mode None: the agent's own."""
+    def team(
+        self,
+        num_envs: int,
+        seed: int,
+        mode: str | None = None,
+        true_availability: bool = False,
+        greedy: bool = True,
+    ) -> Team:
+        """num_envs teams that act under observation loss; mode None: the agent's own; seed: of what is drawn."""
         mode = self.own_mode if mode is None else mode
         if mode == "completion" and not self.capabilities.reconstructs:
             raise UserError(f"{type(self).__name__} cannot reconstruct observations; choose mode zeros or last_seen")
-        return Team(self, num_envs, seed, mode, true_availability)
+        return Team(self, num_envs, seed, mode, true_availability, greedy)
 
     @abstractmethod
     def parts(self) -> dict[str, Any]:

@@ -7,7 +7,8 @@ from collections.abc import Iterable
 from rmiov2.types import UserError
 
 UNTUNED = "_untuned"  # ending of the mode that the agent plays as it was before masked fine-tuning
-CONTROLS = ("zeros", "last_seen", "open_loop")
+OPEN_LOOP = "open_loop"
+CONTROLS = ("zeros", "last_seen", OPEN_LOOP)
 
 
 def modes_played(own: str) -> tuple[str, ...]:

@@ -13,7 +13,7 @@ from rmiov2.config import Evaluate
 from rmiov2.envs.base import Env, facts_of
 from rmiov2.evaluation import controls, statistics
 from rmiov2.evaluation.episodes import Columns, Progress, Team, performances, play
-from rmiov2.evaluation.modes import UNTUNED, modes_played, own_mode
+from rmiov2.evaluation.modes import OPEN_LOOP, UNTUNED, modes_played, own_mode
 from rmiov2.files import replace_file
 from rmiov2.seeding import derive
 from rmiov2.types import Floats, UserError
@@ -114,7 +114,7 @@ class Sweep:
 
     def team(self, mode: str, true_availability: bool) -> Team:
         """Who plays this mode."""
-        if mode == "open_loop":
+        if mode == OPEN_LOOP:
             settings = self.settings
             return controls.fit_open_loop(self.env, self.tables, settings.episodes, settings.seed, true_availability)
         agent, rule = (self.untuned if mode.endswith(UNTUNED) else self.agent), mode.removesuffix(UNTUNED)

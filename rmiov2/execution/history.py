@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints
+from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints, UserError
 
 LARGEST = 1e9  # size of an observed number; squared and summed it is still far from where float32 ends
 
@@ -53,3 +53,10 @@ class History:
     def did(self, act: Actions) -> None:
         """The action taken at the present row, (B, N) or (B, N, A)."""
         self.act[np.arange(len(self.rows)), self.rows - 1] = act
+
+
+def refuse_actions(act: Actions, spec: EnvSpec) -> None:
+    """Raise UserError for a value in act, (..., N) or (..., N, A), that is no action of this game."""
+    low, high = (0, spec.act_dim - 1) if spec.discrete else (-1, 1)
+    if not ((act >= low) & (act <= high)).all():  # NaN compares as false
+        raise UserError(f"act: got {act.min()}..{act.max()}, expected {low}..{high}")

@@ -9,7 +9,7 @@ import numpy as np
 from rmiov2.config import Config
 from rmiov2.execution.communication import exchange
 from rmiov2.execution.completion import Completion
-from rmiov2.execution.history import LARGEST, History
+from rmiov2.execution.history import LARGEST, History, refuse_actions
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, UserError
 
 MODES = ("completion", "zeros", "last_seen")
@@ -29,6 +29,9 @@ class Player(Protocol):
     ) -> tuple[Actions, Any]:
         """Actions and the memory after them."""
 
+    def did(self, memory: Any, act: Actions) -> Any:
+        """The memory of teams that did act instead."""
+
     def completion(self, history: History) -> Completion:
         """What completes the observations and masks of these teams."""
 
@@ -40,17 +43,26 @@ class Player(Protocol):
 
 
 class Team:
-    """num_envs teams of one agent, with the memory that each needs; greedy.
+    """num_envs teams of one agent, with the memory that each needs; without greedy they draw their actions.
 
     mode says what stands in for a lost observation: the world model's reconstruction, zeros, or the last one seen.
     messages, bytes (B,) count what completion, or an agent that talks, cost since each episode began; completed
     (B, N, O) is what was acted on.
     """
 
-    def __init__(self, agent: Player, num_envs: int, seed: int, mode: str, true_availability: bool = False) -> None:
+    def __init__(
+        self,
+        agent: Player,
+        num_envs: int,
+        seed: int,
+        mode: str,
+        true_availability: bool = False,
+        greedy: bool = True,
+    ) -> None:
         if mode not in MODES:
             raise UserError(f"got mode {mode!r}, expected one of {', '.join(MODES)}")
         self.agent, self.num_envs, self.mode, self.true_availability = agent, num_envs, mode, true_availability
+        self.greedy = greedy
         self.spec: EnvSpec = agent.spec
         n, shape = self.spec.num_agents, (num_envs, self.spec.num_agents, self.spec.obs_dim)
         self._rng = np.random.default_rng(seed)
@@ -88,11 +100,34 @@ class Team:
         if self._completion is not None:
             self._completion.saw(obs, seen, first)
         completed, mask = self._complete(obs, seen, avail, first)
-        act, self._memory = self.agent.act(self._memory, completed, mask, first, self._rng, greedy=True)
+        act, self._memory = self.agent.act(self._memory, completed, mask, first, self._rng, self.greedy)
         if self._completion is not None:
             self._completion.did(act)
         self.completed = completed
         return act
+
+    def did(self, act: Actions) -> None:
+        """Say what the agents did, (B, N) or (B, N, A), where that is not what act chose last.
+
+        Reconstruction, and a policy that remembers its actions, go on from it; without this, what was chosen counts as
+        done. Raises UserError before the first step, and for a wrong shape or a value that is no action.
+        """
+        if not self._begun:
+            raise UserError("did: got actions before any step, expected them after act")
+        act = self._actions(act)
+        self._memory = self.agent.did(self._memory, act)
+        if self._completion is not None:
+            self._completion.did(act)
+
+    def _actions(self, act: Actions) -> Actions:
+        discrete, shape = self.spec.discrete, (self.num_envs, self.spec.num_agents)
+        act, expected = _array("act", act), shape if discrete else (*shape, self.spec.act_dim)
+        if act.shape != expected:
+            raise UserError(f"act: got shape {act.shape}, expected {expected} for {shape[0]} teams of {self.spec.name}")
+        if act.dtype.kind not in ("iu" if discrete else "iuf"):
+            raise UserError(f"act: got dtype {act.dtype}, expected {'whole numbers' if discrete else 'numbers'}")
+        refuse_actions(act, self.spec)
+        return act.astype(np.int64) if discrete else act.astype(np.float32)
 
     def _complete(self, obs: Floats, seen: Bools, avail: Bools | None, first: Bools) -> tuple[Floats, Bools | None]:
         self._remember(obs, seen, avail)

@@ -13,7 +13,7 @@ import numpy as np
 
 from rmiov2.config import Config
 from rmiov2.execution.completion import Completion
-from rmiov2.execution.history import LARGEST, History
+from rmiov2.execution.history import LARGEST, History, refuse_actions
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints, UserError
 
 
@@ -21,7 +21,7 @@ from rmiov2.types import Actions, Bools, EnvSpec, Floats, Ints, UserError
 class Window:
     """The last l steps and the present row of B teams, left-aligned: row rows-1 is the present, the rest is ignored.
 
-    obs (B, l+1, N, O), all NaN where an observation was lost · act (B, l, N) or (B, l, N, A), chosen after each row ·
+    obs (B, l+1, N, O), all NaN where an observation was lost · act (B, l, N) or (B, l, N, A), done after each row ·
     avail (B, N, A) 0 or 1 at the present row, NaN where unknown, as that of a blind agent is; None if continuous ·
     rows (B,) from 1 to l+1 · start (B,) bool: row 0 is the first of its episode.
     """
@@ -138,7 +138,7 @@ def refuse_impossible(window: Window, spec: EnvSpec, steps: int) -> None:
         raise UserError(f"rows: got {window.rows.min()}..{window.rows.max()}, expected 1..{steps + 1}")
     exists = np.arange(steps + 1) < window.rows[:, None]
     _refuse_obs(window.obs[exists])
-    _refuse_act(window.act[exists[:, 1:]], spec)
+    refuse_actions(window.act[exists[:, 1:]], spec)
     seen = ~np.isnan(window.obs[np.arange(teams), window.rows - 1]).any(-1)
     if window.avail is not None:
         _refuse_avail(window.avail[seen])
@@ -151,13 +151,6 @@ def _refuse_obs(obs: Floats) -> None:
     lost = np.isnan(obs)
     if (lost.any(-1) & ~lost.all(-1)).any():
         raise UserError("obs: got an observation lost in part, expected all of it or nothing; padding is zero")
-
-
-def _refuse_act(act: Actions, spec: EnvSpec) -> None:
-    """act (M, N) or (M, N, A)."""
-    low, high = (0, spec.act_dim - 1) if spec.discrete else (-1, 1)
-    if not ((act >= low) & (act <= high)).all():
-        raise UserError(f"act: got {act.min()}..{act.max()}, expected {low}..{high} after all but the present row")
 
 
 def _refuse_avail(avail: Floats) -> None:
