@@ -236,6 +236,21 @@ def test_a_blind_agent_keeps_its_mask_only_where_that_is_asked_for(true_mask, tr
     assert ("true mask" in capsys.readouterr().out) == true_mask
 
 
+@pytest.mark.parametrize("sampled", [False, True])
+def test_actions_are_drawn_only_where_that_is_asked_for(sampled, trained, tmp_path, monkeypatch, capsys):
+    told, act = set(), Team.act
+
+    def spied(self, *given, **named):
+        told.add(self.greedy)
+        return act(self, *given, **named)
+
+    monkeypatch.setattr(Team, "act", spied)
+    asked = ["--sampled"] if sampled else []
+    result = evaluated(trained, tmp_path / "evaluation.json", "--p-loss", "0.5", "--episodes", "2", *asked)
+    assert told == {not sampled} and result["actions"] == ("sampled" if sampled else "greedy")
+    assert ("sampled actions" in capsys.readouterr().out) == sampled
+
+
 def test_a_true_mask_is_refused_where_there_is_none(dials, tmp_path, capsys):
     assert cli.main(["evaluate", str(dials), "--true-availability", "--out", str(tmp_path / "a.json")]) == 2
     assert "got toy/dials, whose actions are continuous" in capsys.readouterr().err

@@ -91,6 +91,9 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
     evaluate.add_argument(
         "--true-availability", action="store_true", help="blind agents keep the true mask of what they may do"
     )
+    evaluate.add_argument(
+        "--sampled", action="store_true", help="draw actions as in training instead of taking the likeliest"
+    )
     evaluate.add_argument("--out", type=Path, default=Path("evaluation.json"), help="default: %(default)s")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from collections import Counter
 from contextlib import closing
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -16,11 +17,13 @@ from rmiov2.config import Evaluate
 from rmiov2.envs.base import Env, facts_of
 from rmiov2.evaluation import statistics
 from rmiov2.evaluation.episodes import Columns, performances
-from rmiov2.evaluation.sweep import AVAILABILITIES, Sweep, rows_of
+from rmiov2.evaluation.sweep import AVAILABILITIES, Playable, Sweep, rows_of
+from rmiov2.execution.team import Team
 from rmiov2.files import refuse_unwritable, write_json
 from rmiov2.progress import bar
 from rmiov2.types import UserError
 
+CHOICES = ("greedy", "sampled")  # of actions
 BOOTSTRAP = 2000  # resamples of an interval
 COUNTED = ("messages", "bytes")
 
@@ -37,17 +40,33 @@ def run(options: argparse.Namespace) -> None:
     for mode in modes:
         agent.team(1, options.seed, mode=mode)  # refuses what this agent cannot play, before a game is built
     with closing(game_for(agent, options.env, rows_of(settings), options.seed)) as env:
-        found = _play(agent, env, settings, modes, options.true_availability)
+        player = Sampled(agent) if options.sampled else agent
+        found = _play(player, env, settings, modes, options.true_availability)
     asked = {"checkpoint": str(options.checkpoint), "env": env.spec.name, "mode": modes[0], "seed": options.seed}
     asked |= {"pattern": options.pattern, "availability": AVAILABILITIES[options.true_availability]}
+    asked |= {"actions": CHOICES[options.sampled]}
     measured = {"measure": env.spec.measure, "episodes": options.episodes, **found[modes[0]]}
     others = {"other_modes": {mode: found[mode] for mode in modes[1:]}}
     write_json(options.out, asked | measured | others | facts_of(env, env.lost_episodes))
-    kept = ", true mask" if options.true_availability else ""
+    told = (", true mask" if options.true_availability else "") + (", sampled actions" if options.sampled else "")
     for mode in modes:
-        print(f"{env.spec.name}, {mode}, {options.pattern} loss{kept}, {options.episodes} episodes per p_loss")
+        print(f"{env.spec.name}, {mode}, {options.pattern} loss{told}, {options.episodes} episodes per p_loss")
         print("\n".join(_lines(found[mode], env.spec.measure)))
     print(f"result: {options.out.resolve()}")
+
+
+@dataclass(frozen=True)
+class Sampled:
+    """An agent whose teams draw their actions, as others' published numbers may; see evaluation.sweep.Playable."""
+
+    agent: Agent
+
+    @property
+    def own_mode(self) -> str:
+        return self.agent.own_mode
+
+    def team(self, num_envs: int, seed: int, mode: str | None = None, true_availability: bool = False) -> Team:
+        return self.agent.team(num_envs, seed, mode, true_availability, greedy=False)
 
 
 def _refuse(options: argparse.Namespace) -> None:
@@ -72,7 +91,7 @@ def _settings(options: argparse.Namespace) -> Evaluate:
     )  # fmt: skip
 
 
-def _play(agent: Agent, env: Env, settings: Evaluate, modes: list[str], true_availability: bool) -> dict[str, Any]:
+def _play(agent: Playable, env: Env, settings: Evaluate, modes: list[str], true_availability: bool) -> dict[str, Any]:
     """What summary says of each mode; raises UserError where a true mask is asked for and there are none."""
     if true_availability and not env.spec.discrete:
         raise UserError(
