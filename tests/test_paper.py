@@ -54,6 +54,17 @@ def test_every_cell_of_a_list_composes_and_every_ablation_takes_something_away(n
             assert (cell.ablation == "none") == (cell.changes == {})
 
 
+@pytest.mark.parametrize(("name", "steps"), [("paper", 100_000), ("paper_200k", 200_000)])
+def test_a_list_at_the_papers_size_has_its_steps_on_both_maps_and_the_masked_updates_of_each(
+    name: str, steps: int
+) -> None:
+    whole = [cell.values for cell in cells_of(name) if cell.seed == 0 and cell.ablation == "none"]
+    found = {
+        (values["env"]["name"], values["pretrain"]["env_steps"], values["finetune"]["updates"]) for values in whole
+    }
+    assert found == {("smax/2s3z", steps, 15_000), ("smax/3s_vs_5z", steps, 20_000)} and len(whole) == 10
+
+
 def test_the_small_list_has_what_the_paper_compares() -> None:
     task = read_list("small").tasks["smax_3m"]
     methods = [c for c in cells_of("small") if "env=smax_3m" in c.overrides and c.ablation == "none"]

@@ -150,6 +150,43 @@ def test_the_paper_preset_switches_every_addition_off():
     assert size == (256, 32, 32)
 
 
+BUDGETS = {"3s_vs_5z": (200_000, 20_000), "corridor": (400_000, 50_000)}  # of maps that SMAX has, too
+OF_SMAC = {"1c3s5z": (100_000, 20_000), "2c_vs_64zg": (200_000, 15_000), "2s3z": (100_000, 15_000)}
+NEITHER = {"smax_2s3z": (100_000, 15_000), "smac_MMM2": (100_000, 15_000), "toy_dials": (100_000, 15_000)}
+
+
+def budget(*overrides):
+    """Environment steps, and masked updates, for which the preset plays as many steps."""
+    found = composed(*overrides)
+    if found["preset"] == "paper" and not any(text.startswith("finetune.") for text in overrides):
+        assert found["finetune.env_steps"] == found["finetune.updates"]
+    return found["pretrain.env_steps"], found["finetune.updates"]
+
+
+def test_the_paper_preset_has_the_published_budget_of_a_map_in_smac_and_in_smax():
+    smac, smax = ({f"{suite}_{name}": steps for name, steps in BUDGETS.items()} for suite in ("smac", "smax"))
+    expected = smac | smax | {f"smac_{name}": steps for name, steps in OF_SMAC.items()} | NEITHER
+    assert {env: budget(f"env={env}", "preset=paper") for env in expected} == expected
+    for agent in ("gawm", "mamba_paper", "mag_paper"):
+        assert budget("env=smax_corridor", "preset=paper", f"agent={agent}") == BUDGETS["corridor"]
+
+
+def test_a_budget_yields_to_what_is_said_and_to_a_method_with_a_length_of_its_own_and_is_no_other_presets():
+    asked = ("env=smac_corridor", "preset=paper")
+    assert budget(*asked, "pretrain.env_steps=7000", "finetune.updates=7") == (7000, 7)
+    assert budget(*asked, "agent=mappo") == (1_000_000, 50_000)
+    assert budget("env=smac_corridor") == (400_000, 1600) and budget("env=smax_corridor") == (64_000, 1600)
+    assert budget("env=smac_corridor", "preset=toy") == (600, 30)
+
+
+@pytest.mark.parametrize("path", sorted((ROOT / "conf/budget").rglob("*.yaml")), ids=lambda path: path.stem)
+def test_a_budget_is_of_a_preset_and_a_map_there_are_and_sets_nothing_but_lengths(path):
+    assert path.parent.name in params.choices("preset") and path.stem in params.choices("env")
+    assert path.read_text().splitlines()[0] == params.PACKAGE
+    found = set(params.flat(yaml.safe_load(path.read_text()))) - {"defaults"}
+    assert found <= {"pretrain.env_steps", "finetune.updates", "finetune.env_steps"}
+
+
 def test_one_value_overrides_one_value():
     assert changed("finetune.p_mask=0.25") == {"finetune.p_mask": 0.25}
 
