@@ -209,7 +209,7 @@ def pipeline(
     """
     environment.prepare()
     mark_lost_runs()
-    overrides = workspace.overrides_of(env=env, agent=agent, seed=seed, p_mask=p_mask) + (settings or [])
+    overrides = workspace.overrides_of(settings or (), env=env, agent=agent, seed=seed, p_mask=p_mask)
     with workspace.checkout(overrides) as root:
         outcomes = run_stages(root)
         publish(root, outcomes)

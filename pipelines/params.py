@@ -39,6 +39,29 @@ def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
     return compose_config(overrides).model_dump(mode="json")
 
 
+def worded(overrides: Sequence[str]) -> list[str]:
+    """What a user asked for, as compose_config takes it; raises UserError for a key that is there twice.
+
+    Lists of experiments layer their settings, so that there a later one may replace an earlier one.
+    """
+    said: dict[str, str] = {}
+    for override in overrides:
+        key, _, value = override.partition("=")
+        if key in said:
+            raise UserError(f"{key}: got two, {said[key]} and {value}; {_instead_of(key, {said[key], value})}")
+        said[key] = value
+    return list(overrides)
+
+
+def _instead_of(key: str, values: set[str]) -> str:
+    """What to say instead of several values of a key."""
+    if key != "ablation" or not values <= set(choices(key)):
+        return "say one of them"
+    both = {name: value for file in values for name, value in settings_of(key, file).items()}
+    found = [file for file in choices(key) if file not in values and settings_of(key, file) == both]
+    return f"ablation={found[0]} holds both" if found else "say one of them, or write a file of conf/ablation with both"
+
+
 def compose_config(overrides: Sequence[str] = ()) -> config.Config:
     """The complete settings, checked; raises UserError for an unknown group, key or value."""
     for override in overrides:
@@ -54,6 +77,11 @@ def compose_config(overrides: Sequence[str] = ()) -> config.Config:
 def choices(group: str) -> list[str]:
     """The files that a group offers."""
     return sorted(path.stem for path in (paths.CONF / group).glob("*.yaml"))
+
+
+def settings_of(group: str, name: str) -> dict[str, Any]:
+    """What a file of a group has, by section.name."""
+    return flat(yaml.safe_load((paths.CONF / group / f"{name}.yaml").read_text(encoding="utf-8")))
 
 
 def _refuse_unknown(override: str) -> None:
@@ -76,7 +104,7 @@ def refuse_without_effect(overrides: Sequence[str], agent: str) -> None:
         key, _, value = override.partition("=")
         named = [key] if key not in GROUPS else []
         if key == "ablation":
-            named = list(flat(yaml.safe_load((paths.CONF / key / f"{value}.yaml").read_text())))
+            named = list(settings_of(key, value))
         if named and set(named) <= set(config.ignored_keys(agent)):
             raise UserError(f"{override} changes nothing: {agent} does not read {', '.join(named)}; leave it out")
 
@@ -117,8 +145,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = parser.parse_args(arguments)
 
     def work() -> None:
-        values = compose_values(options.overrides)
-        refuse_without_effect(options.overrides, values["agent"]["name"])  # lists for several agents may have such
+        overrides = worded(options.overrides)
+        values = compose_values(overrides)
+        refuse_without_effect(overrides, values["agent"]["name"])  # lists for several agents may have such
         for line in changes(paths.PARAMS, values):
             print(line)
         write_bytes(paths.PARAMS, as_text(values).encode())

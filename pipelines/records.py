@@ -8,10 +8,7 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-import yaml
-
-from pipelines import paths
-from pipelines.params import choices, compose_values, flat
+from pipelines.params import choices, compose_values, flat, settings_of
 from rmiov2.types import UserError
 
 
@@ -58,6 +55,6 @@ def _ablated() -> dict[str, list[str]]:
     """The settings that ablations change, and the files that do."""
     found: dict[str, list[str]] = {}
     for file in choices("ablation"):
-        for key in flat(yaml.safe_load((paths.CONF / "ablation" / f"{file}.yaml").read_text(encoding="utf-8"))):
+        for key in settings_of("ablation", file):
             found.setdefault(key, []).append(file)
     return found

@@ -21,7 +21,7 @@ from pipelines import paths
 from pipelines import workspace as workspaces
 from pipelines.cells import Cell, default_agent, folder_name, refuse_kept_otherwise
 from pipelines.fan_out import fan_out, settings_read
-from pipelines.params import flat
+from pipelines.params import flat, worded
 from pipelines.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
 from rmiov2.program import exit_code, parser_of, positive
@@ -163,7 +163,7 @@ def main() -> int:
         if options.keep:
             pictures = keep_finished(options.keep)
         elif seeds:
-            pictures = [run(seeds, overrides, options.jobs)]
+            pictures = [run(seeds, worded(overrides), options.jobs)]
         if options.table:
             print(table())
         else:

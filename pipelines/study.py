@@ -66,7 +66,7 @@ def checked(settings: list[str], **choices: Any) -> list[str]:
     from pipelines.params import compose_values
     from pipelines.workspace import overrides_of
 
-    overrides = [*overrides_of(**choices), *settings]
+    overrides = overrides_of(settings, **choices)
     compose_values(overrides)
     return overrides
 

@@ -81,7 +81,7 @@ def sweep(
     flow.mark_lost_runs()
     choices: list[list[Any]] = [agents or [None], p_mask or [None]]
     groups = [
-        [*workspace.overrides_of(env=env, agent=agent, p_mask=mask), *(settings or [])]
+        workspace.overrides_of(settings or (), env=env, agent=agent, p_mask=mask)
         for env, agent, mask in itertools.product(envs, *choices)
     ]
     futures = start([[*group, f"seed={seed}"] for group in groups for seed in seeds])

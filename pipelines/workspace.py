@@ -22,7 +22,7 @@ from typing import Any
 from pipelines import paths, tracking
 from pipelines.dvc_stage import ask_dvc
 from pipelines.lifeline import WATCHED, held
-from pipelines.params import as_text, compose_values
+from pipelines.params import as_text, compose_values, worded
 from pipelines.records import record_in
 from rmiov2.files import sync_folder, write_bytes, write_json, writing
 from rmiov2.reporting.words import WHOLE
@@ -108,11 +108,12 @@ def alone_in(folder: Path) -> AbstractContextManager[None]:
     return held(folder.with_name(f"{folder.name}.lock"), str(folder))
 
 
-def overrides_of(**choices: Any) -> list[str]:
-    """The settings that were chosen, as pipelines.params takes them; smax/3m is the file smax_3m of conf/env."""
+def overrides_of(settings: Sequence[str] = (), **choices: Any) -> list[str]:
+    """What was chosen and set, as pipelines.params takes it; raises UserError for a key that is there twice."""
     keys = {"p_mask": "finetune.p_mask"}
     given = {keys.get(name, name): value for name, value in choices.items() if value is not None}
-    return [f"{key}={str(value).replace('/', '_') if key == 'env' else value}" for key, value in given.items()]
+    texts = [f"{key}={str(value).replace('/', '_') if key == 'env' else value}" for key, value in given.items()]
+    return worded([*texts, *settings])
 
 
 def folder_of(overrides: Sequence[str]) -> Path:

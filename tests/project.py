@@ -84,7 +84,8 @@ class Project:
         return done.stdout
 
     def compose(self, *overrides):
-        self.run("python", "-m", "pipelines.params", "preset=toy", "env=toy_lights", *overrides)
+        said = {"preset": "toy", "env": "toy_lights"} | dict(text.split("=", 1) for text in overrides)
+        self.run("python", "-m", "pipelines.params", *(f"{key}={value}" for key, value in said.items()))
 
     def commit(self):
         self.run("git", "add", "-A")

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import yaml
 
-from pipelines import params
+from pipelines import params, seeds
+from pipelines.workspace import overrides_of
 from rmiov2.config import Finetune, RewardTrend, known_keys
 from rmiov2.envs.registry import list_envs
 from rmiov2.training.finetune import rates_of
@@ -206,6 +207,35 @@ def test_one_value_overrides_one_value():
 def test_a_wrong_override_is_a_sentence(override, said):
     with pytest.raises(UserError, match=re.escape(said)):
         params.compose_values([override])
+
+
+REPEATED = [
+    (("ablation=no_observation_fusion", "ablation=no_action_fusion"), "ablation=no_fusion holds both"),
+    (("ablation=no_masking", "env=toy_lights", "ablation=no_unimix"), "or write a file of conf/ablation with both"),
+    (("finetune.p_mask=0.25", "finetune.p_mask=0.75"), "finetune.p_mask: got two, 0.25 and 0.75; say one of them"),
+]
+
+
+@pytest.mark.parametrize(("overrides", "said"), REPEATED)
+def test_what_a_user_says_twice_is_refused_and_nothing_is_written(overrides, said, tmp_path, monkeypatch, capsys):
+    monkeypatch.setattr(params.paths, "PARAMS", tmp_path / "params.yaml")
+    assert params.main(overrides) == 2 and said in capsys.readouterr().err
+    assert not (tmp_path / "params.yaml").exists()
+    monkeypatch.setattr("sys.argv", ["seeds", "0", *overrides])
+    monkeypatch.setattr(seeds, "run", lambda *told: pytest.fail("it began"))
+    assert seeds.main() == 2 and said in capsys.readouterr().err
+
+
+def test_an_option_and_a_setting_of_the_same_key_are_two():
+    with pytest.raises(UserError, match="finetune.p_mask: got two, 0.25 and 0.75"):
+        overrides_of(["finetune.p_mask=0.75"], p_mask=0.25)
+    with pytest.raises(UserError, match="env: got two, smax_3m and smax_2s3z"):
+        overrides_of(["env=smax_2s3z"], env="smax/3m")
+    assert overrides_of(["preset=toy"], env="smax/3m", seed=None) == ["env=smax_3m", "preset=toy"]
+
+
+def test_a_list_of_experiments_layers_its_settings():
+    assert composed("finetune.p_mask=0.25", "finetune.p_mask=0.75")["finetune.p_mask"] == 0.75
 
 
 def test_the_command_writes_the_file_whole_and_says_what_changed(tmp_path, monkeypatch, capsys):
