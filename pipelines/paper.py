@@ -124,11 +124,16 @@ def chosen(name: str, patterns: list[str]) -> list[Cell]:
     """The cells of a list whose labels match one of the patterns; raises UserError for a pattern that none matches."""
     cells = cells_of(name)
     for pattern in patterns:
-        if not any(fnmatchcase(cell.label, pattern) for cell in cells):
+        if not any(fits(cell, pattern) for cell in cells):
             raise UserError(
                 f"--only {pattern} fits no cell of {name}; `python -m pipelines.paper {name} --list` has them"
             )
-    return [cell for cell in cells if not patterns or any(fnmatchcase(cell.label, p) for p in patterns)]
+    return [cell for cell in cells if not patterns or any(fits(cell, pattern) for pattern in patterns)]
+
+
+def fits(cell: Cell, pattern: str) -> bool:
+    """Whether it is the cell's name, smax-3m/seed-0, or that name with the environment's own, smax/3m/seed-0."""
+    return any(fnmatchcase(name, pattern) for name in (cell.label, cell.label.replace("-", "/", 1)))
 
 
 def of_this_processor(cell: Cell, device: str) -> Cell:

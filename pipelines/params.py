@@ -45,12 +45,18 @@ def worded(overrides: Sequence[str]) -> list[str]:
     Lists of experiments layer their settings, so that there a later one may replace an earlier one.
     """
     said: dict[str, str] = {}
-    for override in overrides:
-        key, _, value = override.partition("=")
+    words = [spelled(override) for override in overrides]
+    for word in words:
+        key, _, value = word.partition("=")
         if key in said:
             raise UserError(f"{key}: got two, {said[key]} and {value}; {_instead_of(key, {said[key], value})}")
         said[key] = value
-    return list(overrides)
+    return words
+
+
+def spelled(override: str) -> str:
+    """The override with an environment's own name, smax/3m, as that of its file in conf/env, smax_3m."""
+    return override.replace("/", "_") if override.startswith("env=") else override
 
 
 def _instead_of(key: str, values: set[str]) -> str:
@@ -64,6 +70,7 @@ def _instead_of(key: str, values: set[str]) -> str:
 
 def compose_config(overrides: Sequence[str] = ()) -> config.Config:
     """The complete settings, checked; raises UserError for an unknown group, key or value."""
+    overrides = [spelled(override) for override in overrides]
     for override in overrides:
         _refuse_unknown(override)
     try:
@@ -90,12 +97,24 @@ def _refuse_unknown(override: str) -> None:
         raise UserError(f"got {override!r}, expected key=value, for instance env=smax_3m or finetune.p_mask=0.25")
     if key in GROUPS:
         if value not in choices(key):
-            raise UserError(f"conf/{key} has no {value!r}; it has {', '.join(choices(key))}")
+            near, known = " or ".join(_nearest(value, choices(key))), ", ".join(choices(key))
+            raise UserError(f"conf/{key} has no {value!r}; did you mean {near}? It has {known}")
         if PACKAGE not in (paths.CONF / key / f"{value}.yaml").read_text().splitlines():
             raise UserError(f"conf/{key}/{value}.yaml lacks the line `{PACKAGE}`; put it first")
     elif key not in config.known_keys():
-        nearest = difflib.get_close_matches(key, [*GROUPS, *config.known_keys()], n=1, cutoff=0.0)[0]
-        raise UserError(f"unknown key {key}; did you mean {nearest}?")
+        near = " or ".join(_of_that_name(key) or _nearest(key, [*GROUPS, *config.known_keys()]))
+        raise UserError(f"unknown key {key}; did you mean {near}?")
+
+
+def _nearest(word: str, known: Sequence[str]) -> list[str]:
+    """The known names that end with the word, as smax_2s3z and smac_2s3z do with 2s3z; if none does, the most alike."""
+    ending = [name for name in known if name.endswith(f"_{word}")]
+    return ending or difflib.get_close_matches(word, known, n=1, cutoff=0.0)
+
+
+def _of_that_name(key: str) -> list[str]:
+    """The keys of any section with the last part of this one as their name: of p_mask, finetune.p_mask and others."""
+    return [known for known in config.known_keys() if known.rpartition(".")[2] == key.rpartition(".")[2]]
 
 
 def refuse_without_effect(overrides: Sequence[str], agent: str) -> None:

@@ -111,9 +111,8 @@ def alone_in(folder: Path) -> AbstractContextManager[None]:
 def overrides_of(settings: Sequence[str] = (), **choices: Any) -> list[str]:
     """What was chosen and set, as pipelines.params takes it; raises UserError for a key that is there twice."""
     keys = {"p_mask": "finetune.p_mask"}
-    given = {keys.get(name, name): value for name, value in choices.items() if value is not None}
-    texts = [f"{key}={str(value).replace('/', '_') if key == 'env' else value}" for key, value in given.items()]
-    return worded([*texts, *settings])
+    given = [f"{keys.get(name, name)}={value}" for name, value in choices.items() if value is not None]
+    return worded([*given, *settings])
 
 
 def folder_of(overrides: Sequence[str]) -> Path:

@@ -211,6 +211,7 @@ def test_what_is_shared_is_estimated_once(tmp_path: Path) -> None:
 
 def test_cells_are_chosen_by_their_names_and_wrong_patterns_are_told() -> None:
     found = paper.chosen("small", ["smax-3m/*", "smax-3m+no_*fusion/*"])
+    assert found == paper.chosen("small", ["smax/3m/*", "smax/3m+no_*fusion/*"])
     assert {cell.ablation for cell in found} == {"none", "no_fusion", "no_action_fusion", "no_observation_fusion"}
     assert len(found) == 12
     with pytest.raises(UserError, match="--only smax-3m fits no cell of small"):

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipelines import params, seeds
-from pipelines.workspace import overrides_of
+from pipelines.workspace import folder_of, overrides_of
 from rmiov2.config import Finetune, RewardTrend, known_keys
 from rmiov2.envs.registry import list_envs
 from rmiov2.training.finetune import rates_of
@@ -188,6 +188,18 @@ def test_a_budget_is_of_a_preset_and_a_map_there_are_and_sets_nothing_but_length
     assert found <= {"pretrain.env_steps", "finetune.updates", "finetune.env_steps"}
 
 
+def test_an_environment_may_be_called_by_its_own_name(tmp_path, monkeypatch, capsys):
+    assert composed("env=smax/2s3z") == composed("env=smax_2s3z")
+    monkeypatch.setattr(params.paths, "PARAMS", tmp_path / "params.yaml")
+    assert params.main(["env=smac/2s3z"]) == 0
+    assert yaml.safe_load((tmp_path / "params.yaml").read_text())["env"]["name"] == "smac/2s3z"
+    assert folder_of(overrides_of(["env=toy/dials"])) == folder_of(overrides_of(env="toy_dials"))
+    begun = []
+    monkeypatch.setattr("sys.argv", ["seeds", "0", "env=smax/3m"])
+    monkeypatch.setattr(seeds, "run", lambda *told: begun.append(told) or seeds.paths.ROOT)
+    assert seeds.main() == 0 and begun == [([0], ["env=smax_3m"], 1)]
+
+
 def test_one_value_overrides_one_value():
     assert changed("finetune.p_mask=0.25") == {"finetune.p_mask": 0.25}
 
@@ -197,7 +209,11 @@ def test_one_value_overrides_one_value():
     [
         ("finetune.pmask=0.5", "did you mean finetune.p_mask?"),
         ("environment=smax_3m", "unknown key environment"),
-        ("env=smax_4m", "smax_3m"),
+        ("env=smax_4m", "conf/env has no 'smax_4m'; did you mean smax_8m? It has mamujoco_Ant-4x2, "),
+        ("env=2s3z", "did you mean smac_2s3z or smax_2s3z? It has "),
+        ("agent=mapo", "did you mean mappo?"),
+        ("p_mask=0.25", "unknown key p_mask; did you mean finetune.p_mask or ablate.p_mask?"),
+        ("policy.deter=8", "unknown key policy.deter; did you mean world_model.deter?"),
         ("smax_3m", "expected key=value"),
         ("finetune.p_mask=2", "finetune.p_mask"),
         ("finetune.p_mask=[", "cannot compose"),
