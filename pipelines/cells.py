@@ -22,7 +22,9 @@ from pipelines import workspace as workspaces
 from pipelines.fan_out import MACHINE, settings_read, stages_of
 from pipelines.params import compose_values, flat
 from pipelines.records import processor, record_in, refuse_unnamed
+from pipelines.refusals import refuse_unrunnable
 from pipelines.workspace import STAGES
+from rmiov2.config import parse
 from rmiov2.reporting.kept import differing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -232,6 +234,15 @@ def refuse_kept_otherwise(cells: Iterable[Cell], kept: Path) -> None:
     for cell in cells:
         if told := kept_otherwise(cell, kept):
             raise UserError(f"{kept / cell.label} was made with {told}; move it away, or leave {cell.label} out")
+
+
+def refuse_cells(cells: Iterable[Cell]) -> None:
+    """Raise UserError for the first that cannot run on this machine with its settings."""
+    for cell in cells:
+        try:
+            refuse_unrunnable(parse(cell.values, cell.label))
+        except UserError as error:
+            raise UserError(f"{cell.label}: {error}") from error
 
 
 def seconds(cells: list[Cell], kept: Path) -> Iterator[float | None]:

@@ -41,7 +41,9 @@ from pipelines.dvc_stage import (
     surroundings,
 )
 from pipelines.lifeline import still_lives
+from pipelines.refusals import refuse_unrunnable
 from pipelines.screen import throttled
+from rmiov2.config import load
 from rmiov2.types import UserError
 
 NAME = "rmiov2"
@@ -211,6 +213,7 @@ def pipeline(
     mark_lost_runs()
     overrides = workspace.overrides_of(settings or (), env=env, agent=agent, seed=seed, p_mask=p_mask)
     with workspace.checkout(overrides) as root:
+        refuse_unrunnable(load(root / "params.yaml"))
         outcomes = run_stages(root)
         publish(root, outcomes)
         if registration:

@@ -34,6 +34,7 @@ from pipelines.cells import (
     Cell,
     cells_of,
     default_agent,
+    refuse_cells,
     refuse_kept_otherwise,
     seconds,
     state_of,
@@ -55,9 +56,11 @@ PAGE = paths.ROOT / "docs" / "paper.html"
 def run(cells: list[Cell], about: Mapping[str, Any], jobs: int, on_gpu: int, device: str, threads: int) -> None:
     """Every one to its end and kept, jobs at once, but no more than on_gpu if any runs on a GPU; then the pictures.
 
-    about: what the record shall say of how it was called. Raises UserError that names the cells that failed.
+    about: what the record shall say of how it was called. Raises UserError that names the cells that failed, or, before
+    any begins, one that cannot run here.
     """
     placed = [replace(cell, machine=machine_of(cell, device, threads)) for cell in cells]
+    refuse_cells(placed)
     devices = sorted({cell.values["device"] for cell in placed})
     jobs = min(jobs, on_gpu) if "cuda" in devices else jobs
     kept: list[Cell] = []

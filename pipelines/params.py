@@ -23,6 +23,7 @@ from omegaconf import OmegaConf
 from omegaconf.errors import OmegaConfBaseException
 
 from pipelines import paths
+from pipelines.refusals import refuse_impossible
 from rmiov2 import config
 from rmiov2.files import write_bytes
 from rmiov2.program import exit_code, parser_of
@@ -165,8 +166,10 @@ def main(arguments: Sequence[str] | None = None) -> int:
 
     def work() -> None:
         overrides = worded(options.overrides)
-        values = compose_values(overrides)
-        refuse_without_effect(overrides, values["agent"]["name"])  # lists for several agents may have such
+        composed = compose_config(overrides)
+        refuse_without_effect(overrides, composed.agent.name)  # lists for several agents may have such
+        refuse_impossible(composed)
+        values = composed.model_dump(mode="json")
         for line in changes(paths.PARAMS, values):
             print(line)
         write_bytes(paths.PARAMS, as_text(values).encode())

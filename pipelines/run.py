@@ -28,6 +28,7 @@ from pipelines.dvc_stage import (
 from pipelines.fan_out import cores_of, end, idle_cores, most_of
 from pipelines.heal import heal, living
 from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
+from pipelines.refusals import refuse_unrunnable
 from pipelines.screen import Screen
 from rmiov2.config import Config, load
 from rmiov2.program import exit_code, parser_of, positive
@@ -52,8 +53,10 @@ def run(targets: Sequence[str], jobs: int | None) -> None:
         for sentence in heal(paths.ROOT):
             print(sentence, flush=True)
         stages = needed(dag(paths.ROOT), targets)
-        began = time.monotonic()
-        wrong = [] if is_up_to_date(targets) else bring_up_to_date(stages, room_of(jobs, config))
+        began, wrong = time.monotonic(), list[UserError]()
+        if not is_up_to_date(targets):
+            refuse_unrunnable(config)
+            wrong = bring_up_to_date(stages, room_of(jobs, config))
     if wrong:
         raise UserError("\n".join(str(error) for error in wrong))
     print(f"run: {len(stages)} stages up to date, {time.monotonic() - began:.0f} s", flush=True)

@@ -19,7 +19,7 @@ from typing import Any
 
 from pipelines import paths
 from pipelines import workspace as workspaces
-from pipelines.cells import Cell, default_agent, folder_name, refuse_kept_otherwise
+from pipelines.cells import Cell, default_agent, folder_name, refuse_cells, refuse_kept_otherwise
 from pipelines.fan_out import fan_out, settings_read
 from pipelines.params import flat, worded
 from pipelines.records import record_in, refuse_unnamed
@@ -35,10 +35,12 @@ SEEDS = paths.ROOT / "docs" / "seeds"
 def run(seeds: list[int], overrides: list[str], jobs: int) -> Path:
     """Every seed to its end, `jobs` at a time, then the picture.
 
-    Raises UserError if one failed, and before any begins if other settings' results are kept in their place.
+    Raises UserError if one failed, and before any begins if it cannot run here, or other settings' results are kept in
+    their place.
     """
     cells = [Cell(tuple(overrides), seed) for seed in seeds]
     refuse_kept_otherwise(cells, SEEDS)
+    refuse_cells(cells)
     if failed := fan_out(cells, jobs, lambda cell: None):
         names = ", ".join(cell.folder.name for cell in failed)
         raise UserError(f"{names} failed; see state/seeds/*.log, then run the same command again")

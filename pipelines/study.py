@@ -21,12 +21,15 @@ import urllib.error
 import urllib.request
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from pipelines import environment, paths
 from rmiov2.files import writing
 from rmiov2.program import exit_code, parser_of, positive, seed
 from rmiov2.types import UserError
+
+if TYPE_CHECKING:
+    from rmiov2.config import Config
 
 CHOICES = ("env", "agent", "seed", "p_mask")
 HINT = "start `make ui` in another terminal, or set PREFECT_API_URL"
@@ -63,27 +66,37 @@ def answers(address: str) -> bool:
 
 def checked(settings: list[str], **choices: Any) -> list[str]:
     """The settings that were chosen, as pipelines.params takes them; raises UserError for one that it would refuse."""
-    from pipelines.params import compose_values
+    from pipelines.params import compose_config
+    from pipelines.refusals import refuse_impossible
     from pipelines.workspace import overrides_of
 
     overrides = overrides_of(settings, **choices)
-    compose_values(overrides)
+    refuse_impossible(compose_config(overrides))
     return overrides
 
 
 def room(groups: Sequence[Sequence[str]]) -> int:
     """For how many stages or studies with these settings, none being this checkout's, there are idle cores."""
     from pipelines.fan_out import jobs_for
+
+    return jobs_for([config_of(group) for group in groups])
+
+
+def config_of(overrides: Sequence[str]) -> Config:
+    """The complete settings of a study: this checkout's where nothing was chosen."""
     from pipelines.params import compose_config
     from rmiov2.config import load
 
-    return jobs_for([compose_config(group) if group else load(paths.PARAMS) for group in groups])
+    return compose_config(overrides) if overrides else load(paths.PARAMS)
 
 
 def run(options: argparse.Namespace) -> str:
     """One study; where its page is."""
     chosen = {name: getattr(options, name) for name in CHOICES}
     overrides = checked(options.settings, **chosen)
+    from pipelines.refusals import refuse_unrunnable
+
+    refuse_unrunnable(config_of(overrides))  # as the flow does, but before Prefect shows a traceback
     find_server()
     from pipelines import flow, workspace
 
@@ -101,9 +114,13 @@ def sweep(options: argparse.Namespace) -> str:
     ]
     served = find_server() is not None
     from pipelines import sweep
+    from pipelines.refusals import refuse_unrunnable
 
     if sweep.kind() != "thread" and not served:
         raise UserError(f"RMIOV2_RUNNER is {sweep.kind()}, which needs a Prefect server for all its processes; {HINT}")
+    if sweep.kind() != "dask":  # whose workers may be other machines
+        for group in groups:
+            refuse_unrunnable(config_of(group))
     placed = sweep.sweep.with_options(task_runner=sweep.runner(options.jobs or room(groups)))
     return f"sweep: {placed(options.envs, options.seeds, options.agents, options.p_mask, options.settings)}"
 

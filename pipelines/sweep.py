@@ -18,8 +18,10 @@ from prefect.task_runners import ProcessPoolTaskRunner
 
 from pipelines import environment, flow, paths, workspace
 from pipelines.dvc_stage import dag
+from pipelines.refusals import refuse_unrunnable
 from pipelines.run import needed
 from pipelines.seeds import overlay
+from rmiov2.config import load
 from rmiov2.types import UserError
 
 KINDS = ("thread", "process", "dask")
@@ -58,6 +60,7 @@ def study_task(label: str, overrides: list[str]) -> dict[str, bytes]:
     environment.prepare()
     before = flow.stops()
     with workspace.checkout(overrides) as root:
+        refuse_unrunnable(load(root / "params.yaml"))
         for stage, _ in needed(dag(root), ["evaluate"]):  # no more is kept of a study
             flow.prepared(stage, root, before)(stage, root, before)
         return workspace.small(root)

@@ -274,6 +274,7 @@ def test_on_a_gpu_no_more_run_at_once_than_fit(
     monkeypatch.setattr(paper, "SEEDS", tmp_path)
     monkeypatch.setattr(cells.paths, "STATE", tmp_path / "state")
     monkeypatch.setattr(paper, "fan_out", lambda placed, jobs, *_: ran.append(jobs) or [])
+    monkeypatch.setattr(paper, "refuse_cells", lambda placed: None)  # there may be no GPU here
     paper.run([Cell(TOY, 0)], {"list": "toy", "only": [], "resumed": []}, asked, 4, device, 1)
     (record,) = read_sweeps(tmp_path)
     assert ran == [record["jobs"]] == [most]

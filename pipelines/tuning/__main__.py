@@ -72,13 +72,16 @@ def _name(text: str) -> str:
 
 def run_study(options: argparse.Namespace) -> None:
     """Try settings until enough trials have finished, then play the best and the default on fresh games."""
+    from pipelines.refusals import refuse_unrunnable
     from pipelines.tuning import result, workers
     from pipelines.tuning import study as studies
     from rmiov2.config import load
 
     objectives = ("auc", "cost") if "cost" in options.objectives else ("auc",)
     plan = studies.Plan(options.study or options.space, options.space, objectives, options.storage)
-    workers.run(plan, load(paths.PARAMS), options.trials, options.workers, options.lost)
+    chosen = load(paths.PARAMS)
+    refuse_unrunnable(chosen)
+    workers.run(plan, chosen, options.trials, options.workers, options.lost)
     study, plan, config = studies.load(plan.study, plan.storage)
     _confirm(study, plan, config)
     result.settle(_found(study, plan, config))
