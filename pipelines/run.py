@@ -28,6 +28,7 @@ from pipelines.dvc_stage import (
 from pipelines.fan_out import cores_of, end, idle_cores, most_of
 from pipelines.heal import heal, living
 from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
+from pipelines.records import processor
 from pipelines.refusals import refuse_unrunnable
 from pipelines.screen import Screen
 from rmiov2.config import Config, load
@@ -56,10 +57,20 @@ def run(targets: Sequence[str], jobs: int | None) -> None:
         began, wrong = time.monotonic(), list[UserError]()
         if not is_up_to_date(targets):
             refuse_unrunnable(config)
+            print(what_and_where(config), flush=True)
             wrong = bring_up_to_date(stages, room_of(jobs, config))
     if wrong:
         raise UserError("\n".join(str(error) for error in wrong))
     print(f"run: {len(stages)} stages up to date, {time.monotonic() - began:.0f} s", flush=True)
+
+
+def what_and_where(config: Config) -> str:
+    """What is about to be trained, and what calculates it: teams of one seed differ by that."""
+    import torch
+
+    release, threads = ".".join(torch.__version__.split(".")[:2]), config.threads
+    where = f"on {config.device}, {processor(config.device)}, torch {release}, {threads} thread{'s' * (threads > 1)}"
+    return f"{where}: {config.agent.name} on {config.env.name}, {config.pretrain.env_steps:,} steps"
 
 
 def is_up_to_date(targets: Sequence[str]) -> bool:

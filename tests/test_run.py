@@ -77,6 +77,14 @@ def test_stopped_it_raises_when_nothing_works_on():
     assert ended == [True]
 
 
+@pytest.mark.parametrize(("capability", "threads"), [("AVX512", "1 thread"), ("DEFAULT", "3 threads")])
+def test_what_is_trained_and_where_is_one_line(capability, threads, monkeypatch):
+    monkeypatch.setattr(run, "processor", lambda device: capability)
+    config = composed("agent=qmix", "env=smax_2s3z", f"threads={threads.split()[0]}")
+    where = rf"on cpu, {capability}, torch \d+\.\d+, {threads}"
+    assert re.fullmatch(rf"{where}: qmix on smax/2s3z, 300,000 steps", run.what_and_where(config))
+
+
 def test_a_target_brings_what_it_waits_for_and_a_matrix_all_its_cells():
     assert [stage for stage, _ in run.needed(GRAPH, ["end"])] == ["a", "long", "end"]
     assert [stage for stage, _ in run.needed(GRAPH, ["x"])] == ["a", "x@1", "x@2"]
@@ -110,6 +118,7 @@ def tiny(tmp_path, monkeypatch):
 def test_dvc_runs_them_side_by_side_and_then_finds_them_up_to_date(tiny, capsys):
     assert run.main(["one", "two", "--jobs", "2"]) == 0
     said = capsys.readouterr().out
+    assert re.match(r"on cpu, \w+, torch [\d.]+, 1 thread: rmiov2 on smax/3m, 64,000 steps\n", said)
     assert "Running stage 'one':" in said and "one.txt 50%" in said and "run: 2 stages up to date" in said
     assert run.main(["one", "two", "--jobs", "2"]) == 0
     assert re.fullmatch(r"run: 2 stages up to date, \d+ s\n", capsys.readouterr().out)
