@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -15,12 +16,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 SCENE = "scene.json"  # of a kept seed: an episode whole, of the method that the page is about
-COST_KEYS = (
-    "p_loss",
-    "messages",
-    "bytes",
-    "parameters",
-)  # of a kept seed, as run.costs gives them
+COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as run.costs gives them
 MOMENT_KEYS = ("env", "measure", "p_loss", "seed", "agents", "won", "agent", "step")  # of a kept seed
 # What a kept seed was made of; one without is of the whole method at its preset, kept before there were records.
 VARIANT_KEYS = ("ablation", "scale", "changes", "instead", "settings", "commit")
@@ -87,6 +83,11 @@ class Method:
     commits: tuple[str, ...] = ()
     code: tuple[str, ...] = ()
 
+    @property
+    def evaluate(self) -> Mapping[str, Any]:
+        """That of its first seed, for what all of them share: env, measure, modes and grid of p_loss."""
+        return self.seeds[0].evaluate
+
 
 def read_methods(kept: Path) -> Iterator[Method]:
     """The whole methods in the folder kept, by name; see read_kept."""
@@ -105,7 +106,7 @@ def read_kept(kept: Path) -> Iterator[Method]:
         records = [read_record(folder, seed) for folder, seed in seeds.items()]
         teams = (replace(s, processor=record["processor"]) for s, record in zip(seeds.values(), records, strict=True))
         method = Method(next(iter(seeds.values())).evaluate["agent"], tuple(teams), **_one_of(records, study))
-        if not alike(method, method.seeds[0].evaluate):
+        if not alike(method, method.evaluate):
             raise UserError(f"{study}: its seeds differ in env, measure, agent or grid of p_loss; keep them anew")
         yield method
 
@@ -174,10 +175,15 @@ def read_bench(path: Path, bench: str) -> Benched:
     return {row["what"]: row["numbers"] for row in rows if row["numbers"]}
 
 
-def task_of(method: Method) -> tuple[bool, str, str, str]:
-    """What methods must share to be set side by side: environment, scale, grid of p_loss; sorted, battles are first."""
-    evaluate = method.seeds[0].evaluate
-    return not evaluate["env"].startswith("sma"), evaluate["env"], method.scale, str(evaluate["p_loss"])
+def by_task(methods: Iterable[Method]) -> list[list[Method]]:
+    """Methods that can be set side by side, together and in the order in which they came; battles are first."""
+    return [list(group) for _, group in groupby(sorted(methods, key=_task_of), key=_task_of)]
+
+
+def _task_of(method: Method) -> tuple[bool, str, str, str]:
+    """What they must share: environment, scale, grid of p_loss."""
+    env = method.evaluate["env"]
+    return not env.startswith("sma"), env, method.scale, str(method.evaluate["p_loss"])
 
 
 def alike(method: Method, evaluate: Mapping[str, Any]) -> bool:

@@ -127,7 +127,7 @@ def points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
 
 def over_p_loss(axes: Axes, method: Method, look: Look, name: str) -> tuple[float, str, str]:
     """Draw a method; the end of its line, for label_ends."""
-    own, p_loss, colour = own_answer(method), method.seeds[0].evaluate["p_loss"], look["color"]
+    own, p_loss, colour = own_answer(method), method.evaluate["p_loss"], look["color"]
     seeds, alone = curves(method, own), bands(method, own)[0]
     mean = seed_curves(method, own).mean(axis=0)
     inside = np.array([performance(method, own, index).bounds or alone[index] for index in range(len(p_loss))])

@@ -105,7 +105,7 @@ def equal(steps: float, others: float) -> bool:
 
 def own_answer(method: Method) -> str:
     """Its mode: its own answer to a lost observation, after masked fine-tuning."""
-    return own_mode(method.seeds[0].evaluate["performance"])
+    return own_mode(method.evaluate["performance"])
 
 
 def untuned(method: Method) -> str:
@@ -158,7 +158,7 @@ def shares_kept(method: Method, mode: str) -> Sample | None:
     None where a seed wins nothing, and for returns, whose zero is arbitrary.
     """
     first = [float(seed.evaluate["performance"][mode][0]) for seed in method.seeds]
-    if min(first) <= 0 or method.seeds[0].evaluate["measure"] != "win_rate":
+    if min(first) <= 0 or method.evaluate["measure"] != "win_rate":
         return None
     values = [float(seed.evaluate["auc"][mode]) / sight for seed, sight in zip(method.seeds, first, strict=True)]
     luck = half_widths_of([seed.evaluate["auc_ci95"][mode] for seed in method.seeds])  # that of sight would add to it
@@ -227,7 +227,7 @@ def seeds_said(method: Method) -> str:
 
 def within(method: Method, found: Estimate) -> Estimate:
     """A win rate's interval ends at 0 and 1."""
-    if found.bounds is None or method.seeds[0].evaluate["measure"] != "win_rate":
+    if found.bounds is None or method.evaluate["measure"] != "win_rate":
         return found
     return replace(found, bounds=(max(0.0, found.bounds[0]), min(1.0, found.bounds[1])))
 

@@ -21,7 +21,7 @@ def verdict(methods: Sequence[Method], reference: str) -> list[str]:
     if own is None or not others:
         return []
     digits = decimals(methods)
-    sight = probability(own.seeds[0].evaluate["p_loss"][0])
+    sight = probability(own.evaluate["p_loss"][0])
     found = [_standings("AUC", own, others, own_areas, digits)]
     if known := told(own):
         theirs = [method for method in map(told, others) if method]
@@ -46,7 +46,7 @@ def glance(methods: Sequence[Method], reference: str) -> str:
         return ""
     found = [(key, [method.agent for method, _ in group]) for key, group in _grouped(own, others, own_areas).items()]
     said = [f"{_GLANCES[key]} {listed(names)}" for key, names in found if names]
-    return f"{reference} on {own.seeds[0].evaluate['env']}, AUC: {'; '.join(said)}."
+    return f"{reference} on {own.evaluate['env']}, AUC: {'; '.join(said)}."
 
 
 def _apart(methods: Sequence[Method], reference: str) -> tuple[Method | None, list[Method]]:

@@ -30,7 +30,7 @@ def summary(tasks: Sequence[Sequence[Method]], reference: str) -> Table:
 
 def _columns(first: Method, said: bool) -> tuple[str, str]:
     """said: the scale, which differs."""
-    evaluate = first.seeds[0].evaluate
+    evaluate = first.evaluate
     task = f"{evaluate['env']}, {first.scale}" if said else evaluate["env"]
     return f"{task}: {measure_name(evaluate)} at p_loss {probability(evaluate['p_loss'][0])}", f"{task}: AUC"
 

@@ -4,14 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 
 from rmiov2.reporting.estimates import Estimate, Sample, mean_of_sample
-from rmiov2.reporting.kept import UPDATES, Benched, Method, read_methods, read_times, task_of
+from rmiov2.reporting.kept import UPDATES, Benched, Method, by_task, read_methods, read_times
 from rmiov2.reporting.methods.reached import (
     after_steps,
     area,
@@ -64,7 +63,7 @@ INTERVALS = (
 
 def methods_tables(methods: Sequence[Method], times: Benched) -> tuple[Table, Table, Table]:
     """What each method reaches, over all rates and at each, and what it costs; times as read_times gives them."""
-    first = methods[0].seeds[0].evaluate
+    first = methods[0].evaluate
     measure, on = measure_name(first), f"on {first['env']}, {methods[0].scale}"
     made = (
         (f"Methods {on}: {measure}", *_reached(methods)),
@@ -80,7 +79,7 @@ Columns = tuple[tuple[str, ...], tuple[Row, ...]]
 
 def _reached(methods: Sequence[Method]) -> Columns:
     digits, masked, steps = decimals(methods), any(map(told, methods)), _common_steps(methods)
-    sight = f"p_loss {probability(methods[0].seeds[0].evaluate['p_loss'][0])}"
+    sight = f"p_loss {probability(methods[0].evaluate['p_loss'][0])}"
     head = (
         *("AUC", sight, *(["AUC, true mask"] if masked else []), "AUC by seed"),
         *("AUC, not fine-tuned", f"{sight}, not fine-tuned"),
@@ -113,7 +112,7 @@ def _common_steps(methods: Sequence[Method]) -> int:
 
 
 def _by_rate(methods: Sequence[Method]) -> Columns:
-    p_loss, digits = methods[0].seeds[0].evaluate["p_loss"], decimals(methods)
+    p_loss, digits = methods[0].evaluate["p_loss"], decimals(methods)
     sight = probability(p_loss[0])
     shares = {method.agent: shares_kept(method, own_answer(method)) for method in methods}
     rated = any(shares.values())
@@ -129,7 +128,7 @@ def _by_rate(methods: Sequence[Method]) -> Columns:
 
 
 def _spent(methods: Sequence[Method], times: Benched) -> Columns:
-    p_loss = methods[0].seeds[0].evaluate["p_loss"]
+    p_loss = methods[0].evaluate["p_loss"]
     at = focus_index(p_loss)
     middle = f"p_loss {probability(p_loss[at])}"
     head = (
@@ -188,8 +187,7 @@ def _time(method: Method, times: Benched) -> Cell:
 
 def methods_markdown(kept: Path, reference: str) -> str:
     """A summary, then tables and sentences of every task that has kept seeds, the reference's row first."""
-    methods = sorted(read_methods(kept), key=lambda method: (task_of(method), method.agent != reference))
-    tasks = [list(group) for _, group in groupby(methods, key=task_of)]
+    tasks = by_task(sorted(read_methods(kept), key=lambda method: method.agent != reference))
     parts = [markdown(summary(tasks, reference))] if tasks else []
     for found in tasks:
         reached, *rest = map(markdown, methods_tables(found, read_times(kept)))

@@ -58,7 +58,7 @@ class Kept:
     @property
     def env(self) -> str:
         """Its name."""
-        return str(self.own.seeds[0].evaluate["env"])
+        return str(self.own.evaluate["env"])
 
     @property
     def scale(self) -> str:
@@ -94,7 +94,7 @@ def _against(measure: Callable[[Method], Sample]) -> Callable[[Kept], Cell]:
 def _blind(task: Kept) -> Cell:
     """Whether it does more than open loop when nobody sees anything."""
     mode = own_answer(task.own)
-    won = task.own.seeds[0].evaluate["measure"] == "win_rate"
+    won = task.own.evaluate["measure"] == "win_rate"
     if not won or not all(OPEN_LOOP in seed.evaluate["performance"] for seed in task.own.seeds):
         return ABSENT
     own, control = (curves(task.own, name)[:, -1] for name in (mode, OPEN_LOOP))

@@ -7,13 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 from typing import Any
 
 from rmiov2.files import write_bytes
 from rmiov2.reporting.html import Chapter, Front, present, render
-from rmiov2.reporting.kept import Benched, Method, read_kept, read_times, task_of
+from rmiov2.reporting.kept import Benched, Method, by_task, read_kept, read_times
 from rmiov2.reporting.methods.figures import methods_pictures
 from rmiov2.reporting.methods.standings import glance, verdict
 from rmiov2.reporting.methods.summary import summary
@@ -64,8 +63,7 @@ def build_paper(kept: Path, agent: str, page: Path) -> Path:
 
 def read_tasks(kept: Path, agent: str, fusions: Fusions) -> Iterator[Kept]:
     """Every task of which whole seeds of the method are kept, battles first."""
-    for _, group in groupby(sorted(read_kept(kept), key=task_of), key=task_of):
-        methods = list(group)
+    for methods in by_task(read_kept(kept)):
         own, parts = whole_and_variants([method for method in methods if method.agent == agent])
         if own is not None:
             others = [method for method in methods if method.ablation == WHOLE and method is not own]
@@ -86,7 +84,7 @@ def front_of(tasks: Sequence[Kept]) -> Front:
     )
     own = tasks[0].own
     source = "docs/seeds alone, by `python -m pipelines.paper --page`"
-    return Front(f"{own.agent} and the paper", "What we reproduce", headline, terms(own.seeds[0].evaluate), source)
+    return Front(f"{own.agent} and the paper", "What we reproduce", headline, terms(own.evaluate), source)
 
 
 def teams_of(tasks: Sequence[Kept]) -> int:
@@ -115,7 +113,7 @@ def at_a_glance(tasks: Sequence[Kept]) -> list[Chapter]:
 
 def chapters_of(task: Kept, times: Benched) -> list[Chapter]:
     """Its methods, what each part is worth, ours beside the paper's numbers, and an episode."""
-    evaluate = task.own.seeds[0].evaluate
+    evaluate = task.own.evaluate
     pictures = present(methods_pictures(task.methods, evaluate)) if len(task.methods) > 1 else ()
     lead = tuple(verdict(task.methods, task.own.agent))
     tables = methods_tables(task.methods, times)

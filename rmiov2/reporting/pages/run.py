@@ -128,7 +128,7 @@ def variants_chapters(results: Results) -> list[Chapter]:
 def family_chapters(found: variants.Family) -> list[Chapter]:
     """The same of a method and its variants."""
     tables = (findings_table(found), variants_table(found))
-    printed = (reproduced_table(found),) if found.whole.seeds[0].evaluate["measure"] == "win_rate" else ()
+    printed = (reproduced_table(found),) if found.whole.evaluate["measure"] == "win_rate" else ()
     pictures = present(variants_pictures(found))
     return [
         Chapter("worth", "What each part is worth", pictures, (), tables, VARIANTS_NOTE),

@@ -131,7 +131,7 @@ def _label(name: str) -> str:
 
 def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -> Picture | None:
     """Performance over p_loss of these variants, before and after masked fine-tuning, each seed and the mean."""
-    methods, evaluate = chosen(found, names), found.whole.seeds[0].evaluate
+    methods, evaluate = chosen(found, names), found.whole.evaluate
     if not methods:
         return None
     digits = decimals_of(evaluate)
@@ -181,7 +181,7 @@ def losses_picture(found: Family) -> Picture | None:
 
 def learning_picture(found: Family) -> Picture | None:
     """The learning curves of the same variants (figure 11); None unless there are two."""
-    evaluate = found.whole.seeds[0].evaluate
+    evaluate = found.whole.evaluate
     what = f"{measure_name(evaluate)} with full sight"
     words = Words("variants_learning", "Learning curves (figure 11)", evaluate["measure"], what, f"Greedy {what}")
     return _over_steps(found, learned, words, _level_axis)

@@ -44,7 +44,7 @@ PRINTED = {
 def findings_table(found: Family) -> Table:
     """What the paper found, a row each, whether it is so here, and by how much; those that were not run say so."""
     digits = decimals(found.named.values())
-    first = found.whole.seeds[0].evaluate
+    first = found.whole.evaluate
     head = ("the paper’s finding", "here", "difference", "p by Holm", "by seed", "difference in the paper")
     told = {claim: judged(claim, found) for claim in claims(found)}
     adjusted = holm({claim: pair.estimate for claim, (pair, _) in told.items() if pair})
@@ -87,7 +87,7 @@ def _finding(
 
 def reproduced_table(found: Family) -> Table:
     """Ours beside the paper's tables 1 and 2."""
-    first, digits = found.whole.seeds[0].evaluate, decimals(found.named.values())
+    first, digits = found.whole.evaluate, decimals(found.named.values())
     head = ("part", "seeds", "AUC here", "L_rec here", *(f"{name}, paper: AUC / L_rec" for name in MAPS))
     masked = rates(found)
     names = [name for name in PRINTED if name != HALF or name in masked]

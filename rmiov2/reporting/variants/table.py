@@ -4,11 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
-from itertools import groupby
 from pathlib import Path
 
 from rmiov2.reporting.estimates import holm
-from rmiov2.reporting.kept import Method, read_kept, task_of
+from rmiov2.reporting.kept import Method, by_task, read_kept
 from rmiov2.reporting.methods.reached import decimals, numbers
 from rmiov2.reporting.tables import Cell, Row, Table, estimate_cell, markdown, words_cell
 from rmiov2.reporting.variants.findings import difference_cell, findings_table, p_cell, reproduced_table
@@ -56,7 +55,7 @@ SIMULATORS = {
 
 def variants_table(found: Family) -> Table:
     """A row for the whole method and for each variant."""
-    first = found.whole.seeds[0].evaluate
+    first = found.whole.evaluate
     digits = decimals(found.named.values())
     head = (
         *("part", "seeds", "AUC", "AUC by seed", "AUC minus the whole method’s", "p by Holm"),
@@ -187,18 +186,17 @@ def _of_list(whole: Method) -> str:
 
 def variants_markdown(kept: Path, agent: str) -> str:
     """What each part is worth, of every task and scale of which variants of the agent are kept."""
-    methods = [method for method in read_kept(kept) if method.agent == agent]
     parts = []
-    for _, group in groupby(sorted(methods, key=task_of), key=task_of):
-        whole, variants = whole_and_variants(list(group))
+    for group in by_task(method for method in read_kept(kept) if method.agent == agent):
+        whole, variants = whole_and_variants(group)
         if variants and whole is None:
             absent = variants[0]
-            parts.append(f"For {absent.seeds[0].evaluate['env']}, {absent.scale}, the whole method is not kept.")
+            parts.append(f"For {absent.evaluate['env']}, {absent.scale}, the whole method is not kept.")
         found = family(whole, variants) if whole else None
         if found is None:
             continue
         tables = [findings_table(found), variants_table(found)]
-        if found.whole.seeds[0].evaluate["measure"] == "win_rate":
+        if found.whole.evaluate["measure"] == "win_rate":
             tables.append(reproduced_table(found))
         parts += [*what_differs(found), *map(markdown, tables)]
     text = "\n\n".join([*parts, VARIANTS_NOTE] if parts else [NOTHING])
@@ -212,6 +210,6 @@ def whole_and_variants(methods: Sequence[Method]) -> tuple[Method | None, list[M
     """Of one method's studies on one task; None without the whole one. Raises UserError for two of them."""
     whole = [method for method in methods if method.ablation == WHOLE]
     if len(whole) > 1:
-        env = whole[0].seeds[0].evaluate["env"]
+        env = whole[0].evaluate["env"]
         raise UserError(f"docs/seeds has {len(whole)} whole methods on {env}, {whole[0].scale}; leave one there")
     return whole[0] if whole else None, [method for method in methods if method.ablation != WHOLE]

@@ -154,7 +154,7 @@ def claims(found: Family) -> list[Claim]:
 def inert_trend(found: Family) -> bool:
     """Whether no window of the whole method's reward trend opens: in battles, whose rewards vary by less than eq. (11)
     asks for, unless the variance is normalised. tests/test_params.py has the bound."""
-    suite = found.whole.seeds[0].evaluate["env"].partition("/")[0]
+    suite = found.whole.evaluate["env"].partition("/")[0]
     return suite == "smax" and not found.whole.settings.get("reward_trend.normalise", False)
 
 
