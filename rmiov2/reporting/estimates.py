@@ -11,9 +11,10 @@ import numpy as np
 import scipy
 
 from rmiov2.evaluation.statistics import CONFIDENCE
-from rmiov2.reporting.words import interval, number
+from rmiov2.reporting.words import number, with_interval
 
 K = TypeVar("K", bound=Hashable)
+ALONE = "(one seed)"  # in place of an interval
 
 
 @dataclass(frozen=True)
@@ -106,4 +107,4 @@ def holm(found: Mapping[K, Estimate]) -> dict[K, float]:
 
 def estimate_said(found: Estimate, digits: int) -> str:
     """The mean and its interval, or that it is of one seed."""
-    return f"{number(found.mean, digits)} {interval(found.bounds, digits) if found.bounds else '(one seed)'}"
+    return with_interval(found.mean, found.bounds, digits) if found.bounds else f"{number(found.mean, digits)} {ALONE}"

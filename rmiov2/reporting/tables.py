@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from rmiov2.reporting.estimates import Estimate
@@ -14,29 +15,26 @@ class Cell:
 
     value: float | None
     text: str
-    bounds: str
-    best: bool
+    bounds: str = ""
+    best: bool = False
 
 
-ABSENT = Cell(None, "–", "", best=False)  # not kept, not measured, not run
+ABSENT = Cell(None, "–")  # not kept, not measured, not run
 
 
 def words_cell(text: str) -> Cell:
     """Words alone; ABSENT for none."""
-    return Cell(None, text, "", best=False) if text else ABSENT
+    return Cell(None, text) if text else ABSENT
+
+
+def interval_cell(value: float, bounds: Sequence[float] | None, digits: int) -> Cell:
+    """A number and its interval, where it has one."""
+    return Cell(value, number(value, digits), "" if bounds is None else interval(bounds, digits))
 
 
 def estimate_cell(found: Estimate | None, digits: int) -> Cell:
     """A mean over seeds and its interval, where there are any."""
-    if found is None:
-        return ABSENT
-    bounds = interval(found.bounds, digits) if found.bounds else ""
-    return Cell(found.mean, number(found.mean, digits), bounds, best=False)
-
-
-def number_cell(value: float, text: str) -> Cell:
-    """A number without an interval."""
-    return Cell(value, text, "", best=False)
+    return ABSENT if found is None else interval_cell(found.mean, found.bounds, digits)
 
 
 @dataclass(frozen=True)

@@ -77,6 +77,11 @@ def interval(bounds: Sequence[float], decimals: int = 2) -> str:
     return f"[{number(bounds[0], decimals)}, {number(bounds[1], decimals)}]"
 
 
+def with_interval(value: float, bounds: Sequence[float], decimals: int = 2) -> str:
+    """value [lo, hi]."""
+    return f"{number(value, decimals)} {interval(bounds, decimals)}"
+
+
 def probability(value: float) -> str:
     """0.6 for 0.6, 1 for 1.0."""
     return f"{value:g}"
@@ -112,7 +117,7 @@ def headline(evaluate: Mapping[str, Any]) -> str:
     own, at = modes[0], focus_index(evaluate["p_loss"])
     performance, bounds = evaluate["performance"], evaluate["ci95"]
     digits = decimals_of(evaluate)
-    said = {mode: f"{number(performance[mode][at], digits)} {interval(bounds[mode][at], digits)}" for mode in modes}
+    said = {mode: with_interval(performance[mode][at], bounds[mode][at], digits) for mode in modes}
     answer, compared, place = _COMPARED[own]
     others = [f"{said[mode]} {phrase}" for mode, phrase in compared if mode in modes]
     games = "battles" if evaluate["env"].startswith("smax/") or evaluate["env"].startswith("smac/") else "games"

@@ -5,12 +5,11 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 
+from rmiov2.reporting.estimates import ALONE
 from rmiov2.reporting.kept import Method
 from rmiov2.reporting.methods.reached import area, env_steps, equal, own_answer, performance
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, words_cell
 from rmiov2.reporting.words import count, decimals_of, measure_name, probability, significant
-
-ALONE = "(one seed)"
 
 
 def summary(tasks: Sequence[Sequence[Method]], reference: str) -> Table:

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from rmiov2.reporting.estimates import Estimate, Sample, mean_of_sample
+from rmiov2.reporting.estimates import Sample, mean_of_sample
 from rmiov2.reporting.kept import UPDATES, Benched, Method, by_task, read_methods, read_times
 from rmiov2.reporting.methods.reached import (
     after_steps,
@@ -28,7 +28,7 @@ from rmiov2.reporting.methods.reached import (
 from rmiov2.reporting.methods.standings import verdict
 from rmiov2.reporting.methods.summary import summary
 from rmiov2.reporting.run import costs
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, markdown, number_cell
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, interval_cell, markdown, words_cell
 from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
@@ -94,13 +94,13 @@ def _reached(methods: Sequence[Method]) -> Columns:
         if masked:
             known = told(method)
             yield estimate_cell(area(known, own) if known else None, digits)
-        yield Cell(None, ", ".join(number(value, digits) for value in areas(method, own).values), "", best=False)
+        yield words_cell(", ".join(number(value, digits) for value in areas(method, own).values))
         yield estimate_cell(area(method, before), digits)
         yield estimate_cell(performance(method, before, 0), digits)
         if steps:
             yield _sample_cell(method, after_steps(method, steps), digits)
         played = all(OPEN_LOOP in seed.evaluate["auc"] for seed in method.seeds)
-        yield _mean_cell(area(method, OPEN_LOOP), digits) if played else ABSENT
+        yield interval_cell(area(method, OPEN_LOOP).mean, None, digits) if played else ABSENT
         yield _both(method, "env_steps")
 
     return head, tuple(Row(method.agent, tuple(cells(method))) for method in methods)
@@ -151,29 +151,25 @@ def _sample_cell(method: Method, found: Sample | None, digits: int) -> Cell:
     return estimate_cell(within(method, mean_of_sample(found)) if found else None, digits)
 
 
-def _mean_cell(found: Estimate, digits: int) -> Cell:
-    return number_cell(found.mean, number(found.mean, digits))
-
-
 def _both(method: Method, key: str) -> Cell:
     """Of pre-training and of masked fine-tuning."""
     before = mean_of(method, lambda seed: seed.pretrain[key])
     after = mean_of(method, lambda seed: seed.finetune[key])
-    return number_cell(before + after, f"{count(round(before))} + {count(round(after))}")
+    return Cell(before + after, f"{count(round(before))} + {count(round(after))}")
 
 
 def _per_step(kept: Sequence[Any], name: str, at: int) -> Cell:
     if not kept:
         return ABSENT
     value = float(np.mean([cost[name][at] for cost in kept]))
-    return number_cell(value, significant(value))
+    return Cell(value, significant(value))
 
 
 def _parameters(kept: Sequence[Any], own: str) -> Cell:
     if not kept:
         return ABSENT
     whole = costs.trained(kept[0])  # of every seed: the settings are the same
-    return number_cell(whole, f"{count(whole)} / {count(costs.played(kept[0], own))}")
+    return Cell(whole, f"{count(whole)} / {count(costs.played(kept[0], own))}")
 
 
 def _time(method: Method, times: Benched) -> Cell:
@@ -182,7 +178,7 @@ def _time(method: Method, times: Benched) -> Cell:
     found = times.get(f"{method.agent}, {first.evaluate['env']}, {first.pretrain['preset']}")
     if found is None:
         return ABSENT
-    return number_cell(found[UPDATES[0]], " / ".join(significant(found[name]) for name in UPDATES))
+    return Cell(found[UPDATES[0]], " / ".join(significant(found[name]) for name in UPDATES))
 
 
 def methods_markdown(kept: Path, reference: str) -> str:

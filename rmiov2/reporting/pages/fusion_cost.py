@@ -7,7 +7,7 @@ from pathlib import Path
 
 from rmiov2.reporting.html import Chapter
 from rmiov2.reporting.kept import Benched, read_bench
-from rmiov2.reporting.tables import Cell, Row, Table, number_cell
+from rmiov2.reporting.tables import Cell, Row, Table
 from rmiov2.reporting.words import count, number, significant
 
 FUSIONS = "fusion_cost.json"
@@ -76,11 +76,11 @@ def _cells(modules: Modules) -> Sequence[Cell]:
 def _both(modules: Modules, key: str, said: Callable[[float], str]) -> Cell:
     """One number where they are alike."""
     values = list(dict.fromkeys(modules[name][key] for name in MODULES))
-    return Cell(values[0] if len(values) == 1 else None, " and ".join(map(said, values)), "", best=False)
+    return Cell(values[0] if len(values) == 1 else None, " and ".join(map(said, values)))
 
 
 def _percent(share: float) -> Cell:
-    return number_cell(share, number(100 * share, 1))
+    return Cell(share, number(100 * share, 1))
 
 
 def _said(preset: str, tasks: Mapping[str, Modules]) -> str:

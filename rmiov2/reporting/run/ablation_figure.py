@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rmiov2.reporting.style import CYCLE, Picture, canvas, csv_bytes, png
-from rmiov2.reporting.words import count, decimals_of, interval, number, probability, significant
+from rmiov2.reporting.words import count, decimals_of, probability, significant, with_interval
 
 
 def ablation_picture(cells: Sequence[Mapping[str, Any]], evaluate: Mapping[str, Any]) -> Picture | None:
@@ -20,8 +20,7 @@ def ablation_picture(cells: Sequence[Mapping[str, Any]], evaluate: Mapping[str, 
     errs = all("l_rec" in cell for cell in cells)
     digits = decimals_of(evaluate)
     said = "; ".join(
-        f"{number(cell['auc'], digits)} {interval(cell['auc_ci95'], digits)} at {probability(cell['p_mask'])}"
-        for cell in cells
+        f"{with_interval(cell['auc'], cell['auc_ci95'], digits)} at {probability(cell['p_mask'])}" for cell in cells
     )
     caption = (
         f"The same pre-trained team, fine-tuned with {count(cells[0]['updates'])} updates at each rate p_mask and "

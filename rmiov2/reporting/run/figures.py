@@ -14,12 +14,12 @@ from rmiov2.reporting.words import (
     MODE_NAMES,
     decimals_of,
     focus_index,
-    interval,
     measure_name,
     modes_of,
     number,
     probability,
     significant,
+    with_interval,
 )
 from rmiov2.types import UserError
 
@@ -139,7 +139,7 @@ def auc_picture(evaluate: Mapping[str, Any]) -> Picture:
     best = max(modes, key=lambda mode: evaluate["auc"][mode])
     caption = (
         f"Areas under the curves over p_loss with 95 % intervals. Largest: {MODE_NAMES[best]} with "
-        f"{number(evaluate['auc'][best], digits)} {interval(evaluate['auc_ci95'][best], digits)}."
+        f"{with_interval(evaluate['auc'][best], evaluate['auc_ci95'][best], digits)}."
         + (" Hollow marks: with the true availability mask." if leaking else "")
     )
     rows = [("lost" if block is evaluate else "true", mode, block["auc"][mode], *block["auc_ci95"][mode])

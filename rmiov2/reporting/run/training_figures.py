@@ -9,7 +9,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.style import CYCLE, Picture, canvas, csv_bytes, label_ends, png, reference_line
-from rmiov2.reporting.words import count, decimals_of, interval, measure_name, number, significant
+from rmiov2.reporting.words import count, decimals_of, measure_name, number, significant, with_interval
 
 if TYPE_CHECKING:
     from pandas import DataFrame, Series
@@ -42,7 +42,7 @@ def learning_picture(learning: DataFrame, evaluate: Mapping[str, Any]) -> Pictur
     peak = at_best if best["performance"] > last["performance"] else ""
     caption = (
         f"Greedy {measure} with full sight during pre-training, {count(last['episodes'])} episodes per point with 95 % "
-        f"intervals. It ends at {said[-1]} {interval((last['lo'], last['hi']), digits)} after "
+        f"intervals. It ends at {with_interval(last['performance'], (last['lo'], last['hi']), digits)} after "
         f"{count(last['env_steps'])} environment steps{peak}; random play reaches {number(evaluate['random'], digits)}."
     )
     alt = f"Line chart: {measure} over environment steps, from {said[0]} to {said[-1]}."

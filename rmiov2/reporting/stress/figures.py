@@ -4,7 +4,7 @@ and with another memory than it was trained for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -12,8 +12,17 @@ from matplotlib.axes import Axes
 
 from rmiov2.reporting.run.figures import draw_performance, label_performance
 from rmiov2.reporting.style import MODES, Picture, canvas, csv_bytes, png, reference_line
-from rmiov2.reporting.tables import Cell, Row, Table, number_cell
-from rmiov2.reporting.words import MODE_NAMES, count, decimals_of, interval, measure_name, modes_of, number, probability
+from rmiov2.reporting.tables import Cell, Row, Table, interval_cell
+from rmiov2.reporting.words import (
+    MODE_NAMES,
+    count,
+    decimals_of,
+    measure_name,
+    modes_of,
+    number,
+    probability,
+    with_interval,
+)
 
 MOST = 0.5  # of the scale
 THIN: Mapping[str, Any] = {"lw": 0.8, "alpha": 0.5, "clip_on": False}
@@ -93,7 +102,7 @@ def bursty_picture(stress: Stress) -> Picture:
     label_performance(axes, block)
     digits = decimals_of(block | {"measure": stress["measure"]})
     areas = "; ".join(
-        f"{MODE_NAMES[mode]} {number(block['auc'][mode], digits)} {interval(block['auc_ci95'][mode], digits)}"
+        f"{MODE_NAMES[mode]} {with_interval(block['auc'][mode], block['auc_ci95'][mode], digits)}"
         for mode in modes_of(block)
     )
     caption = (
@@ -125,7 +134,7 @@ def memory_picture(stress: Stress) -> Picture:
     _from_zero(axes, stress)
     digits = _digits(stress)
     said = "; ".join(
-        f"{k}: {number(a, digits)} {interval(b, digits)}" for k, a, b in zip(steps, areas, bounds, strict=True)
+        f"{k}: {with_interval(area, ends, digits)}" for k, area, ends in zip(steps, areas, bounds, strict=True)
     )
     caption = (
         f"The same weights, fine-tuned on windows of {block['own']} steps, play with shorter and longer memories; a"
@@ -216,7 +225,10 @@ def stress_table(stress: Stress | None) -> tuple[Table, ...]:
         ({m: dark["performance"][m][i] for m in modes}, {m: dark["ci95"][m][i] for m in modes})
         for i in range(len(dark["steps"]))
     ]
-    rows = tuple(Row(MODE_NAMES[mode], tuple(_cells(columns, mode, digits))) for mode in modes)
+    rows = tuple(
+        Row(MODE_NAMES[mode], tuple(interval_cell(values[mode], bounds[mode], digits) for values, bounds in columns))
+        for mode in modes
+    )
     head = ("lost observations become", "one agent gone for good", "in bursts, AUC", *map(_dark_for, dark["steps"]))
     at_full = f"{number(stress['full_sight']['performance'], digits)} with nothing lost"
     caption = f"{measure_name(stress).capitalize()} under observation loss not seen in training; {at_full}"
@@ -225,7 +237,7 @@ def stress_table(stress: Stress | None) -> tuple[Table, ...]:
 
 def _endured_table(dark: Mapping[str, Any]) -> Table:
     rows = tuple(
-        Row(MODE_NAMES[mode], tuple(number_cell(steps, number(steps, 1)) for steps in dark["endured"][mode]))
+        Row(MODE_NAMES[mode], tuple(Cell(steps, number(steps, 1)) for steps in dark["endured"][mode]))
         for mode in modes_of(dark)
     )
     head = ("lost observations become", *map(_dark_for, dark["steps"]))
@@ -239,7 +251,7 @@ def _memory_table(stress: Stress) -> tuple[Table, ...]:
 
     def row(i: int) -> tuple[Cell, ...]:
         values = [(block["auc"][i], block["auc_ci95"][i]), *zip(block["performance"][i], block["ci95"][i], strict=True)]
-        return tuple(Cell(value, number(value, digits), interval(ends, digits), best=False) for value, ends in values)
+        return tuple(interval_cell(value, ends, digits) for value, ends in values)
 
     rows = tuple(
         Row(f"{steps}{', as trained' if steps == block['own'] else ''}", row(i))
@@ -249,13 +261,6 @@ def _memory_table(stress: Stress) -> tuple[Table, ...]:
     return (
         Table(f"{measure_name(stress).capitalize()} of the same weights, by length of memory", head, rows, folded=True),
     )
-
-
-def _cells(columns: Sequence[tuple[Mapping[str, float], Mapping[str, Any]]], mode: str, digits: int) -> list[Cell]:
-    return [
-        Cell(values[mode], number(values[mode], digits), interval(bounds[mode], digits), best=False)
-        for values, bounds in columns
-    ]
 
 
 def _dark_for(steps: int) -> str:

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from rmiov2.reporting.estimates import holm
 from rmiov2.reporting.methods.reached import decimals, numbers
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, number_cell, words_cell
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, interval_cell, words_cell
 from rmiov2.reporting.variants.worth import (
     HALF,
     A,
@@ -116,4 +116,4 @@ def difference_cell(found: Paired | None, digits: int) -> Cell:
 
 def p_cell(p: float | None) -> Cell:
     """A p-value."""
-    return ABSENT if p is None else number_cell(p, number(p, 3))
+    return ABSENT if p is None else interval_cell(p, None, 3)
