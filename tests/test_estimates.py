@@ -6,17 +6,17 @@ import numpy as np
 import pytest
 import scipy
 
-from rmiov2.reporting.estimates import Estimate, Sample, by_seed, difference, holm, mean_of_sample, over_seeds
+from rmiov2.reporting.estimates import Estimate, Sample, by_seed, difference, holm, over_seeds
 from rmiov2.reporting.methods.seeds import one_a_seed
 
 
 def test_an_interval_over_seeds_is_students_and_never_narrower_than_the_episodes_allow() -> None:
-    spread = over_seeds([0.2, 0.4, 0.6], [0.01] * 3)
+    spread = over_seeds(Sample((0.2, 0.4, 0.6), (0.01,) * 3))
     assert spread.bounds == pytest.approx((0.4 - 4.302653 * 0.2 / 3**0.5, 0.4 + 4.302653 * 0.2 / 3**0.5), abs=1e-6)
     assert spread.p == pytest.approx(scipy.stats.ttest_1samp([0.2, 0.4, 0.6], 0).pvalue)
-    agreeing = over_seeds([0.4] * 3, [0.3] * 3)
+    agreeing = over_seeds(Sample((0.4,) * 3, (0.3,) * 3))
     assert agreeing.bounds == pytest.approx((0.4 - 0.3 / 3**0.5, 0.4 + 0.3 / 3**0.5))
-    assert over_seeds([0.4], [0.01]) == Estimate(0.4, None)
+    assert over_seeds(Sample((0.4,), (0.01,))) == Estimate(0.4, None)
 
 
 def test_a_difference_of_unrelated_seeds_is_welchs() -> None:
@@ -37,19 +37,19 @@ def test_a_difference_is_never_surer_than_the_episodes_of_both() -> None:
 
 @pytest.mark.parametrize("lead", [-0.2, 0.05, 0.2])
 def test_p_is_below_a_twentieth_where_the_interval_is_on_one_side(lead: float) -> None:
-    found = over_seeds([lead - 0.03, lead + 0.01, lead + 0.02], [0.05] * 3)
+    found = over_seeds(Sample((lead - 0.03, lead + 0.01, lead + 0.02), (0.05,) * 3))
     assert found.p is not None and (found.p < 0.05) == found.decided
 
 
 def test_no_spread_and_no_luck_leave_nothing_to_chance() -> None:
-    assert over_seeds([0.5, 0.5], [0.0, 0.0]) == Estimate(0.5, (0.5, 0.5), 0.0)
-    assert over_seeds([0.0, 0.0], [0.0, 0.0]) == Estimate(0.0, (0.0, 0.0), 1.0)
+    assert over_seeds(Sample((0.5, 0.5), (0.0, 0.0))) == Estimate(0.5, (0.5, 0.5), 0.0)
+    assert over_seeds(Sample((0.0, 0.0), (0.0, 0.0))) == Estimate(0.0, (0.0, 0.0), 1.0)
 
 
 def test_teams_of_one_seed_count_once() -> None:
     found = by_seed([0, 0, 1], [0.2, 0.4, 0.7], [0.03, 0.04, 0.05])
     assert found.values == pytest.approx((0.3, 0.7)) and found.half_widths == pytest.approx((0.025, 0.05))
-    assert mean_of_sample(found).mean == pytest.approx(0.5)
+    assert over_seeds(found).mean == pytest.approx(0.5)
 
 
 def test_holms_values_are_those_of_his_procedure() -> None:

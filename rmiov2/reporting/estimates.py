@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import TypeVar
 
 import numpy as np
 import scipy
@@ -51,27 +51,18 @@ def by_seed(seeds: Sequence[int], values: Sequence[float], half_widths: Sequence
     return Sample(means, tuple(math.hypot(*(half for _, half in group)) / len(group) for group in groups.values()))
 
 
-def half_widths_of(bounds: Any) -> list[float]:
-    """Of intervals (S, 2)."""
-    return [float(hi - lo) / 2 for lo, hi in bounds]
-
-
-def over_seeds(values: Sequence[float], half_widths: Sequence[float]) -> Estimate:
-    """Mean of values (S,) and its interval, half_widths being those of the seeds' own 95 % intervals.
+def over_seeds(sample: Sample) -> Estimate:
+    """Mean over the seeds and its interval.
 
     Student's t over the seeds: their spread holds the luck of training and that of the episodes both. Few seeds may lie
     closer together than the episodes of each allow, so it is never narrower than the half widths make the mean's,
     sqrt(sum of squares) / S.
     """
-    mean, n = float(np.mean(values)), len(values)
+    mean, n = float(np.mean(sample.values)), len(sample.values)
     if n < 2:
         return Estimate(mean, None)
-    return _estimate(mean, float(np.std(values, ddof=1)) / math.sqrt(n), n - 1, math.hypot(*half_widths) / n)
-
-
-def mean_of_sample(sample: Sample) -> Estimate:
-    """over_seeds of a sample."""
-    return over_seeds(sample.values, sample.half_widths)
+    error = float(np.std(sample.values, ddof=1)) / math.sqrt(n)
+    return _estimate(mean, error, n - 1, math.hypot(*sample.half_widths) / n)
 
 
 def difference(one: Sample, other: Sample) -> Estimate:

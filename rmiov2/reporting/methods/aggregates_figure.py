@@ -11,7 +11,8 @@ from matplotlib.axes import Axes
 
 from rmiov2.reporting.kept import Method
 from rmiov2.reporting.methods.aggregates import Aggregate, Values, improvement, iqm, profile
-from rmiov2.reporting.methods.reached import numbers, own_answer, seed_curves
+from rmiov2.reporting.methods.measures import own_answer
+from rmiov2.reporting.methods.reached import numbers, seed_curves
 from rmiov2.reporting.style import FONT, INK, MUTED, Picture, canvas, csv_bytes, png
 from rmiov2.reporting.words import decimals_of, listed, measure_name, number
 

@@ -11,17 +11,9 @@ from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.aggregates_figure import aggregates_picture
-from rmiov2.reporting.methods.reached import (
-    bands,
-    curves,
-    env_steps,
-    own_answer,
-    performance,
-    seed_curves,
-    seeds_said,
-    untuned,
-)
-from rmiov2.reporting.methods.seeds import Curve, interval_curve, mean_curve, one_a_seed
+from rmiov2.reporting.methods.measures import own_answer, untuned
+from rmiov2.reporting.methods.reached import bands, curves, env_steps, performance, seed_curves, seeds_said
+from rmiov2.reporting.methods.seeds import Curve, curve_of, interval_curve, mean_curve, one_a_seed
 from rmiov2.reporting.run.training_figures import thousands
 from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
@@ -236,12 +228,12 @@ def seeds_and_means(
 
 def learned(seed: Seed) -> Curve:
     """Its learning curve."""
-    return seed.learning["env_steps"].to_numpy(dtype=float), seed.learning["performance"].to_numpy(dtype=float)
+    return curve_of(seed.learning, "env_steps", "performance")
 
 
 def _error(seed: Seed) -> Curve:
     assert seed.l_rec is not None
-    return seed.l_rec["update"].to_numpy(dtype=float), seed.l_rec["l_rec"].to_numpy(dtype=float)
+    return curve_of(seed.l_rec, "update", "l_rec")
 
 
 def _rows(methods: Sequence[Method], drawn: Mapping[str, Sequence[Numbered]], header: Sequence[str]) -> bytes:

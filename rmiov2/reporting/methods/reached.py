@@ -2,16 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
 
-from rmiov2.evaluation.modes import UNTUNED, own_mode
-from rmiov2.reporting.estimates import Estimate, Sample, by_seed, half_widths_of, mean_of_sample
+from rmiov2.reporting.estimates import Estimate, Sample, by_seed, over_seeds
 from rmiov2.reporting.kept import Method, Seed, measured
+from rmiov2.reporting.methods import measures
+from rmiov2.reporting.methods.measures import Measured, auc, half_width, performance_at
+from rmiov2.reporting.methods.seeds import curve_of
 from rmiov2.reporting.run.results import Results
 from rmiov2.reporting.scene.moment import telling_moment
 from rmiov2.reporting.words import WHOLE, completes, decimals_of
@@ -20,6 +22,7 @@ if TYPE_CHECKING:
     from pandas import DataFrame
 
 _UNKNOWN = object()
+MOST = 0.9  # of the way of L_rec, within which it is as good as down
 ALIKE = 0.05  # by which share environment steps may differ and still be called equal: games end when they end
 
 
@@ -103,22 +106,10 @@ def equal(steps: float, others: float) -> bool:
     return abs(steps - others) <= ALIKE * max(others, 1)
 
 
-def own_answer(method: Method) -> str:
-    """Its mode: its own answer to a lost observation, after masked fine-tuning."""
-    return own_mode(method.evaluate["performance"])
-
-
-def untuned(method: Method) -> str:
-    """The same before masked fine-tuning."""
-    return own_answer(method) + UNTUNED
-
-
 def told(method: Method) -> Method | None:
     """The method as it plays where a blind agent is told which actions it has; None where a seed was not played so."""
-    if not all(seed.evaluate.get("true_availability") for seed in method.seeds):
-        return None
-    seeds = [replace(seed, evaluate={**seed.evaluate, **seed.evaluate["true_availability"]}) for seed in method.seeds]
-    return replace(method, seeds=tuple(seeds))
+    seeds = [known for seed in method.seeds if (known := measures.told(seed)) is not None]
+    return replace(method, seeds=tuple(seeds)) if len(seeds) == len(method.seeds) else None
 
 
 def mean_of(method: Method, number: Callable[[Seed], float]) -> float:
@@ -141,15 +132,25 @@ def bands(method: Method, mode: str) -> npt.NDArray[np.float64]:
     return np.asarray([seed.evaluate["ci95"][mode] for seed in method.seeds], dtype=float)
 
 
+def sample(method: Method, measure: Callable[[Seed], Measured]) -> Sample:
+    """A measure that every seed has."""
+    return by_seed(numbers(method), *zip(*map(measure, method.seeds), strict=True))
+
+
+def sample_known(method: Method, measure: Callable[[Seed], Measured | None]) -> Sample | None:
+    """A measure of the seeds that have it; None without any."""
+    found = [(seed.seed, *value) for seed in method.seeds if (value := measure(seed)) is not None]
+    return by_seed(*zip(*found, strict=True)) if found else None
+
+
 def areas(method: Method, mode: str) -> Sample:
     """The AUC of every seed."""
-    values = [float(seed.evaluate["auc"][mode]) for seed in method.seeds]
-    return _sample(method, values, [seed.evaluate["auc_ci95"][mode] for seed in method.seeds])
+    return sample(method, lambda seed: auc(seed, mode))
 
 
 def performances(method: Method, mode: str, index: int) -> Sample:
     """The performance of every seed at a rate of the grid."""
-    return _sample(method, curves(method, mode)[:, index].tolist(), bands(method, mode)[:, index])
+    return sample(method, lambda seed: performance_at(seed, mode, index))
 
 
 def shares_kept(method: Method, mode: str) -> Sample | None:
@@ -157,38 +158,40 @@ def shares_kept(method: Method, mode: str) -> Sample | None:
 
     None where a seed wins nothing, and for returns, whose zero is arbitrary.
     """
-    first = [float(seed.evaluate["performance"][mode][0]) for seed in method.seeds]
-    if min(first) <= 0 or method.evaluate["measure"] != "win_rate":
+    sights = [performance_at(seed, mode, 0)[0] for seed in method.seeds]
+    if min(sights) <= 0 or method.evaluate["measure"] != "win_rate":
         return None
-    values = [float(seed.evaluate["auc"][mode]) / sight for seed, sight in zip(method.seeds, first, strict=True)]
-    luck = half_widths_of([seed.evaluate["auc_ci95"][mode] for seed in method.seeds])  # that of sight would add to it
-    return by_seed(numbers(method), values, [half / sight for half, sight in zip(luck, first, strict=True)])
+
+    def share(seed: Seed) -> Measured:
+        (area, luck), (sight, _) = auc(seed, mode), performance_at(seed, mode, 0)
+        return area / sight, luck / sight  # the luck of sight would add to it
+
+    return sample(method, share)
 
 
 def after_steps(method: Method, steps: float) -> Sample | None:
     """The greedy performance with nothing lost after so many environment steps of pre-training, between the two
     evaluations around them; None where a seed was not evaluated before or after."""
-    curves = [seed.learning for seed in method.seeds]
-    if any(not curve["env_steps"].iloc[0] <= steps <= curve["env_steps"].iloc[-1] for curve in curves):
+    played = [seed.learning["env_steps"] for seed in method.seeds]
+    if any(not on.iloc[0] <= steps <= on.iloc[-1] for on in played):
         return None
-    values, low, high = (
-        [float(np.interp(steps, curve["env_steps"], curve[name])) for curve in curves]
-        for name in ("performance", "lo", "hi")
-    )
-    return _sample(method, values, zip(low, high, strict=True))
+
+    def then(seed: Seed) -> Measured:
+        curve = seed.learning
+        value, *bounds = (float(np.interp(steps, curve["env_steps"], curve[of])) for of in ("performance", "lo", "hi"))
+        return value, half_width(bounds)
+
+    return sample(method, then)
 
 
-def by_updates(method: Method, share: float = 0.9) -> Sample | None:
-    """Within how many masked updates each seed's L_rec has made that share of its way, as often as it was measured;
-    None where one has no L_rec, or one that does not fall."""
-    found = []
-    for seed in method.seeds:
-        if seed.l_rec is None:
-            return None
-        updates, values = (seed.l_rec[name].to_numpy(dtype=float) for name in ("update", "l_rec"))
-        if values.min() >= values[0]:
-            return None
-        found.append(float(updates[np.argmax(values <= values[0] + share * (values.min() - values[0]))]))
+def by_updates(method: Method) -> Sample | None:
+    """Within how many masked updates each seed's L_rec has made MOST of its way, as often as it was measured; None
+    where one has no L_rec, or one that does not fall."""
+    errors = [curve_of(seed.l_rec, "update", "l_rec") for seed in method.seeds if seed.l_rec is not None]
+    if len(errors) < len(method.seeds) or any(values.min() >= values[0] for _, values in errors):
+        return None
+    ends = [values[0] + MOST * (values.min() - values[0]) for _, values in errors]
+    found = [float(updates[np.argmax(values <= end)]) for (updates, values), end in zip(errors, ends, strict=True)]
     return by_seed(numbers(method), found, [0.0] * len(found))
 
 
@@ -198,14 +201,22 @@ def seed_curves(method: Method, mode: str) -> npt.NDArray[np.float64]:
     return np.asarray([every[np.equal(numbers(method), seed)].mean(axis=0) for seed in dict.fromkeys(numbers(method))])
 
 
+def expected(method: Method, found: Sample) -> Estimate:
+    """What another seed can be expected to have: see over_seeds. A win rate's interval ends at 0 and 1."""
+    made = over_seeds(found)
+    if made.bounds is None or method.evaluate["measure"] != "win_rate":
+        return made
+    return replace(made, bounds=(max(0.0, made.bounds[0]), min(1.0, made.bounds[1])))
+
+
 def area(method: Method, mode: str) -> Estimate:
-    """The AUC that another seed of the method can be expected to have; see over_seeds."""
-    return within(method, mean_of_sample(areas(method, mode)))
+    """The AUC to be expected."""
+    return expected(method, areas(method, mode))
 
 
 def performance(method: Method, mode: str, index: int) -> Estimate:
-    """The same of the performance at a rate of the grid."""
-    return within(method, mean_of_sample(performances(method, mode, index)))
+    """The performance to be expected at a rate of the grid."""
+    return expected(method, performances(method, mode, index))
 
 
 def decimals(methods: Iterable[Method]) -> int:
@@ -223,17 +234,6 @@ def seeds_said(method: Method) -> str:
     seeds, teams = len(set(numbers(method))), len(method.seeds)
     said = "one seed" if seeds == 1 else f"{seeds} seeds"
     return said if teams == seeds else f"{said} in {teams} teams"
-
-
-def within(method: Method, found: Estimate) -> Estimate:
-    """A win rate's interval ends at 0 and 1."""
-    if found.bounds is None or method.evaluate["measure"] != "win_rate":
-        return found
-    return replace(found, bounds=(max(0.0, found.bounds[0]), min(1.0, found.bounds[1])))
-
-
-def _sample(method: Method, values: Sequence[float], bounds: Any) -> Sample:
-    return by_seed(numbers(method), values, half_widths_of(bounds))
 
 
 def cost_of(method: Method) -> list[Any]:

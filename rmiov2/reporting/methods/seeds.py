@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import numpy.typing as npt
@@ -12,13 +12,16 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from rmiov2.files import write_bytes
-from rmiov2.reporting.estimates import over_seeds
+from rmiov2.reporting.estimates import Sample, over_seeds
 from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, read_json, read_table
 from rmiov2.reporting.run.figures import name_axes
 from rmiov2.reporting.run.training_figures import thousands
 from rmiov2.reporting.style import CYCLE, MODES, canvas, label_ends, png, reference_line, styled
 from rmiov2.reporting.words import measure_name, modes_of
 from rmiov2.types import UserError
+
+if TYPE_CHECKING:
+    from pandas import DataFrame
 
 Values = npt.NDArray[np.float64]
 Curve = tuple[Values, Values]
@@ -35,7 +38,7 @@ def overlay_seeds(evaluate_jsons: Sequence[Path], learning_csvs: Sequence[Path],
     _refuse_unlike(evaluations)
     if not tables:
         raise UserError("got no plots/learning.csv, expected one per seed")
-    curves = [(t["env_steps"].to_numpy(dtype=float), t["performance"].to_numpy(dtype=float)) for t in tables]
+    curves = [curve_of(table, "env_steps", "performance") for table in tables]
     with styled():
         figure = canvas(10.6, 3.9)
         left, right = figure.subplots(1, 2)
@@ -43,6 +46,11 @@ def overlay_seeds(evaluate_jsons: Sequence[Path], learning_csvs: Sequence[Path],
         _draw_p_loss(right, evaluations)
         write_bytes(out, png(figure))
     return out
+
+
+def curve_of(table: DataFrame, x: str, y: str) -> Curve:
+    """Two columns of a table."""
+    return table[x].to_numpy(dtype=float), table[y].to_numpy(dtype=float)
 
 
 def mean_curve(curves: Sequence[Curve]) -> Curve:
@@ -64,7 +72,7 @@ def interval_curve(curves: Sequence[Curve]) -> tuple[Values, Values, Values]:
     grid, values = _on_one_grid(curves)
     if len(curves) < 2:
         return grid[:0], grid[:0], grid[:0]
-    bounds = [over_seeds(at_once, [0.0]).bounds for at_once in values.T.tolist()]
+    bounds = [over_seeds(Sample(tuple(at_once), (0.0,))).bounds for at_once in values.T.tolist()]
     low, high = np.array(bounds, dtype=float).T
     return grid, low, high
 

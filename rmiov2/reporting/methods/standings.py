@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 
-from rmiov2.reporting.estimates import Estimate, Sample, difference, estimate_said, mean_of_sample
-from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods.reached import areas, decimals, own_answer, performances, told, within
+from rmiov2.reporting.estimates import Estimate, difference, estimate_said
+from rmiov2.reporting.kept import Method, Seed
+from rmiov2.reporting.methods.measures import Measured, own_auc, own_sight
+from rmiov2.reporting.methods.reached import decimals, expected, sample, told
 from rmiov2.reporting.methods.summary import after
 from rmiov2.reporting.words import listed, number, probability
 
@@ -22,21 +23,11 @@ def verdict(methods: Sequence[Method], reference: str) -> list[str]:
         return []
     digits = decimals(methods)
     sight = probability(own.evaluate["p_loss"][0])
-    found = [_standings("AUC", own, others, own_areas, digits)]
+    found = [_standings("AUC", own, others, own_auc, digits)]
     if known := told(own):
         theirs = [method for method in map(told, others) if method]
-        found.append(_standings("true-mask AUC", known, theirs, own_areas, digits))
-    return [*found, _standings(f"performance at p_loss {sight}", own, others, own_sights, digits)]
-
-
-def own_areas(method: Method) -> Sample:
-    """AUC of its own answer to a lost observation."""
-    return areas(method, own_answer(method))
-
-
-def own_sights(method: Method) -> Sample:
-    """Performance with nothing lost, after masked fine-tuning."""
-    return performances(method, own_answer(method), 0)
+        found.append(_standings("true-mask AUC", known, theirs, own_auc, digits))
+    return [*found, _standings(f"performance at p_loss {sight}", own, others, own_sight, digits)]
 
 
 def glance(methods: Sequence[Method], reference: str) -> str:
@@ -44,7 +35,7 @@ def glance(methods: Sequence[Method], reference: str) -> str:
     own, others = _apart(methods, reference)
     if own is None or not others:
         return ""
-    found = [(key, [method.agent for method, _ in group]) for key, group in _grouped(own, others, own_areas).items()]
+    found = [(key, [method.agent for method, _ in group]) for key, group in _grouped(own, others, own_auc).items()]
     said = [f"{_GLANCES[key]} {listed(names)}" for key, names in found if names]
     return f"{reference} on {own.evaluate['env']}, AUC: {'; '.join(said)}."
 
@@ -55,22 +46,21 @@ def _apart(methods: Sequence[Method], reference: str) -> tuple[Method | None, li
     return own, [method for method in methods if method is not own]
 
 
+Measure = Callable[[Seed], Measured]
 Leads = list[tuple[Method, Estimate]]  # a method, and the reference's lead on it
 
 
-def _grouped(
-    own: Method, others: Sequence[Method], of: Callable[[Method], Sample]
-) -> Mapping[tuple[bool, bool], Leads]:
+def _grouped(own: Method, others: Sequence[Method], of: Measure) -> Mapping[tuple[bool, bool], Leads]:
     """The others, the highest first, by whether their mean is higher than own's, and whether that is decided."""
     groups: dict[tuple[bool, bool], Leads] = {key: [] for key in _GROUPS}
-    leads = [(method, difference(of(own), of(method))) for method in others]
+    leads = [(method, difference(sample(own, of), sample(method, of))) for method in others]
     for method, lead in sorted(leads, key=lambda pair: pair[1].mean):
         groups[lead.mean < 0, lead.decided].append((method, lead))
     return groups
 
 
-def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[Method], Sample], digits: int) -> str:
-    mine = mean_of_sample(of(own))
+def _standings(what: str, own: Method, others: Sequence[Method], of: Measure, digits: int) -> str:
+    mine = expected(own, sample(own, of))
 
     def said(method: Method, lead: Estimate) -> str:
         return f"{method.agent} ({_mean_said(mine.mean, lead, digits)}{after(method, own)}, {_lead_said(lead, digits)})"
@@ -79,7 +69,7 @@ def _standings(what: str, own: Method, others: Sequence[Method], of: Callable[[M
     highest = not any(groups[True, sure] for sure in (True, False))
     none = ["No other method has a higher mean."] if highest else []
     named = [f"{_GROUPS[key]} {listed([said(*one) for one in found])}." for key, found in groups.items() if found]
-    return " ".join((f"Mean {what} of {own.agent}: {estimate_said(within(own, mine), digits)}.", *none, *named))
+    return " ".join((f"Mean {what} of {own.agent}: {estimate_said(mine, digits)}.", *none, *named))
 
 
 def _mean_said(mine: float, lead: Estimate, digits: int) -> str:

@@ -7,7 +7,8 @@ from dataclasses import replace
 
 from rmiov2.reporting.estimates import ALONE
 from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods.reached import area, env_steps, equal, own_answer, performance
+from rmiov2.reporting.methods.measures import own_answer
+from rmiov2.reporting.methods.reached import area, env_steps, equal, performance
 from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, words_cell
 from rmiov2.reporting.words import count, decimals_of, measure_name, probability, significant
 

@@ -9,21 +9,20 @@ from typing import Any
 
 import numpy as np
 
-from rmiov2.reporting.estimates import Sample, mean_of_sample
+from rmiov2.reporting.estimates import Sample
 from rmiov2.reporting.kept import UPDATES, Benched, Method, by_task, read_methods, read_times
+from rmiov2.reporting.methods.measures import own_answer, untuned
 from rmiov2.reporting.methods.reached import (
     after_steps,
     area,
     areas,
     cost_of,
     decimals,
+    expected,
     mean_of,
-    own_answer,
     performance,
     shares_kept,
     told,
-    untuned,
-    within,
 )
 from rmiov2.reporting.methods.standings import verdict
 from rmiov2.reporting.methods.summary import summary
@@ -148,7 +147,7 @@ def _spent(methods: Sequence[Method], times: Benched) -> Columns:
 
 
 def _sample_cell(method: Method, found: Sample | None, digits: int) -> Cell:
-    return estimate_cell(within(method, mean_of_sample(found)) if found else None, digits)
+    return estimate_cell(expected(method, found) if found else None, digits)
 
 
 def _both(method: Method, key: str) -> Cell:

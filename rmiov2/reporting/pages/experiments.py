@@ -2,25 +2,15 @@
 
 from __future__ import annotations
 
-import math
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from rmiov2.reporting.estimates import Sample, by_seed, difference, estimate_said, half_widths_of, mean_of_sample
-from rmiov2.reporting.kept import Method
-from rmiov2.reporting.methods.reached import (
-    bands,
-    by_updates,
-    curves,
-    numbers,
-    own_answer,
-    performances,
-    untuned,
-    within,
-)
-from rmiov2.reporting.methods.standings import own_areas
+from rmiov2.reporting.estimates import difference, estimate_said, over_seeds
+from rmiov2.reporting.kept import Method, Seed
+from rmiov2.reporting.methods.measures import Measured, less, own_answer, own_auc, performance_at, untuned
+from rmiov2.reporting.methods.reached import by_updates, performance, sample, sample_known
 from rmiov2.reporting.methods.table import OPEN_LOOP
 from rmiov2.reporting.pages.fusion_cost import Modules, cost_said
 from rmiov2.reporting.run.results import COMPLETION_KEYS, read_scene
@@ -76,11 +66,11 @@ class Kept:
         return f"{self.env}-{self.scale}".replace("/", "-").replace(" ", "-")
 
 
-def _against(measure: Callable[[Method], Sample]) -> Callable[[Kept], Cell]:
+def _against(measure: Callable[[Seed], Measured]) -> Callable[[Kept], Cell]:
     """How many of the other methods it is ahead of, behind, and undecided with."""
 
     def cell(task: Kept) -> Cell:
-        leads = [difference(measure(task.own), measure(method)) for method in task.methods[1:]]
+        leads = [difference(sample(task.own, measure), sample(method, measure)) for method in task.methods[1:]]
         if not leads:
             return ABSENT
         sure = [lead for lead in leads if lead.decided]
@@ -93,17 +83,16 @@ def _against(measure: Callable[[Method], Sample]) -> Callable[[Kept], Cell]:
 
 def _blind(task: Kept) -> Cell:
     """Whether it does more than open loop when nobody sees anything."""
-    mode = own_answer(task.own)
     won = task.own.evaluate["measure"] == "win_rate"
     if not won or not all(OPEN_LOOP in seed.evaluate["performance"] for seed in task.own.seeds):
         return ABSENT
-    own, control = (curves(task.own, name)[:, -1] for name in (mode, OPEN_LOOP))
-    halves = zip(*(half_widths_of(bands(task.own, name)[:, -1]) for name in (mode, OPEN_LOOP)), strict=True)
-    luck = [math.hypot(*both) for both in halves]
-    lead = mean_of_sample(by_seed(numbers(task.own), (own - control).tolist(), luck))
-    reached = mean_of_sample(performances(task.own, mode, -1))
-    said = estimate_said(within(task.own, reached), 2)
-    return words_cell(f"{VERDICTS[of_bounds(lead, more=True)]}: {said}, open loop {number(float(control.mean()))}")
+    own, control = (performance(task.own, mode, -1) for mode in (own_answer(task.own), OPEN_LOOP))
+    verdict = VERDICTS[of_bounds(over_seeds(sample(task.own, _lead_in_the_dark)), more=True)]
+    return words_cell(f"{verdict}: {estimate_said(own, 2)}, open loop {number(control.mean)}")
+
+
+def _lead_in_the_dark(seed: Seed) -> Measured:
+    return less(performance_at(seed, own_answer(seed), -1), performance_at(seed, OPEN_LOOP, -1))
 
 
 def _sooner(task: Kept) -> Cell:
@@ -113,7 +102,7 @@ def _sooner(task: Kept) -> Cell:
     if own is None or other is None or task.own.agent == "rmio":
         return _drawn("l_rec")(task)
     verdict = VERDICTS[of_bounds(difference(own, other), more=False)]
-    told = [count(round(mean_of_sample(one).mean)) for one in (own, other)]
+    told = [count(round(over_seeds(one).mean)) for one in (own, other)]
     return words_cell(f"{verdict}: nine tenths of the way within {told[0]} updates, RMIO’s within {told[1]}")
 
 
@@ -146,14 +135,16 @@ def _drawn(name: str) -> Callable[[Kept], Cell]:
 
 def _attention(task: Kept) -> Cell:
     """Whether attention moves to who sees, over one episode of each seed."""
-    shown = [(seed.seed, seed.scene) for seed in task.own.seeds if seed.scene is not None]
-    paid = [(seed, above_even(read_scene(path, COMPLETION_KEYS))) for seed, path in shown]
-    known = [(seed, value) for seed, value in paid if value is not None]
-    if not known:
+    known = sample_known(task.own, _attended)
+    if known is None:
         return ABSENT
-    seeds, values = zip(*known, strict=True)
-    found = mean_of_sample(by_seed(seeds, values, [0.0] * len(known)))
+    found = over_seeds(known)
     return words_cell(f"{VERDICTS[of_bounds(found, more=True)]}: by {estimate_said(found, 2)}")
+
+
+def _attended(seed: Seed) -> Measured | None:
+    value = None if seed.scene is None else above_even(read_scene(seed.scene, COMPLETION_KEYS))
+    return None if value is None else (value, 0.0)
 
 
 def _cost(task: Kept) -> Cell:
@@ -172,8 +163,8 @@ def drawable(task: Kept) -> set[str]:
 
 
 EXPERIMENTS: tuple[tuple[str, str, Callable[[Kept], Cell]], ...] = (
-    ("figure 7", "RMIOv2 plays best after pre-training", _against(lambda m: performances(m, untuned(m), 0))),
-    ("figure 8", "RMIOv2 plays best under observation loss: AUC", _against(own_areas)),
+    ("figure 7", "RMIOv2 plays best after pre-training", _against(lambda seed: performance_at(seed, untuned(seed), 0))),
+    ("figure 8", "RMIOv2 plays best under observation loss: AUC", _against(own_auc)),
     ("figure 8, p_loss 1", "RMIOv2 still wins on easy maps when nobody sees anything", _blind),
     ("figure 9", "L_rec of RMIOv2 falls faster than that of RMIO", _sooner),
     ("figure 10", "fusion and reward trend lower the world model’s loss", _judged("figure 10")),

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from rmiov2.evaluation.stress import lasts
-from rmiov2.reporting.estimates import over_seeds
+from rmiov2.reporting.estimates import Sample, over_seeds
 from rmiov2.reporting.stress.figures import Stress
 from rmiov2.types import UserError
 
@@ -94,7 +94,7 @@ def _over(values: Any, bounds: Any, win: bool) -> tuple[Any, Any]:
         return values[0].tolist(), bounds[0].tolist()
     shape, halves = values.shape[1:], (bounds[..., 1] - bounds[..., 0]) / 2
     points = zip(values.reshape(len(values), -1).T, halves.reshape(len(values), -1).T, strict=True)
-    estimates = [over_seeds(own.tolist(), half.tolist()) for own, half in points]
+    estimates = [over_seeds(Sample(tuple(own.tolist()), tuple(half.tolist()))) for own, half in points]
     ends = np.asarray([estimate.bounds for estimate in estimates]).reshape(*shape, 2)
     ends = ends.clip(0, 1) if win else ends  # a win rate ends at 0 and 1
     return np.asarray([estimate.mean for estimate in estimates]).reshape(shape).tolist(), ends.tolist()

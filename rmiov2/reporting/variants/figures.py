@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from rmiov2.reporting.estimates import estimate_said
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.figures import BAND, learned, over_p_loss, points, seeds_and_means
-from rmiov2.reporting.methods.reached import own_answer
+from rmiov2.reporting.methods.measures import own_answer
 from rmiov2.reporting.methods.seeds import Curve
 from rmiov2.reporting.run.figures import name_axes
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, look_of, png, reference_line

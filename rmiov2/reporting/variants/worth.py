@@ -8,16 +8,16 @@ from typing import Literal
 
 import numpy as np
 
-from rmiov2.evaluation.modes import own_mode
-from rmiov2.reporting.estimates import Estimate, Sample, by_seed, mean_of_sample
+from rmiov2.reporting.estimates import Estimate, Sample, by_seed, over_seeds
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods.reached import not_whole, own_method, trained_alike, within
+from rmiov2.reporting.methods.measures import Measured, less, own_auc, own_sight, told
+from rmiov2.reporting.methods.reached import expected, not_whole, own_method, sample_known, trained_alike
+from rmiov2.reporting.methods.seeds import curve_of
 from rmiov2.reporting.run.results import Results
 from rmiov2.reporting.scene.battle_map import distances
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
 
-Measured = tuple[float, float]  # of a seed: a value, and the half width of its 95 % interval over episodes
 Verdict = Literal["confirmed", "not confirmed", "undecided at this size", "not run"]
 END = 0.2  # share of pre-training over which the world model's last losses are averaged
 
@@ -55,27 +55,10 @@ class Paired:
     estimate: Estimate
 
 
-def auc(seed: Seed) -> Measured:
-    """Of its own answer to a lost observation, after masked fine-tuning."""
-    mode = own_mode(seed.evaluate["performance"])
-    low, high = seed.evaluate["auc_ci95"][mode]
-    return float(seed.evaluate["auc"][mode]), float(high - low) / 2
-
-
 def auc_told(seed: Seed) -> Measured | None:
-    """The same where blind agents are handed the true availability mask; None where actions are continuous."""
-    block, mode = seed.evaluate.get("true_availability"), own_mode(seed.evaluate["performance"])
-    if not block:
-        return None
-    low, high = block["auc_ci95"][mode]
-    return float(block["auc"][mode]), float(high - low) / 2
-
-
-def full_sight(seed: Seed) -> Measured:
-    """Performance with nothing lost."""
-    mode = own_mode(seed.evaluate["performance"])
-    low, high = seed.evaluate["ci95"][mode][0]
-    return float(seed.evaluate["performance"][mode][0]), float(high - low) / 2
+    """AUC where blind agents are handed the true availability mask; None where actions are continuous."""
+    known = told(seed)
+    return None if known is None else own_auc(known)
 
 
 def l_rec(seed: Seed) -> Measured | None:
@@ -86,7 +69,7 @@ def l_rec(seed: Seed) -> Measured | None:
 
 def learned_on_the_way(seed: Seed) -> Measured:
     """The mean of its learning curve over environment steps: how soon it learned as well as how much."""
-    steps, values = (seed.learning[name].to_numpy(dtype=float) for name in ("env_steps", "performance"))
+    steps, values = curve_of(seed.learning, "env_steps", "performance")
     return float(np.trapezoid(values, steps) / (steps[-1] - steps[0]) if len(steps) > 1 else values[0]), 0.0
 
 
@@ -94,7 +77,7 @@ def model_loss(seed: Seed) -> Measured | None:
     """The world model's mean loss over the last fifth of pre-training; None where it was not kept."""
     if seed.losses is None:
         return None
-    steps, values = (seed.losses[name].to_numpy(dtype=float) for name in ("env_steps", "loss_model"))
+    steps, values = curve_of(seed.losses, "env_steps", "loss_model")
     return float(values[steps >= steps[-1] - END * (steps[-1] - steps[0])].mean()), 0.0
 
 
@@ -107,10 +90,10 @@ def belief_error(seed: Seed) -> Measured | None:
 
 
 MEASURES: Mapping[str, Callable[[Seed], Measured | None]] = {
-    "AUC": auc,
+    "AUC": own_auc,
     "AUC, true availability": auc_told,
     "L_rec": l_rec,
-    "performance with nothing lost": full_sight,
+    "performance with nothing lost": own_sight,
     "mean of the learning curve": learned_on_the_way,
     "world-model loss at the end": model_loss,
     "error of a blind agent’s belief": belief_error,
@@ -180,8 +163,7 @@ def of_run(results: Results) -> Family | None:
 
 def sample(method: Method, measure: str) -> Sample | None:
     """A measure of the seeds that have it; None without any."""
-    found = [(seed.seed, *value) for seed in method.seeds if (value := MEASURES[measure](seed)) is not None]
-    return by_seed(*zip(*found, strict=True)) if found else None
+    return sample_known(method, MEASURES[measure])
 
 
 def estimate(method: Method, measure: str) -> Estimate | None:
@@ -189,10 +171,12 @@ def estimate(method: Method, measure: str) -> Estimate | None:
     found = sample(method, measure)
     if found is None:
         return None
-    made = mean_of_sample(found)
+    if measure in RATED:
+        return expected(method, found)
+    made = over_seeds(found)
     if measure == "L_rec" and made.bounds:
         return replace(made, bounds=(max(0.0, made.bounds[0]), made.bounds[1]))
-    return within(method, made) if measure in RATED else made
+    return made
 
 
 def paired(left: Method, right: Method, measure: str) -> Paired | None:
@@ -215,10 +199,9 @@ def paired(left: Method, right: Method, measure: str) -> Paired | None:
                 f"{measure} of seed {seed} of {left.agent}, {left.ablation} or {right.ablation}, is {strange[0][0]},"
                 " expected a finite number: its training diverged; train it anew or take it out of docs/seeds"
             )
-    values = [mine[0] - theirs[0] for _, mine, theirs in pairs]
-    widths = [float(np.hypot(mine[1], theirs[1])) for _, mine, theirs in pairs]
     seeds = tuple(seed for seed, _, _ in pairs)
-    return Paired(seeds, tuple(values), mean_of_sample(by_seed(seeds, values, widths)))
+    values, widths = zip(*(less(mine, theirs) for _, mine, theirs in pairs), strict=True)
+    return Paired(seeds, values, over_seeds(by_seed(seeds, values, widths)))
 
 
 def same_windows(method: Method) -> bool:
