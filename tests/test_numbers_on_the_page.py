@@ -310,11 +310,11 @@ def test_what_is_drawn_under_stress_is_said_with_its_own_interval(stress: dict[s
 def test_seeds_last_by_half_of_what_all_of_them_earn_with_nothing_lost(stress: dict[str, Any]) -> None:
     other = json.loads(json.dumps(stress))
     other["full_sight"] |= {"performance": 0.2, "usual_length": 30}
-    both = over_the_seeds([stress, other])
+    both = over_the_seeds([(0, stress), (1, other)])
     sight, dark = (stress["full_sight"]["performance"] + 0.2) / 2, both["blackout"]
     assert both["full_sight"]["performance"] == pytest.approx(sight) and both["full_sight"]["usual_length"] == 25
     kept = {mode: [value >= sight / 2 for value in curve] for mode, curve in dark["performance"].items()}
     lasted = {mode: [0, *dark["steps"]][[*enough, False].index(False)] for mode, enough in kept.items()}
     assert {mode: found["steps"] for mode, found in dark["lasts"].items()} == lasted
-    alone = over_the_seeds([stress])["blackout"]["lasts"]
+    alone = over_the_seeds([(0, stress)])["blackout"]["lasts"]
     assert lasted["zeros"] == 2 and alone["zeros"]["steps"] == 1

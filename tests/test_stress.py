@@ -372,13 +372,13 @@ def test_seeds_are_one_by_their_mean_and_students_interval(tmp_path: Path) -> No
     """Of two seeds that are 0.4 apart: half of that times t(0.975, 1) = 12.706, cut at what a win rate can be."""
     (tmp_path / "metrics").mkdir()
     first, other = write_stress(tmp_path), write_stress(tmp_path)
-    alone = over_the_seeds([first])
+    alone = over_the_seeds([(0, first)])
     dark = {key: value for key, value in first["blackout"].items() if key != "lasts"}
     assert alone == first | {"seeds": 1, "blackout": dark | {"lasts": alone["blackout"]["lasts"]}}
     other["one_agent"]["performance"] = {mode: value + 0.4 for mode, value in first["one_agent"]["performance"].items()}
     other["memory"]["auc"][1] += 0.02
     other["blackout"]["endured"]["completion"] = [1.0, 2.0, 5.5, 14.25]
-    both = over_the_seeds([first, other])
+    both = over_the_seeds([(0, first), (1, other)])
     assert both["seeds"] == 2 and "for each of 2 seeds" in stress_pictures(both)[0].caption
     assert both["one_agent"]["performance"]["completion"] == pytest.approx(0.65)
     assert both["one_agent"]["ci95"]["completion"] == [0, 1]
@@ -388,7 +388,25 @@ def test_seeds_are_one_by_their_mean_and_students_interval(tmp_path: Path) -> No
     assert both["blackout"]["endured"]["completion"] == [1.0, 2.0, 5.0, 13.25]
     assert both["blackout"]["lasts"]["completion"]["steps"] == 5
     with pytest.raises(UserError, match="differ in task, rates or lengths"):
-        over_the_seeds([first, first | {"blackout": first["blackout"] | {"steps": [1, 2, 5, 10]}}])
+        over_the_seeds([(0, first), (1, first | {"blackout": first["blackout"] | {"steps": [1, 2, 5, 10]}})])
+
+
+def test_teams_of_one_seed_count_once_under_loss_that_they_were_not_trained_on(tmp_path: Path) -> None:
+    """Seed 0 on two processors is its mean, of half as much luck; alone it has no interval but that of its episodes."""
+    (tmp_path / "metrics").mkdir()
+    first, other, third = (write_stress(tmp_path) for _ in range(3))
+    other["one_agent"]["performance"] = {mode: value + 0.2 for mode, value in first["one_agent"]["performance"].items()}
+    other["bursty"]["performance"]["zeros"] = [value + 0.1 for value in first["bursty"]["performance"]["zeros"]]
+    third["one_agent"]["performance"] = {mode: value + 0.1 for mode, value in first["one_agent"]["performance"].items()}
+    both = over_the_seeds([(0, first), (0, other), (1, third)])
+    assert both["seeds"] == 2 and both["one_agent"]["performance"]["zeros"] == pytest.approx(0.4)
+    luck = (0.05 / 2**0.5, 0.05)
+    assert np.ptp(both["one_agent"]["ci95"]["zeros"]) == pytest.approx(np.hypot(*luck))
+    assert both["bursty"]["each"]["zeros"][0] == pytest.approx(np.array(first["bursty"]["performance"]["zeros"]) + 0.05)
+    assert len(both["memory"]["each"]) == 2
+    alone = over_the_seeds([(0, first), (0, other)])
+    assert alone["seeds"] == 1 and "each" not in alone["blackout"]
+    assert np.ptp(alone["one_agent"]["ci95"]["zeros"]) == pytest.approx(2 * luck[0])
 
 
 def test_seeds_too_far_apart_for_a_band_are_drawn_one_by_one(tmp_path: Path) -> None:
@@ -397,7 +415,7 @@ def test_seeds_too_far_apart_for_a_band_are_drawn_one_by_one(tmp_path: Path) -> 
     first, other = write_stress(tmp_path), write_stress(tmp_path)
     other["blackout"]["performance"]["zeros"] = [v + 0.2 for v in first["blackout"]["performance"]["zeros"]]
     other["memory"]["auc"][1] -= 0.3
-    both = over_the_seeds([first, other])
+    both = over_the_seeds([(0, first), (1, other)])
     assert both["bursty"]["each"]["zeros"] == [first["bursty"]["performance"]["zeros"]] * 2
     with styled():
         blackout, bursty, memory = stress_pictures(both)
@@ -412,7 +430,7 @@ def test_seeds_too_far_apart_for_a_band_are_drawn_one_by_one(tmp_path: Path) -> 
         (str(steps), area) for steps, area in zip(other["memory"]["history"], other["memory"]["auc"], strict=True)
     }
     with styled():
-        alone = stress_pictures(over_the_seeds([first]))[0]
+        alone = stress_pictures(over_the_seeds([(0, first)]))[0]
     assert "seed_1" not in alone.data.decode() and "bands are 95 % intervals" in alone.caption
 
 

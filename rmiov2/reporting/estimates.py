@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TypeVar
 
@@ -13,6 +13,7 @@ import scipy
 from rmiov2.evaluation.statistics import CONFIDENCE
 from rmiov2.reporting.words import number, with_interval
 
+T = TypeVar("T")
 K = TypeVar("K", bound=Hashable)
 ALONE = "(one seed)"  # in place of an interval
 
@@ -40,15 +41,21 @@ class Sample:
     half_widths: tuple[float, ...]
 
 
+def grouped(teams: Iterable[tuple[int, T]]) -> list[list[T]]:
+    """What teams have, by their seed. Teams of one seed, trained on processors that round differently, begin alike, so
+    that they are not seeds of their own: a seed counts once, with the mean of its teams."""
+    groups: dict[int, list[T]] = {}
+    for seed, has in teams:
+        groups.setdefault(seed, []).append(has)
+    return list(groups.values())
+
+
 def by_seed(seeds: Sequence[int], values: Sequence[float], half_widths: Sequence[float]) -> Sample:
-    """The sample of teams with these seeds. Teams of one seed, trained on processors that round differently, count once
-    with their mean: they begin alike, so they are not seeds of their own."""
-    groups: dict[int, list[tuple[float, float]]] = {}
-    for seed, value, half in zip(seeds, values, half_widths, strict=True):
-        groups.setdefault(seed, []).append((value, half))
+    """The sample of teams with these seeds; see grouped."""
+    groups = grouped(zip(seeds, zip(values, half_widths, strict=True), strict=True))
     # math.hypot, here and below: numpy's norm is BLAS's, which rounds by the processor
-    means = tuple(float(np.mean([value for value, _ in group])) for group in groups.values())
-    return Sample(means, tuple(math.hypot(*(half for _, half in group)) / len(group) for group in groups.values()))
+    means = tuple(float(np.mean([value for value, _ in group])) for group in groups)
+    return Sample(means, tuple(math.hypot(*(half for _, half in group)) / len(group) for group in groups))
 
 
 def over_seeds(sample: Sample) -> Estimate:

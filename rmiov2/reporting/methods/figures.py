@@ -12,7 +12,7 @@ from matplotlib.ticker import FuncFormatter
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.aggregates_figure import aggregates_picture
 from rmiov2.reporting.methods.measures import own_answer, untuned
-from rmiov2.reporting.methods.reached import bands, curves, env_steps, performance, seed_curves, seeds_said
+from rmiov2.reporting.methods.reached import curves, env_steps, performance, seed_curves, seeds_said
 from rmiov2.reporting.methods.seeds import Curve, curve_of, interval_curve, mean_curve, one_a_seed
 from rmiov2.reporting.run.training_figures import thousands
 from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
@@ -120,11 +120,10 @@ def points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
 def over_p_loss(axes: Axes, method: Method, look: Look, name: str) -> tuple[float, str, str]:
     """Draw a method; the end of its line, for label_ends."""
     own, p_loss, colour = own_answer(method), method.evaluate["p_loss"], look["color"]
-    seeds, alone = curves(method, own), bands(method, own)[0]
-    mean = seed_curves(method, own).mean(axis=0)
+    mean, alone = seed_curves(method, own).mean(axis=0), method.evaluate["ci95"][own]
     inside = np.array([performance(method, own, index).bounds or alone[index] for index in range(len(p_loss))])
     axes.fill_between(p_loss, inside[:, 0], inside[:, 1], color=colour, alpha=0.1, lw=0)
-    axes.plot(p_loss, seeds.T, color=colour, lw=0.8, alpha=0.4)
+    axes.plot(p_loss, curves(method, own).T, color=colour, lw=0.8, alpha=0.4)
     before = seed_curves(method, untuned(method)).mean(axis=0)
     axes.plot(p_loss, before, color=colour, lw=1.1, ls=(0, (4, 1.5)), alpha=0.7)
     axes.plot(p_loss, mean, ls="-", lw=2.4, mec="white", mew=0.7, clip_on=False, **look)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 
-from rmiov2.reporting.estimates import Estimate, Sample, by_seed, over_seeds
+from rmiov2.reporting.estimates import Estimate, Sample, by_seed, grouped, over_seeds
 from rmiov2.reporting.kept import Method, Seed, measured
 from rmiov2.reporting.methods import measures
 from rmiov2.reporting.methods.measures import Measured, auc, half_width, performance_at
@@ -123,13 +123,8 @@ def env_steps(method: Method) -> float:
 
 
 def curves(method: Method, mode: str) -> npt.NDArray[np.float64]:
-    """(S, P) performance of every seed over p_loss."""
+    """(T, P) performance of every team over p_loss."""
     return np.asarray([seed.evaluate["performance"][mode] for seed in method.seeds], dtype=float)
-
-
-def bands(method: Method, mode: str) -> npt.NDArray[np.float64]:
-    """(S, P, 2) the seeds' own 95 % intervals: the luck of the episodes."""
-    return np.asarray([seed.evaluate["ci95"][mode] for seed in method.seeds], dtype=float)
 
 
 def sample(method: Method, measure: Callable[[Seed], Measured]) -> Sample:
@@ -197,8 +192,8 @@ def by_updates(method: Method) -> Sample | None:
 
 def seed_curves(method: Method, mode: str) -> npt.NDArray[np.float64]:
     """(S, P) performance over p_loss; teams of one seed count once, with their mean."""
-    every = curves(method, mode)
-    return np.asarray([every[np.equal(numbers(method), seed)].mean(axis=0) for seed in dict.fromkeys(numbers(method))])
+    teams = zip(numbers(method), curves(method, mode), strict=True)
+    return np.asarray([np.mean(group, axis=0) for group in grouped(teams)])
 
 
 def expected(method: Method, found: Sample) -> Estimate:

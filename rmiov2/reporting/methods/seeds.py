@@ -12,7 +12,7 @@ from matplotlib.axes import Axes
 from matplotlib.ticker import FuncFormatter
 
 from rmiov2.files import write_bytes
-from rmiov2.reporting.estimates import Sample, over_seeds
+from rmiov2.reporting.estimates import Sample, grouped, over_seeds
 from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, read_json, read_table
 from rmiov2.reporting.run.figures import name_axes
 from rmiov2.reporting.run.training_figures import thousands
@@ -60,11 +60,8 @@ def mean_curve(curves: Sequence[Curve]) -> Curve:
 
 
 def one_a_seed(teams: Sequence[tuple[int, Curve]]) -> list[Curve]:
-    """Of teams by their seed, the mean curve of each seed: see rmiov2.reporting.estimates.by_seed."""
-    groups: dict[int, list[Curve]] = {}
-    for seed, curve in teams:
-        groups.setdefault(seed, []).append(curve)
-    return [mean_curve(group) for group in groups.values()]
+    """The mean curve of each seed; see rmiov2.reporting.estimates.grouped."""
+    return [mean_curve(group) for group in grouped(teams)]
 
 
 def interval_curve(curves: Sequence[Curve]) -> tuple[Values, Values, Values]:

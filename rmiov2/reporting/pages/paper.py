@@ -137,7 +137,7 @@ def episode_of(own: Method) -> list[Chapter]:
 
 def unmet(own: Method) -> list[Chapter]:
     """The method under loss that it was not trained on, over those of its seeds of which that was kept."""
-    found = [seed.stress for seed in own.seeds if seed.stress is not None]
+    found = [(seed.seed, seed.stress) for seed in own.seeds if seed.stress is not None]
     if not found:
         return []
     stress = over_the_seeds(found)

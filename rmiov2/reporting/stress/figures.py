@@ -26,7 +26,7 @@ from rmiov2.reporting.words import (
 
 MOST = 0.5  # of the scale
 THIN: Mapping[str, Any] = {"lw": 0.8, "alpha": 0.5, "clip_on": False}
-Stress = Mapping[str, Any]  # metrics/stress.json, or of several seeds by stress_seeds.over_the_seeds
+Stress = Mapping[str, Any]  # metrics/stress.json, or of several seeds by stress.seeds.over_the_seeds
 
 
 def stress_pictures(stress: Stress | None) -> list[Picture]:
