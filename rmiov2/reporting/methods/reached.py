@@ -114,7 +114,7 @@ def told(method: Method) -> Method | None:
 
 def mean_of(method: Method, number: Callable[[Seed], float]) -> float:
     """The mean over seeds."""
-    return float(np.mean([number(seed) for seed in method.seeds]))
+    return over_seeds(sample(method, lambda seed: (number(seed), 0.0))).mean
 
 
 def env_steps(method: Method) -> float:
@@ -229,8 +229,3 @@ def seeds_said(method: Method) -> str:
     seeds, teams = len(set(numbers(method))), len(method.seeds)
     said = "one seed" if seeds == 1 else f"{seeds} seeds"
     return said if teams == seeds else f"{said} in {teams} teams"
-
-
-def cost_of(method: Method) -> list[Any]:
-    """The costs of those seeds of which they were kept."""
-    return [seed.costs for seed in method.seeds if seed.costs is not None]

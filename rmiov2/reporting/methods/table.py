@@ -5,22 +5,19 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
-import numpy as np
-
-from rmiov2.reporting.estimates import Sample
+from rmiov2.reporting.estimates import Sample, over_seeds
 from rmiov2.reporting.kept import UPDATES, Benched, Method, by_task, read_methods, read_times
 from rmiov2.reporting.methods.measures import own_answer, untuned
 from rmiov2.reporting.methods.reached import (
     after_steps,
     area,
     areas,
-    cost_of,
     decimals,
     expected,
     mean_of,
     performance,
+    sample_known,
     shares_kept,
     told,
 )
@@ -136,11 +133,10 @@ def _spent(methods: Sequence[Method], times: Benched) -> Columns:
     )
 
     def cells(method: Method) -> Iterator[Cell]:
-        kept = cost_of(method)
         yield _both(method, "updates")
         for name in costs.COUNTED:
-            yield _per_step(kept, name, at)
-        yield _parameters(kept, own_answer(method))
+            yield _per_step(method, name, at)
+        yield _parameters(method)
         yield _time(method, times)
 
     return head, tuple(Row(method.agent, tuple(cells(method))) for method in methods)
@@ -157,18 +153,20 @@ def _both(method: Method, key: str) -> Cell:
     return Cell(before + after, f"{count(round(before))} + {count(round(after))}")
 
 
-def _per_step(kept: Sequence[Any], name: str, at: int) -> Cell:
-    if not kept:
+def _per_step(method: Method, name: str, at: int) -> Cell:
+    known = sample_known(method, lambda seed: (seed.costs[name][at], 0.0) if seed.costs else None)
+    if known is None:
         return ABSENT
-    value = float(np.mean([cost[name][at] for cost in kept]))
+    value = over_seeds(known).mean
     return Cell(value, significant(value))
 
 
-def _parameters(kept: Sequence[Any], own: str) -> Cell:
-    if not kept:
+def _parameters(method: Method) -> Cell:
+    cost = next((seed.costs for seed in method.seeds if seed.costs), None)  # of every seed: the settings are the same
+    if cost is None:
         return ABSENT
-    whole = costs.trained(kept[0])  # of every seed: the settings are the same
-    return Cell(whole, f"{count(whole)} / {count(costs.played(kept[0], own))}")
+    whole = costs.trained(cost)
+    return Cell(whole, f"{count(whole)} / {count(costs.played(cost, own_answer(method)))}")
 
 
 def _time(method: Method, times: Benched) -> Cell:
