@@ -12,6 +12,7 @@ from typing import Any
 import matplotlib
 import numpy as np
 import numpy.typing as npt
+import scipy
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
 from matplotlib.figure import Figure
@@ -150,17 +151,12 @@ def label_ends(axes: Axes, ends: Sequence[tuple[float, str, str]]) -> None:
 
 
 def spread(wanted: Any, gap: float) -> list[float]:
-    """Places in rising order, at least gap apart, as near as may be to the wanted ones (also rising)."""
-    blocks: list[tuple[float, int]] = []  # (mean of wanted minus offset, count): pooled where neighbours would collide
-    for index, value in enumerate(wanted):
-        mean, count = float(value) - index * gap, 1
-        while blocks and blocks[-1][0] > mean:
-            other, size = blocks.pop()
-            mean, count = (mean * count + other * size) / (count + size), count + size
-        blocks.append((mean, count))
-    base = [mean for mean, count in blocks for _ in range(count)]
-    shift = max(0.0, -base[0]) if base else 0.0
-    return [value + shift + index * gap for index, value in enumerate(base)]
+    """Places in rising order, at least gap apart, as near as may be to the wanted ones (also rising), none below 0."""
+    if not len(wanted):
+        return []
+    offsets = gap * np.arange(len(wanted))
+    base = scipy.optimize.isotonic_regression(np.asarray(wanted) - offsets).x
+    return [float(place) for place in base + max(0.0, -base[0]) + offsets]
 
 
 def looks(names: Sequence[str]) -> dict[str, dict[str, Any]]:
@@ -185,6 +181,16 @@ def _spare() -> Iterator[dict[str, Any]]:
     for shift in range(1, len(MARKERS)):
         for hue in (*range(1, len(CYCLE)), 0):
             yield look_of(hue, hue + shift)
+
+
+def name_rows(axes: Axes, names: Sequence[str]) -> None:
+    """Name the rows of a dot chart at the left, the first on top; the last row is at 0."""
+    axes.set_yticks(range(len(names)), list(names)[::-1])
+    axes.set_ylim(-0.6, len(names) - 0.4)
+    axes.grid(visible=True, axis="x")
+    axes.grid(visible=False, axis="y")
+    axes.spines["left"].set_visible(False)
+    axes.tick_params(axis="y", length=0)
 
 
 def reference_line(axes: Axes, y: float, text: str) -> tuple[float, str, str]:

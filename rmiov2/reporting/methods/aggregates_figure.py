@@ -13,7 +13,7 @@ from rmiov2.reporting.kept import Method
 from rmiov2.reporting.methods.aggregates import Aggregate, Values, improvement, iqm, profile
 from rmiov2.reporting.methods.measures import own_answer
 from rmiov2.reporting.methods.reached import numbers, seed_curves
-from rmiov2.reporting.style import FONT, INK, MUTED, Picture, canvas, csv_bytes, png
+from rmiov2.reporting.style import FONT, INK, MUTED, Picture, canvas, csv_bytes, name_rows, png
 from rmiov2.reporting.words import decimals_of, listed, measure_name, number
 
 THRESHOLDS = 101
@@ -157,10 +157,5 @@ def _dots(axes: Axes, found: Mapping[str, Aggregate], look: Mapping[str, Look], 
         face = colour if one.low is not None else "white"
         axes.plot(value, row, look[agent]["marker"], color=colour, mfc=face, ms=6.5)
         axes.annotate(number(value, digits), (end, row), (7, 0), textcoords="offset points", va="center", color=INK)
-    axes.set_yticks(range(len(found)), list(found)[::-1])
-    axes.set_ylim(-0.6, len(found) - 0.4)
+    name_rows(axes, list(found))
     axes.margins(x=0.14)
-    axes.grid(visible=True, axis="x")
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)

@@ -7,10 +7,9 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods.aggregates_figure import aggregates_picture
+from rmiov2.reporting.methods.aggregates_figure import Look, aggregates_picture
 from rmiov2.reporting.methods.measures import own_answer, untuned
 from rmiov2.reporting.methods.reached import curves, env_steps, performance, seed_curves, seeds_said
 from rmiov2.reporting.methods.seeds import Curve, curve_of, interval_curve, mean_curve, one_a_seed
@@ -20,7 +19,6 @@ from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name
 
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
 BAND = "bands are 95 % intervals of the mean over seeds, for a single seed those of its episodes"
-Look = Mapping[str, Any]
 Numbered = tuple[int, Curve]  # a team's curve behind its seed
 
 
@@ -66,7 +64,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
             over_p_loss(axes, method, look[method.agent], method.agent)
         _levels(axes, evaluate)
         axes.set_xlim(min(evaluate["p_loss"]), max(evaluate["p_loss"]))
-        axes.xaxis.set_major_formatter(FuncFormatter(lambda value, _: probability(value)))
+        axes.xaxis.set_major_formatter("{x:g}")
 
     wide, narrow = side_by_side(methods, look, draw, measure_name(evaluate), "$p_{loss}$", sharex=True)
     return Picture("methods", "Every method under observation loss", caption, alt, wide, "methods.csv", data, narrow)
@@ -172,7 +170,7 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     values = [value for teams in errors.values() for _, (_, y) in teams for value in y]
     if min(values) > 0 and max(values) > APART**2 * min(values):
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter("{x:g}")
     else:
         axes.set_ylim(bottom=0)
     axes.set_xlabel("masked updates")
@@ -221,7 +219,7 @@ def seeds_and_means(
         axes.set_xlim(min(firsts), edge)
     else:
         axes.set_xlim(0, max(edge, 1))
-    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.xaxis.set_major_formatter(thousands)
     return ends
 
 

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
 from rmiov2.files import write_bytes
 from rmiov2.reporting.estimates import Sample, grouped, over_seeds
@@ -88,7 +87,7 @@ def _draw_learning(axes: Axes, curves: Sequence[Curve], evaluate: dict[str, Any]
     axes.set_xlim(0, max(float(x[-1]) for x, _ in curves))
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(0, max(0.05, 1.08 * max(float(y.max()) for _, y in curves)))
-    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.xaxis.set_major_formatter(thousands)
     axes.set_xlabel("environment steps")
     axes.set_title(f"{measure_name(evaluate)} while pre-training, {len(curves)} seeds")
     label_ends(axes, [reference_line(axes, evaluate["random"], "random play")])

@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rmiov2.reporting.run.costs import own_per_step
-from rmiov2.reporting.style import INK, MODES, Picture, canvas, csv_bytes, label_ends, png, reference_line
+from rmiov2.reporting.style import INK, MODES, Picture, canvas, csv_bytes, label_ends, name_rows, png, reference_line
 from rmiov2.reporting.words import (
     MODE_NAMES,
     decimals_of,
@@ -128,12 +128,7 @@ def auc_picture(evaluate: Mapping[str, Any]) -> Picture:
     _auc_marks(axes, evaluate, modes, 0.13 if leaking else 0.0, digits)
     if leaking:
         _auc_marks(axes, leaking, modes, -0.2, None)
-    axes.set_yticks(range(len(modes)), [MODE_NAMES[mode] for mode in reversed(modes)])
-    axes.set_ylim(-0.6, len(modes) - 0.4)
-    axes.grid(visible=True, axis="x")
-    axes.grid(visible=False, axis="y")
-    axes.spines["left"].set_visible(False)
-    axes.tick_params(axis="y", length=0)
+    name_rows(axes, [MODE_NAMES[mode] for mode in modes])
     axes.set_xlabel("area under the curve over $p_{loss}$")
     axes.set_xlim(left=min(0.0, axes.get_xlim()[0]), right=axes.get_xlim()[1] + 0.12 * np.ptp(axes.get_xlim()))
     best = max(modes, key=lambda mode: evaluate["auc"][mode])

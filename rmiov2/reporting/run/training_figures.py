@@ -6,9 +6,8 @@ from collections.abc import Mapping
 from typing import TYPE_CHECKING, Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
-from rmiov2.reporting.style import CYCLE, Picture, canvas, csv_bytes, label_ends, png, reference_line
+from rmiov2.reporting.style import CYCLE, Picture, canvas, label_ends, png, reference_line
 from rmiov2.reporting.words import count, decimals_of, measure_name, number, significant, with_interval
 
 if TYPE_CHECKING:
@@ -96,7 +95,7 @@ def losses_picture(pretraining: DataFrame) -> Picture | None:
     positive = bool((pretraining[present].dropna(how="all").min() > 0).all())
     if positive:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter("{x:g}")
     axes.set_title("loss per step" + (" (logarithmic)" if positive else ""))
     label_ends(axes, ends)
     parts = "; ".join(said)
@@ -117,7 +116,7 @@ def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Pictu
     axes.plot(measured["update"], measured["l_rec"], "o-", color=CYCLE[0], ms=4, mec="white", mew=0.6, clip_on=False)
     axes.set_xlim(0, max(float(finetuning["update"].max()), 1))
     axes.set_ylim(0, 1.12 * max(before, after, measured["l_rec"].max() if len(measured) else 0.0, 1e-6))
-    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.xaxis.set_major_formatter(thousands)
     axes.set_xlabel("masked updates")
     axes.set_title("$L_{rec}$ on lost agents, held-out episodes")
     first = reference_line(axes, before, f"before {significant(before)}")
@@ -143,11 +142,11 @@ def _smoothed(axes: Axes, steps: Series[Any], values: Series[Any], colour: str) 
 
 def _steps_axis(axes: Axes, steps: Series[Any]) -> None:
     axes.set_xlim(0, float(steps.max()))
-    axes.xaxis.set_major_formatter(FuncFormatter(thousands))
+    axes.xaxis.set_major_formatter(thousands)
     axes.set_xlabel("environment steps")
 
 
-def thousands(value: float, _: int | None = None) -> str:
+def thousands(value: float, _: float = 0) -> str:
     """12k for 12000, 2M for 2000000, as a tick says it."""
     if abs(value) >= 1e6:
         return f"{value / 1e6:g}M"
@@ -155,4 +154,4 @@ def thousands(value: float, _: int | None = None) -> str:
 
 
 def _table(table: DataFrame) -> bytes:
-    return csv_bytes(list(table.columns), table.astype(object).where(table.notna(), "").to_numpy().tolist())
+    return str(table.to_csv(index=False, lineterminator="\n")).encode()

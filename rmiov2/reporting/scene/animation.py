@@ -12,7 +12,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rmiov2.files import refuse_unwritable, write_bytes
-from rmiov2.reporting.scene.battle_map import Limits, draw_moment, frame_of, legend_handles, shape_of
+from rmiov2.reporting.scene.battle_map import Limits, draw_moment, frame_of, map_legend, shape_of
 from rmiov2.reporting.scene.figures import playing, scene_title, shade
 from rmiov2.reporting.scene.map_figure import moments
 from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, canvas, styled
@@ -64,7 +64,7 @@ def _images(scene: Scene, times: range) -> Iterator[Image.Image]:
 def _map_figure(scene: Scene) -> Figure:
     figure = canvas(5.6, 5.5 * shape_of(_frame(scene)) + 1.2)
     figure.add_subplot()
-    figure.legend(handles=legend_handles(scene), loc="outside lower center", ncols=3, columnspacing=1.6)
+    map_legend(figure, scene)
     return figure
 
 

@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Circle, Rectangle
 
@@ -129,20 +130,21 @@ def _draw_scale(axes: Axes) -> None:
     )
 
 
-def legend_handles(scene: Scene, size: float = 8.0) -> list[Line2D]:
-    """What the marks of the scene mean."""
+def map_legend(figure: Figure, scene: Scene, columns: int = 3) -> None:
+    """What the marks of the scene mean, below all maps."""
     marks = (
-        ("ally", "o", ALLY, ALLY, size),
-        ("enemy", "s", ENEMY, ENEMY, size - 1),
-        ("blind", "o", "none", BLIND, size + 3),
-        ("dead", "x", MUTED, MUTED, 0.7 * size),
-        ("believed ally", "o", "white", ALLY, size),
-        ("believed enemy", "s", "white", ENEMY, size - 1),
+        ("ally", "o", ALLY, ALLY, 8.0),
+        ("enemy", "s", ENEMY, ENEMY, 7.0),
+        ("blind", "o", "none", BLIND, 11.0),
+        ("dead", "x", MUTED, MUTED, 5.6),
+        ("believed ally", "o", "white", ALLY, 8.0),
+        ("believed enemy", "s", "white", ENEMY, 7.0),
     )
-    return [
+    handles = [
         Line2D([], [], ls="", marker=shape, mfc=face, mec=edge, mew=1.3, ms=points, label=label)
         for label, shape, face, edge, points in (marks if believes(scene) else marks[:4])
     ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=columns, columnspacing=1.6)
 
 
 def _draw_unit(axes: Axes, unit: Unit, size: float) -> None:

@@ -9,6 +9,7 @@ import numpy as np
 import numpy.typing as npt
 from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap, Normalize
+from matplotlib.figure import Figure
 from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
@@ -158,17 +159,18 @@ def _series(
         panel.remove()
     for panel in panels[max(0, len(names) - columns) : len(names)]:
         panel.set_xlabel("step")
-    figure.legend(handles=series_handles(), loc="outside lower center", ncols=3, columnspacing=1.6)
+    series_legend(figure)
     return png(figure)
 
 
-def series_handles() -> list[Any]:
-    """What the lines of a series mean."""
-    return [
+def series_legend(figure: Figure) -> None:
+    """What the lines of a series mean, below all of them."""
+    handles = [
         Line2D([], [], color=INK, lw=1.4, label="true"),
         Line2D([], [], color=CYCLE[1], marker="o", ms=3.2, lw=1, label="reconstructed"),
         Patch(color=FAINT, alpha=0.7, lw=0, label="blind"),
     ]
+    figure.legend(handles=handles, loc="outside lower center", ncols=3, columnspacing=1.6)
 
 
 def draw_series(

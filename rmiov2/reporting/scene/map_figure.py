@@ -16,7 +16,7 @@ from rmiov2.reporting.scene.battle_map import (
     draw_moment,
     frame_of,
     grown,
-    legend_handles,
+    map_legend,
     shape_of,
     spread_of,
 )
@@ -24,6 +24,7 @@ from rmiov2.reporting.scene.figures import playing, scene_title
 from rmiov2.reporting.style import Picture, canvas, png
 from rmiov2.reporting.words import number
 
+IN_A_ROW = (4, 2)  # maps, on wide pages and on phones
 Panel = tuple[Scene, int, int | None, str]  # a scene, its step, the blind agent whose belief is shown, a title
 
 
@@ -33,7 +34,7 @@ def map_picture(scene: Scene) -> Picture | None:
         return None
     agent, times = moments(scene)
     panels = [(scene, t, agent, f"step {t}") for t in times]
-    wide, narrow = (maps(panels, columns) for columns in (4, 2))
+    wide, narrow = (maps(panels, columns) for columns in IN_A_ROW)
     told = _told(scene, agent, times)
     steps = ", ".join(map(str, times))
     caption = f"Steps {steps} of one battle ({scene_title(scene)}), each map zoomed in on the living units. {told}"
@@ -95,8 +96,7 @@ def maps(panels: Sequence[Panel], columns: int) -> bytes:
         axes.set_title(title)
     for axes in figure.axes[len(panels) :]:
         axes.remove()
-    per_row = 6 if columns > 2 else 3
-    figure.legend(handles=legend_handles(panels[0][0]), loc="outside lower center", ncols=per_row, columnspacing=1.6)
+    map_legend(figure, panels[0][0], columns=6 if columns > 2 else 3)
     figure.canvas.draw()  # the first layout does not know yet how equal scales shape the maps
     return png(figure)
 

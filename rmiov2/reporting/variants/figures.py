@@ -7,7 +7,6 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from matplotlib.axes import Axes
-from matplotlib.ticker import FuncFormatter
 
 from rmiov2.reporting.estimates import estimate_said
 from rmiov2.reporting.kept import Method, Seed
@@ -32,12 +31,12 @@ from rmiov2.reporting.variants.worth import (
 )
 from rmiov2.reporting.words import WHOLE, decimals_of, measure_name, part_name, significant
 
+WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones
 PRETRAINED = (WHOLE, A, TREND, NORMALISED)
 # One look a variant in all figures. There are fewer hues than variants: a masking rate may have that of a part which it
 # is never drawn beside, with another marker.
 LOOKS = {name: look_of(place, place) for place, name in enumerate((*FUSIONS, NORMALISED, TREND))}
 LOOKS |= {name: look_of(place, place + 1) for place, name in enumerate(RATES, start=2)}
-WIDTHS = (10.6, 5.2)  # inches, of wide pages and of phones
 
 
 def variants_pictures(found: Family) -> list[Picture | None]:
@@ -239,8 +238,8 @@ def _over_steps(
 def _loss_axis(axes: Axes, values: list[float]) -> None:
     if min(values) > 0:
         axes.set_yscale("log")
-        axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
-        axes.yaxis.set_minor_formatter(FuncFormatter(lambda value, _: f"{value:g}"))
+        axes.yaxis.set_major_formatter("{x:g}")
+        axes.yaxis.set_minor_formatter("{x:g}")
 
 
 def _level_axis(axes: Axes, values: list[float]) -> None:

@@ -10,14 +10,13 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rmiov2.reporting.scene.battle_map import Scene, distances
-from rmiov2.reporting.scene.figures import draw_series, series_handles
-from rmiov2.reporting.scene.map_figure import maps
+from rmiov2.reporting.scene.figures import draw_series, series_legend
+from rmiov2.reporting.scene.map_figure import IN_A_ROW, maps
 from rmiov2.reporting.scene.moment import column
 from rmiov2.reporting.style import Picture, canvas, png
 from rmiov2.reporting.variants.worth import FUSIONS, Family
 from rmiov2.reporting.words import WHOLE, part_name, probability, significant
 
-WIDE, NARROW = 4, 2  # maps in a row, of wide pages and of phones
 COLUMNS = 2  # of a robot's observation, on wide pages
 
 
@@ -74,7 +73,8 @@ def _battles(shown: Mapping[str, Scene]) -> _Drawn:
         f" tie them to where they are.{unsure if spread else ''} Mean distance between the two, in units of the map"
     )
     off = {name: float(np.mean(distances(moment, 0, moment["agent"]))) for name, moment in shown.items()}
-    return _Drawn(maps(panels, WIDE), maps(panels, NARROW), what, off)
+    wide, narrow = (maps(panels, columns) for columns in IN_A_ROW)
+    return _Drawn(wide, narrow, what, off)
 
 
 def _robots(shown: Mapping[str, Scene]) -> _Drawn | None:
@@ -106,7 +106,7 @@ def _grid(shown: Mapping[str, Scene], names: Sequence[str], width: float) -> byt
             axes.set_title(f"{part_name(part)}, {name}")
     for axes in panels[-1]:
         axes.set_xlabel("step")
-    figure.legend(handles=series_handles(), loc="outside lower center", ncols=3, columnspacing=1.6)
+    series_legend(figure)
     return png(figure)
 
 
