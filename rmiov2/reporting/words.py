@@ -106,9 +106,9 @@ def listed(names: Sequence[str]) -> str:
     return " and ".join([*([", ".join(names[:-1])] if names[1:] else []), names[-1]])
 
 
-def focus_index(p_loss: Sequence[float], wanted: float = 0.6) -> int:
+def focus_index(p_loss: Sequence[float]) -> int:
     """Where on the grid the headline is read: 0.6, or the value nearest to it."""
-    return min(range(len(p_loss)), key=lambda index: (abs(p_loss[index] - wanted), index))
+    return min(range(len(p_loss)), key=lambda index: (abs(p_loss[index] - 0.6), index))
 
 
 def headline(evaluate: Mapping[str, Any]) -> str:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -12,14 +12,15 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from rmiov2.files import refuse_unwritable, write_bytes
-from rmiov2.reporting.scene.battle_map import Limits, draw_moment, frame_of, map_legend, shape_of
-from rmiov2.reporting.scene.figures import playing, scene_title, shade
+from rmiov2.reporting.scene.battle_map import Limits, Scene, draw_moment, frame_of, map_legend, shape_of
+from rmiov2.reporting.scene.figures import blinded, scene_title, shade
 from rmiov2.reporting.scene.map_figure import moments
 from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, canvas, styled
 from rmiov2.types import UserError
 
-Scene = Mapping[str, Any]
 LINES = 4  # agents drawn of a series
+WINDOW = 60  # steps of it
+PAUSE = 200  # milliseconds from frame to frame
 
 
 def refuse_other_pictures(path: Path) -> None:
@@ -29,7 +30,7 @@ def refuse_other_pictures(path: Path) -> None:
     refuse_unwritable(path)
 
 
-def write_animation(scene: Scene, path: Path, frames_per_second: int = 5, max_frames: int = 120) -> Path:
+def write_animation(scene: Scene, path: Path, max_frames: int = 120) -> Path:
     """Write the scene as a looping GIF; the path.
 
     The scene is that of results/scene.json. An episode longer than max_frames is drawn at every k-th step. Raises
@@ -42,7 +43,7 @@ def write_animation(scene: Scene, path: Path, frames_per_second: int = 5, max_fr
     stride = -(-steps // max_frames)
     with styled():
         images = list(_images(scene, range(0, steps, stride)))
-    write_bytes(path, _gif(images, frames_per_second))
+    write_bytes(path, _gif(images))
     return path
 
 
@@ -73,7 +74,7 @@ def _paint_map(figure: Figure, scene: Scene, t: int) -> None:
     limits = _frame(scene)
     axes.set(xlim=limits[0], ylim=limits[1])
     focus, _ = moments(scene)
-    hidden = focus is not None and playing(scene)[t, focus] and not scene["seen"][t][focus]
+    hidden = focus is not None and blinded(scene)[t, focus]
     draw_moment(axes, scene, t, focus if hidden else None, size=13)
     axes.set_title(_heading(scene, t))
 
@@ -102,9 +103,9 @@ def _paint_series(figure: Figure, scene: Scene, t: int) -> None:
     figure.axes[-1].set_xlabel("step")
 
 
-def _running_series(axes: Any, truth: Any, guess: Any, blind: Any, t: int, window: int = 60) -> None:
+def _running_series(axes: Any, truth: Any, guess: Any, blind: Any, t: int) -> None:
     """The last steps up to t on axes that do not jump."""
-    first = max(0, min(t - window // 2, len(truth) - window))
+    first = max(0, min(t - WINDOW // 2, len(truth) - WINDOW))
     steps = np.arange(first, t + 1)
     shade(axes, blind[first : t + 1], first)
     axes.plot(steps, truth[first : t + 1], color=INK, lw=1.4)
@@ -114,7 +115,7 @@ def _running_series(axes: Any, truth: Any, guess: Any, blind: Any, t: int, windo
     low, high = float(np.nanmin(everything)), float(np.nanmax(everything))
     margin = 0.08 * max(high - low, 1e-6)
     axes.set_ylim(low - margin, high + margin)
-    axes.set_xlim(first - 0.5, first + min(window, len(truth)) - 0.5)
+    axes.set_xlim(first - 0.5, first + min(WINDOW, len(truth)) - 0.5)
 
 
 def _heading(scene: Scene, t: int) -> str:
@@ -123,7 +124,7 @@ def _heading(scene: Scene, t: int) -> str:
     return f"{scene_title(scene)}\nstep {t} of {len(scene['seen']) - 1}, {blind} blind{talk}"
 
 
-def _gif(images: list[Image.Image], frames_per_second: int) -> bytes:
+def _gif(images: list[Image.Image]) -> bytes:
     """One palette for all frames, taken from a few of them, so that colours do not flicker."""
     sample = images[:: max(1, len(images) // 4)][:5]
     sheet = Image.new("RGB", (sample[0].width, sample[0].height * len(sample)))
@@ -135,7 +136,6 @@ def _gif(images: list[Image.Image], frames_per_second: int) -> bytes:
     palette.putpalette(colours.ravel().tolist())
     frames = [image.quantize(palette=palette, dither=Image.Dither.NONE) for image in images]
     buffer = io.BytesIO()
-    pause = round(1000 / frames_per_second)
-    durations = [pause] * (len(frames) - 1) + [4 * pause]  # rest on the end before it begins again
+    durations = [PAUSE] * (len(frames) - 1) + [4 * PAUSE]  # rest on the end before it begins again
     frames[0].save(buffer, "GIF", save_all=True, append_images=frames[1:], duration=durations, loop=0, optimize=False)
     return buffer.getvalue()

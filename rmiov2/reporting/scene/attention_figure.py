@@ -12,12 +12,12 @@ from matplotlib.axes import Axes
 from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.ticker import MaxNLocator
 
-from rmiov2.reporting.scene.figures import SERIES_STEPS, draw_mean, playing, scene_title
+from rmiov2.reporting.scene.battle_map import Scene
+from rmiov2.reporting.scene.figures import SERIES_STEPS, draw_mean, evenly, playing, scene_title
 from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, Picture, canvas, label_ends, png
 from rmiov2.reporting.words import number
 from rmiov2.types import UserError
 
-Scene = Mapping[str, Any]
 Weights = npt.NDArray[np.float64]
 MOMENTS = 3
 WRITTEN, FINE = 6, 4  # agents up to which every weight of a map is written out, and up to which two decimals fit
@@ -36,7 +36,7 @@ def attention_picture(scene: Scene) -> Picture | None:
     mixed, paid, even = _shares(scene, weights, seen)
     if not len(mixed):
         return None
-    times = mixed[np.unique(np.linspace(0, len(mixed) - 1, min(MOMENTS, len(mixed))).round().astype(int))].tolist()
+    times = evenly(mixed.tolist(), MOMENTS)
     caption = (
         "Attention of blind agents in the first layer of the observation fusion, averaged over the heads, in the steps"
         f" of one episode in which others see ({scene_title(scene)})."

@@ -14,6 +14,7 @@ from matplotlib.patches import Circle, Rectangle
 from rmiov2.reporting.style import ALLY, BLIND, ENEMY, FAINT, FONT, MUTED
 
 SCALE = 5  # units of the map
+MARGIN = 2.0  # of them, about whoever is shown
 Scene = Mapping[str, Any]
 Unit = Mapping[str, Any]
 Limits = tuple[tuple[float, float], tuple[float, float]]
@@ -23,7 +24,7 @@ def draw_moment(axes: Axes, scene: Scene, t: int, focus: int | None, size: float
     """Draw step t; focus is the blind agent whose belief is shown, hollow marks tied to the units meant."""
     units, blind = scene["map"]["units"][t], blind_units(scene, t)
     if focus is not None and believes(scene):
-        _draw_belief(axes, units, scene["map"]["believed"][t][focus], spread_of(scene, t, focus), size)
+        _draw_belief(axes, scene, t, focus, size)
     for index, unit in enumerate(units):
         _draw_unit(axes, unit, size)
         if index in blind:
@@ -60,25 +61,25 @@ def blind_units(scene: Scene, t: int) -> list[int]:
 
 def believing(scene: Scene, t: int, agent: int) -> bool:
     """Whether this agent is alive, blind, and believes another living unit to be in sight at step t."""
-    units = scene["map"]["units"][t]
-    own = ally_indices(units)[agent]
+    own = ally_indices(scene["map"]["units"][t])[agent]
     if not believes(scene) or own not in blind_units(scene, t):
         return False
-    believed = scene["map"]["believed"][t][agent]
-    return any(b["visible"] and u["alive"] for i, (u, b) in enumerate(zip(units, believed, strict=True)) if i != own)
+    return any(index != own for index, _, _ in believed_in_sight(scene, t, agent))
+
+
+def believed_in_sight(scene: Scene, t: int, agent: int) -> list[tuple[int, Unit, Unit]]:
+    """The living units that the agent believes to be in sight, itself too: which one, the unit, what is believed."""
+    both = zip(scene["map"]["units"][t], scene["map"]["believed"][t][agent], strict=True)
+    return [(index, unit, belief) for index, (unit, belief) in enumerate(both) if belief["visible"] and unit["alive"]]
 
 
 def distances(scene: Scene, t: int, agent: int) -> list[float]:
-    """How far from where they are the agent believes each living unit to be that it believes in sight, itself too."""
-    drawn = scene["map"]
-    return [
-        float(np.hypot(unit["x"] - belief["x"], unit["y"] - belief["y"]))
-        for unit, belief in zip(drawn["units"][t], drawn["believed"][t][agent], strict=True)
-        if belief["visible"] and unit["alive"]
-    ]
+    """How far from where they are the agent believes the units to be that it believes in sight."""
+    seen = believed_in_sight(scene, t, agent)
+    return [float(np.hypot(unit["x"] - belief["x"], unit["y"] - belief["y"])) for _, unit, belief in seen]
 
 
-def frame_of(scene: Scene, times: list[int], focus: int | None = None, margin: float = 2.0) -> Limits:
+def frame_of(scene: Scene, times: list[int], focus: int | None = None) -> Limits:
     """The piece of the map, x and y limits, that holds every living unit at these steps; never a narrow slit.
 
     With focus, it holds what that agent believes as well, as far as that lies on the map.
@@ -91,7 +92,7 @@ def frame_of(scene: Scene, times: list[int], focus: int | None = None, margin: f
     if not shown:
         return (0.0, size[0]), (0.0, size[1])
     places = np.clip([[unit["x"], unit["y"]] for unit in shown], 0, size)
-    middle, half = (places.max(0) + places.min(0)) / 2, np.ptp(places, axis=0) / 2 + margin
+    middle, half = (places.max(0) + places.min(0)) / 2, np.ptp(places, axis=0) / 2 + MARGIN
     half = np.maximum(half, max(4.0, 0.6 * float(half.max())))
     (left, low), (right, high) = (middle - half).tolist(), (middle + half).tolist()
     return (left, right), (low, high)
@@ -194,16 +195,13 @@ def _draw_blindness(axes: Axes, unit: Unit, size: float, heavy: bool) -> None:
     )  # fmt: skip
 
 
-def _draw_belief(
-    axes: Axes, units: list[Unit], believed: list[Unit], spread: list[dict[str, float]] | None, size: float
-) -> None:
+def _draw_belief(axes: Axes, scene: Scene, t: int, focus: int, size: float) -> None:
     """Hollow marks where the agent believes the units to be, itself included, each tied to where the unit is.
 
     With spread, a disc about the mean of what draws of the latent state say, as wide as they lie apart.
     """
-    for index, (unit, belief) in enumerate(zip(units, believed, strict=True)):
-        if not (belief["visible"] and unit["alive"]):
-            continue
+    spread = spread_of(scene, t, focus)
+    for index, unit, belief in believed_in_sight(scene, t, focus):
         marker, colour = ("o", ALLY) if unit["team"] == 0 else ("s", ENEMY)
         unsure = None if spread is None else spread[index]
         if unsure is not None:

@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import numpy.typing as npt
@@ -14,13 +13,13 @@ from matplotlib.lines import Line2D
 from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
-from rmiov2.reporting.scene.battle_map import ally_indices
+from rmiov2.reporting.scene.battle_map import Scene, ally_indices
 from rmiov2.reporting.style import CYCLE, FAINT, FONT, INK, MUTED, Picture, canvas, csv_bytes, label_ends, png
 from rmiov2.reporting.words import count, probability, significant
 from rmiov2.types import UserError
 
-Scene = Mapping[str, Any]
 Mask = npt.NDArray[np.bool_]
+Values = npt.NDArray[np.float64]
 SERIES_STEPS = 80  # a longer stretch is a hatching of blind spans that nobody can read
 SERIES_COLUMNS = 4
 
@@ -40,6 +39,18 @@ def playing(scene: Scene) -> Mask:
     return np.array([[row[i]["alive"] for i in ally_indices(row)[: scene["agents"]]] for row in units], dtype=bool)
 
 
+def blinded(scene: Scene) -> Mask:
+    """(T, N) the agent is alive and did not see."""
+    seen: Mask = np.asarray(scene["seen"], dtype=bool)
+    return playing(scene) & ~seen
+
+
+def evenly(steps: Sequence[int], most: int) -> list[int]:
+    """At most so many of these steps, spread from the first to the last."""
+    picked = np.linspace(0, len(steps) - 1, min(most, len(steps))).round().astype(int)
+    return [int(steps[index]) for index in np.unique(picked)]
+
+
 def error_picture(scene: Scene) -> Picture | None:
     """How far the reconstructions were from the truth, step by step, and who was blind; None where there are none."""
     if "error" not in scene:
@@ -48,7 +59,7 @@ def error_picture(scene: Scene) -> Picture | None:
     if seen.shape != error.shape:
         shapes = f"seen {seen.shape} and error {error.shape} differ"
         raise UserError(f"results/scene.json: {shapes}; write it anew with `dvc repro -f -s evaluate`")
-    blind, sighted = playing(scene) & ~seen, playing(scene) & seen
+    blind, sighted = blinded(scene), playing(scene) & seen
     figure = canvas(height=2.9 + min(0.3 * seen.shape[1], 2.2))
     top, strip = figure.subplots(2, 1, sharex=True, height_ratios=(2.2, min(0.3 * seen.shape[1], 2.2)))
     ends = []
@@ -71,7 +82,7 @@ def error_picture(scene: Scene) -> Picture | None:
     return Picture("scene_error", "Error over the episode", caption, alt, png(figure), "scene_error.csv", data)
 
 
-def _strip(axes: Axes, error: npt.NDArray[np.float64], agents: int) -> None:
+def _strip(axes: Axes, error: Values, agents: int) -> None:
     shades = LinearSegmentedColormap.from_list("error", ["#f6d5c3", "#c2410c", "#5b1a02"])
     top = max(float(np.nanmax(error)), 1e-9) if np.isfinite(error).any() else 1.0
     edges = np.arange(len(error) + 1) - 0.5, np.arange(agents + 1) + 0.5
@@ -85,14 +96,14 @@ def _strip(axes: Axes, error: npt.NDArray[np.float64], agents: int) -> None:
     axes.set_xlim(-0.5, len(error) - 0.5)
 
 
-def _draw_error(axes: Axes, error: npt.NDArray[np.float64], mask: Mask, colour: str) -> float:
+def _draw_error(axes: Axes, error: Values, mask: Mask, colour: str) -> float:
     """Mean over the agents of the mask; its last value."""
     steps = np.flatnonzero(mask.any(axis=1))
     means = (np.where(mask, error, 0).sum(axis=1) / np.maximum(mask.sum(axis=1), 1))[steps]
     return draw_mean(axes, steps, means, colour)
 
 
-def draw_mean(axes: Axes, steps: npt.NDArray[np.intp], means: npt.NDArray[np.float64], colour: str) -> float:
+def draw_mean(axes: Axes, steps: npt.NDArray[np.intp], means: Values, colour: str) -> float:
     """A line through its points, or a running mean where they are too many to be told apart; its last value."""
     if len(steps) <= SERIES_STEPS:
         axes.plot(steps, means, "o-", color=colour, ms=3, lw=1.2)
@@ -104,7 +115,7 @@ def draw_mean(axes: Axes, steps: npt.NDArray[np.intp], means: npt.NDArray[np.flo
     return float(smooth[-1])
 
 
-def _mean_word(error: npt.NDArray[np.float64], mask: Mask) -> str:
+def _mean_word(error: Values, mask: Mask) -> str:
     return significant(float(error[mask].mean())) if mask.any() else "(none)"
 
 
@@ -114,7 +125,7 @@ def series_picture(scene: Scene) -> Picture | None:
         return None
     truth = np.asarray(scene["series"]["truth"], dtype=float)
     guess = np.asarray(scene["series"]["reconstruction"], dtype=float)
-    blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
+    blind = blinded(scene)
     window = stretch(len(truth))
     agent = int(np.argmax(blind[window].sum(axis=0)))
     names = scene["series"]["names"][agent][:SERIES_COLUMNS]
@@ -122,8 +133,10 @@ def series_picture(scene: Scene) -> Picture | None:
         return None
     spread = np.asarray(scene["series"].get("spread", np.zeros_like(guess)), dtype=float)
     both = len(names) if len(names) < 4 else 2
-    wide, narrow = (_series(truth, guess, spread, names, blind, agent, window, columns) for columns in (both, 1))
-    apart = np.abs(truth - guess)[window, agent, : len(names)][blind[window, agent]]
+    truth, guess, spread = (every[window, agent, : len(names)] for every in (truth, guess, spread))
+    hidden, first = blind[window, agent], window.start
+    wide, narrow = (_series(truth, guess, spread, hidden, names, first, columns) for columns in (both, 1))
+    apart = np.abs(truth - guess)[hidden]
     said = "; ".join(f"{name} {significant(float(apart[:, index].mean()))}" for index, name in enumerate(names))
     where = f"steps {window.start} to {window.stop - 1}"
     caption = (
@@ -133,8 +146,8 @@ def series_picture(scene: Scene) -> Picture | None:
     )
     alt = f"Line charts of {', '.join(names)} over time, true and reconstructed."
     header = ["step", "seen", *(f"{side}_{name}" for name in names for side in ("true", "reconstructed", "deviation"))]
-    pairs = np.stack([truth, guess, spread], axis=-1)[:, agent, : len(names)].reshape(len(truth), -1)
-    data = csv_bytes(header, ((t, int(not blind[t, agent]), *pairs[t]) for t in range(window.start, window.stop)))
+    columns = np.stack([truth, guess, spread], axis=-1).reshape(len(truth), -1)
+    data = csv_bytes(header, ((first + t, int(not hidden[t]), *row) for t, row in enumerate(columns)))
     return Picture("scene_series", "True and reconstructed", caption, alt, wide, "scene_series.csv", data, narrow)
 
 
@@ -145,15 +158,14 @@ def stretch(steps: int) -> slice:
 
 
 def _series(
-    truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], spread: npt.NDArray[np.float64],
-    names: list[str], blind: Mask, agent: int, window: slice, columns: int,
-) -> bytes:  # fmt: skip
+    truth: Values, guess: Values, spread: Values, hidden: Mask, names: list[str], first: int, columns: int
+) -> bytes:
     rows = -(-len(names) // columns)
     figure = canvas(10.6 if columns > 1 else 5.2, 1.8 * rows + 0.8)
     panels = np.ravel(figure.subplots(rows, columns, sharex=True, squeeze=False))
     for index, name in enumerate(names):
-        draw_series(panels[index], truth[:, agent, index], guess[:, agent, index], blind[:, agent], window)
-        _draw_spread(panels[index], guess[:, agent, index], spread[:, agent, index], blind[:, agent], window)
+        draw_series(panels[index], truth[:, index], guess[:, index], hidden, first)
+        _draw_spread(panels[index], guess[:, index], spread[:, index], hidden, first)
         panels[index].set_title(name)
     for panel in panels[len(names) :]:
         panel.remove()
@@ -173,26 +185,20 @@ def series_legend(figure: Figure) -> None:
     figure.legend(handles=handles, loc="outside lower center", ncols=3, columnspacing=1.6)
 
 
-def draw_series(
-    axes: Axes, truth: npt.NDArray[np.float64], guess: npt.NDArray[np.float64], blind: Mask, window: slice
-) -> None:
-    """One column of one agent over a window of steps; the reconstruction only where it was needed."""
-    steps = np.arange(window.start, window.stop)
-    hidden = blind[window]
-    shade(axes, hidden, window.start)
-    axes.plot(steps, truth[window], color=INK, lw=1.4)
-    axes.plot(steps, np.where(hidden, guess[window], np.nan), "o-", color=CYCLE[1], ms=3.2, lw=1)
+def draw_series(axes: Axes, truth: Values, guess: Values, hidden: Mask, first: int) -> None:
+    """One column (T,) of one agent over the steps from first on; the reconstruction only where it was needed."""
+    steps = np.arange(first, first + len(truth))
+    shade(axes, hidden, first)
+    axes.plot(steps, truth, color=INK, lw=1.4)
+    axes.plot(steps, np.where(hidden, guess, np.nan), "o-", color=CYCLE[1], ms=3.2, lw=1)
     axes.set_xlim(steps[0] - 0.5, steps[-1] + 0.5)
     axes.xaxis.set_major_locator(MaxNLocator(integer=True))
 
 
-def _draw_spread(
-    axes: Axes, guess: npt.NDArray[np.float64], spread: npt.NDArray[np.float64], blind: Mask, window: slice
-) -> None:
+def _draw_spread(axes: Axes, guess: Values, spread: Values, hidden: Mask, first: int) -> None:
     """How far draws of the latent state lie apart, about the reconstruction where it was needed."""
-    steps, hidden = np.arange(window.start, window.stop), blind[window]
-    low, high = (np.where(hidden, (guess + sign * spread)[window], np.nan) for sign in (-1, 1))
-    axes.vlines(steps, low, high, color=CYCLE[1], lw=2.4, alpha=0.3)
+    low, high = (np.where(hidden, guess + sign * spread, np.nan) for sign in (-1, 1))
+    axes.vlines(np.arange(first, first + len(guess)), low, high, color=CYCLE[1], lw=2.4, alpha=0.3)
 
 
 def shade(axes: Axes, hidden: Mask, first: int) -> None:
@@ -225,7 +231,7 @@ def reward_picture(scene: Scene) -> Picture | None:
     return Picture("reward_window", "The reward window at work", caption, alt, image, "reward_window.csv", data)
 
 
-Trends = Mapping[str, tuple[npt.NDArray[np.float64], npt.NDArray[np.float64]]]
+Trends = Mapping[str, tuple[Values, Values]]
 _LOOKS = {"as set": (CYCLE[0], "-"), "normalised": (CYCLE[1], (0, (4, 1.5)))}
 
 
@@ -250,7 +256,7 @@ def _column(name: str) -> str:
     return "" if name == "as set" else f"_{name}"
 
 
-def _reward(raw: npt.NDArray[np.float64], kept: Trends) -> bytes:
+def _reward(raw: Values, kept: Trends) -> bytes:
     steps = np.arange(len(raw))
     figure = canvas(height=4.0)
     top, low = figure.subplots(2, 1, sharex=True, height_ratios=(2, 1))

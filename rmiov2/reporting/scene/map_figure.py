@@ -10,6 +10,7 @@ import numpy as np
 
 from rmiov2.reporting.scene.battle_map import (
     Scene,
+    believed_in_sight,
     believes,
     believing,
     distances,
@@ -20,10 +21,11 @@ from rmiov2.reporting.scene.battle_map import (
     shape_of,
     spread_of,
 )
-from rmiov2.reporting.scene.figures import playing, scene_title
+from rmiov2.reporting.scene.figures import blinded, evenly, scene_title
 from rmiov2.reporting.style import Picture, canvas, png
 from rmiov2.reporting.words import number
 
+MOMENTS = 4
 IN_A_ROW = (4, 2)  # maps, on wide pages and on phones
 Panel = tuple[Scene, int, int | None, str]  # a scene, its step, the blind agent whose belief is shown, a title
 
@@ -44,21 +46,19 @@ def map_picture(scene: Scene) -> Picture | None:
     return Picture("scene_map", title, caption, alt, wide, "scene_map.json", data, narrow)
 
 
-def moments(scene: Scene, wanted: int = 4) -> tuple[int | None, list[int]]:
-    """The agent most often blind with somebody in mind, and up to four such steps spread over the episode.
+def moments(scene: Scene) -> tuple[int | None, list[int]]:
+    """The agent most often blind with somebody in mind, and up to MOMENTS such steps spread over the episode.
 
     Where no blind agent ever believes anybody to be in sight, the agent most often blind; None where nobody ever was.
     """
     steps, agents = range(len(scene["seen"])), range(scene["agents"])
-    blind = playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
+    blind = blinded(scene)
     minded = [[t for t in steps if believing(scene, t, agent)] for agent in agents]
     candidates = minded if any(minded) else [np.flatnonzero(blind[:, agent]).tolist() for agent in agents]
-    agent: int | None = max(agents, key=lambda a: (len(candidates[a]), -a))
-    times = candidates[agent] if agent is not None else []
-    if not times:
-        agent, times = None, list(steps)
-    picked = np.unique(np.linspace(0, len(times) - 1, min(wanted, len(times))).round().astype(int))
-    return agent, [times[index] for index in picked]
+    agent = max(agents, key=lambda a: (len(candidates[a]), -a))
+    if not candidates[agent]:
+        return None, evenly(steps, MOMENTS)
+    return agent, evenly(candidates[agent], MOMENTS)
 
 
 def _told(scene: Scene, agent: int | None, times: list[int]) -> str:
@@ -110,14 +110,11 @@ def _moment(scene: Scene, t: int, agent: int | None) -> dict[str, Any]:
 
 def _unsure(scene: Scene, agent: int, times: list[int]) -> str:
     """How far draws of the latent state lie apart, in a sentence; nothing where none were kept."""
-    drawn = scene["map"]
     told = [
-        (spread["place"], spread["health_deviation"])
+        (spread[index]["place"], spread[index]["health_deviation"])
         for t in times
-        for spread, belief, unit in zip(
-            spread_of(scene, t, agent) or [], drawn["believed"][t][agent], drawn["units"][t], strict=False
-        )
-        if belief["visible"] and unit["alive"]
+        if (spread := spread_of(scene, t, agent)) is not None
+        for index, _, _ in believed_in_sight(scene, t, agent)
     ]
     if not told:
         return ""

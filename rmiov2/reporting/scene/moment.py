@@ -11,7 +11,7 @@ import numpy as np
 import numpy.typing as npt
 
 from rmiov2.reporting.scene.battle_map import Scene, believing, distances
-from rmiov2.reporting.scene.figures import playing, stretch
+from rmiov2.reporting.scene.figures import blinded, stretch
 
 TOLD = ("env", "measure", "p_loss", "seed", "agents", "won")
 Values = npt.NDArray[Any]
@@ -46,7 +46,7 @@ def battle_moment(scene: Scene) -> dict[str, Any] | None:
 def series_moment(scene: Scene) -> dict[str, Any] | None:
     """The stretch that the page draws, of the first agent that is blind in it: names of the C columns that are told,
     truth, reconstruction (T, C), blind (T,). None where nobody is blind in it."""
-    series, blind = scene["series"], playing(scene) & ~np.asarray(scene["seen"], dtype=bool)
+    series, blind = scene["series"], blinded(scene)
     window = stretch(len(blind))
     if "reconstruction" not in series or not series["names"][0] or not blind[window].any():
         return None

@@ -7,7 +7,6 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
-from matplotlib.axes import Axes
 
 from rmiov2.reporting.scene.battle_map import Scene, distances
 from rmiov2.reporting.scene.figures import draw_series, series_legend
@@ -102,16 +101,9 @@ def _grid(shown: Mapping[str, Scene], names: Sequence[str], width: float) -> byt
     panels = figure.subplots(len(shown), len(names), sharey="col", squeeze=False)
     for row, (part, moment) in zip(panels, shown.items(), strict=True):
         for axes, name in zip(row, names, strict=True):
-            _draw(axes, moment, name)
+            draw_series(axes, *column(moment, name), moment["step"])
             axes.set_title(f"{part_name(part)}, {name}")
     for axes in panels[-1]:
         axes.set_xlabel("step")
     series_legend(figure)
     return png(figure)
-
-
-def _draw(axes: Axes, moment: Scene, name: str) -> None:
-    first, (truth, guess, blind) = moment["step"], column(moment, name)
-    before = np.full(first, np.nan)
-    truth, guess = (np.concatenate([before, values]) for values in (truth, guess))
-    draw_series(axes, truth, guess, np.concatenate([np.zeros(first, bool), blind]), slice(first, len(truth)))
