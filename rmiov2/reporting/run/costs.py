@@ -6,12 +6,13 @@ Milliseconds per update are not among it. A stage's wall time holds play, evalua
 
 from __future__ import annotations
 
-import json
 from collections import Counter
 from collections.abc import Mapping
 from math import prod
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
+
+from safetensors import SafetensorError, safe_open
 
 from rmiov2.types import UserError
 
@@ -53,13 +54,13 @@ def parameters(checkpoint: Path) -> dict[str, int]:
     are left out. Raises UserError if the file is missing or is not a checkpoint.
     """
     counts: Counter[str] = Counter()
-    for name, entry in _header(checkpoint).items():
+    for name, shape in _shapes(checkpoint).items():
         agent, _, inside = name.strip("/").partition("/")
         part, _, rest = inside.partition("/")
         carried = part in STATISTICS or part.endswith("optimiser") or part.startswith("target")
         if agent != "agent" or not rest or carried or rest.rsplit(".", 1)[-1] in BUFFERS:
             continue
-        counts["mixer" if rest.startswith("mixer.") else part] += prod(entry["shape"])
+        counts["mixer" if rest.startswith("mixer.") else part] += prod(shape)
     return dict(counts)
 
 
@@ -78,14 +79,12 @@ def played(cost: Mapping[str, Any], own: str) -> int:
     return sum(n for part, n in cost["parameters"].items() if part not in unused)
 
 
-def _header(checkpoint: Path) -> dict[str, Any]:
-    """Name to shape of every tensor: 8 bytes of length, then JSON (the format of safetensors)."""
+def _shapes(checkpoint: Path) -> dict[str, list[int]]:
+    """Of every tensor, by its name."""
     if not checkpoint.is_file():
         raise UserError(f"no checkpoint at {checkpoint}; write it with `dvc repro finetune`")
-    with checkpoint.open("rb") as handle:
-        length = int.from_bytes(handle.read(8), "little")
-        try:
-            header = json.loads(handle.read(length))
-        except ValueError as error:
-            raise UserError(f"{checkpoint} is no checkpoint ({error}); make it again") from error
-    return {name: entry for name, entry in header.items() if name != "__metadata__"}
+    try:
+        with safe_open(checkpoint, "np") as tensors:
+            return {name: tensors.get_slice(name).get_shape() for name in tensors.keys()}
+    except SafetensorError as error:
+        raise UserError(f"{checkpoint} is no checkpoint ({error}); make it again") from error
