@@ -15,6 +15,7 @@ from rmiov2.types import UserError
 if TYPE_CHECKING:
     from pandas import DataFrame
 
+L_REC_COLUMNS, LOSS_COLUMNS = ("update", "l_rec"), ("env_steps", "loss_model")
 SCENE = "scene.json"  # of a kept seed: an episode whole, of the method that the page is about
 COST_KEYS = ("p_loss", "messages", "bytes", "parameters")  # of a kept seed, as run.costs gives them
 MOMENT_KEYS = ("env", "measure", "p_loss", "seed", "agents", "won", "agent", "step")  # of a kept seed
@@ -32,8 +33,8 @@ Benched = Mapping[str, Mapping[str, float]]
 class Seed:
     """One training of a method, as its run left it or as it was kept.
 
-    learning: LEARNING_COLUMNS. l_rec: (update, l_rec) of masked fine-tuning, None where nothing is reconstructed or it
-    was not kept. costs: what run.costs gives, None where it was not kept. losses: (env_steps, loss_model)
+    learning: LEARNING_COLUMNS. l_rec: L_REC_COLUMNS of masked fine-tuning, None where nothing is reconstructed or it
+    was not kept. costs: what run.costs gives, None where it was not kept. losses: LOSS_COLUMNS
     of pre-training, None without a world model or where they were not kept. moment: one of an episode, as
     scene.moment gives it; None where nothing was reconstructed, or where it was not kept. scene: the file of
     a whole episode, None where none was kept. stress: metrics/stress.json, None where it was not kept. processor: what
@@ -210,9 +211,9 @@ def read_seed(folder: Path) -> Seed:
         pretrain=read_json(folder / "pretrain.json", "pretrain", RUN_KEYS),
         finetune=read_json(folder / "finetune.json", "finetune", RUN_KEYS),
         learning=read_table(folder / "learning.csv", "pretrain", LEARNING_COLUMNS),
-        l_rec=measured(read_table(l_rec, "finetune", ("update", "l_rec"))) if l_rec.is_file() else None,
+        l_rec=measured(read_table(l_rec, "finetune", L_REC_COLUMNS), *L_REC_COLUMNS) if l_rec.is_file() else None,
         costs=costly,
-        losses=read_table(losses, "pretrain", ("env_steps", "loss_model")) if losses.is_file() else None,
+        losses=read_table(losses, "pretrain", LOSS_COLUMNS) if losses.is_file() else None,
         moment=_read_moment(moment) if moment.is_file() else None,
         scene=scene if scene.is_file() else None,
         stress=read_stress(stress, evaluate) if stress.is_file() else None,
@@ -238,9 +239,9 @@ def _read_moment(path: Path) -> dict[str, Any]:
     return found
 
 
-def measured(finetuning: DataFrame) -> DataFrame | None:
-    """The points of masked fine-tuning at which L_rec was measured, (update, l_rec); None without any."""
-    if "l_rec" not in finetuning:
+def measured(table: DataFrame, over: str, what: str) -> DataFrame | None:
+    """The rows of pre-training or of masked fine-tuning in which something was measured, (over, what); None without."""
+    if what not in table:
         return None
-    points = finetuning[["update", "l_rec"]].dropna()
+    points = table[[over, what]].dropna()
     return None if points.empty else points

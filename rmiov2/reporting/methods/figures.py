@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from rmiov2.reporting.kept import Method, Seed
+from rmiov2.reporting.kept import L_REC_COLUMNS, Method, Seed
 from rmiov2.reporting.methods.aggregates_figure import Look, aggregates_picture
 from rmiov2.reporting.methods.measures import own_answer, untuned
 from rmiov2.reporting.methods.reached import curves, env_steps, performance, seed_curves, seeds_said
@@ -230,7 +230,7 @@ def learned(seed: Seed) -> Curve:
 
 def _error(seed: Seed) -> Curve:
     assert seed.l_rec is not None
-    return curve_of(seed.l_rec, "update", "l_rec")
+    return curve_of(seed.l_rec, *L_REC_COLUMNS)
 
 
 def _rows(methods: Sequence[Method], drawn: Mapping[str, Sequence[Numbered]], header: Sequence[str]) -> bytes:

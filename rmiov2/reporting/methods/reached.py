@@ -4,22 +4,19 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import numpy.typing as npt
 
 from rmiov2.reporting.estimates import Estimate, Sample, by_seed, grouped, over_seeds
-from rmiov2.reporting.kept import Method, Seed, measured
+from rmiov2.reporting.kept import L_REC_COLUMNS, LOSS_COLUMNS, Method, Seed, measured
 from rmiov2.reporting.methods import measures
 from rmiov2.reporting.methods.measures import Measured, auc, half_width, performance_at
 from rmiov2.reporting.methods.seeds import curve_of
 from rmiov2.reporting.run.results import Results
 from rmiov2.reporting.scene.moment import telling_moment
 from rmiov2.reporting.words import WHOLE, completes, decimals_of
-
-if TYPE_CHECKING:
-    from pandas import DataFrame
 
 _UNKNOWN = object()
 MOST = 0.9  # of the way of L_rec, within which it is as good as down
@@ -79,20 +76,12 @@ def _seed_of(results: Results) -> Seed:
         pretrain=results.pretrain,
         finetune=results.finetune,
         learning=results.learning,
-        l_rec=measured(results.finetuning) if completes(results.evaluate) else None,
+        l_rec=measured(results.finetuning, *L_REC_COLUMNS) if completes(results.evaluate) else None,
         costs=results.costs,
-        losses=_losses_of(results.pretraining),
+        losses=measured(results.pretraining, *LOSS_COLUMNS),
         moment=telling_moment(results.scene),
         processor=_processor_of(results),
     )
-
-
-def _losses_of(pretraining: DataFrame) -> DataFrame | None:
-    """The rounds of pre-training that have a loss of the world model, (env_steps, loss_model); None without any."""
-    if "loss_model" not in pretraining:
-        return None
-    points = pretraining[["env_steps", "loss_model"]].dropna()
-    return None if points.empty else points
 
 
 def trained_alike(seed: Seed, run: Seed) -> bool:
@@ -182,7 +171,7 @@ def after_steps(method: Method, steps: float) -> Sample | None:
 def by_updates(method: Method) -> Sample | None:
     """Within how many masked updates each seed's L_rec has made MOST of its way, as often as it was measured; None
     where one has no L_rec, or one that does not fall."""
-    errors = [curve_of(seed.l_rec, "update", "l_rec") for seed in method.seeds if seed.l_rec is not None]
+    errors = [curve_of(seed.l_rec, *L_REC_COLUMNS) for seed in method.seeds if seed.l_rec is not None]
     if len(errors) < len(method.seeds) or any(values.min() >= values[0] for _, values in errors):
         return None
     ends = [values[0] + MOST * (values.min() - values[0]) for _, values in errors]

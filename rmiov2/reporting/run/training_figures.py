@@ -132,12 +132,16 @@ def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Pictu
 
 def _smoothed(axes: Axes, steps: Series[Any], values: Series[Any], colour: str) -> tuple[float, float]:
     """Draw the values thin and their running median thick; the first and the last median."""
-    window = max(1, len(values) // 15)
-    median = values.rolling(window, min_periods=1, center=True).median()
-    if window > 1:
+    median = running_median(values)
+    if not median.equals(values):
         axes.plot(steps, values, color=colour, lw=0.7, alpha=0.35)
     axes.plot(steps, median, color=colour, lw=2)
     return float(median.iloc[0]), float(median.iloc[-1])
+
+
+def running_median(values: Series[Any]) -> Series[Any]:
+    """Over a fifteenth of them."""
+    return values.rolling(max(1, len(values) // 15), min_periods=1, center=True).median()
 
 
 def _steps_axis(axes: Axes, steps: Series[Any]) -> None:

@@ -47,7 +47,7 @@ def blackout_picture(stress: Stress) -> Picture:
     axes.set_xlabel("consecutive steps in which nobody sees")
     _from_zero(axes, stress)
     label_performance(axes, block, reference_line(axes, full["performance"], "nothing lost"))
-    digits = decimals_of(block | {"measure": stress["measure"]})
+    digits = _digits(stress, block)
     ends = "; ".join(
         f"{MODE_NAMES[mode]} {number(block['performance'][mode][0], digits)} after {block['steps'][0]},"
         f" {number(block['performance'][mode][-1], digits)} after {block['steps'][-1]}"
@@ -100,7 +100,7 @@ def bursty_picture(stress: Stress) -> Picture:
     _curves(axes, block, block["p_loss"], stress)
     _from_zero(axes, stress)
     label_performance(axes, block)
-    digits = decimals_of(block | {"measure": stress["measure"]})
+    digits = _digits(stress, block)
     areas = "; ".join(
         f"{MODE_NAMES[mode]} {with_interval(block['auc'][mode], block['auc_ci95'][mode], digits)}"
         for mode in modes_of(block)
@@ -132,7 +132,7 @@ def memory_picture(stress: Stress) -> Picture:
     axes.set_xlabel("steps that the world model is unrolled over, $l$")
     axes.set_title(f"area under {measure_name(stress)} over $p_{{loss}}$")
     _from_zero(axes, stress)
-    digits = _digits(stress)
+    digits = _digits(stress, block)
     said = "; ".join(
         f"{k}: {with_interval(area, ends, digits)}" for k, area, ends in zip(steps, areas, bounds, strict=True)
     )
@@ -152,9 +152,11 @@ def memory_picture(stress: Stress) -> Picture:
     return Picture("stress_memory", "How much memory it needs", caption, alt, png(figure), "stress_memory.csv", data)
 
 
-def _digits(stress: Stress) -> int:
-    """How many decimals the memories' numbers are read with."""
-    return decimals_of({"measure": stress["measure"], "performance": dict(enumerate(stress["memory"]["performance"]))})
+def _digits(stress: Stress, block: Mapping[str, Any]) -> int:
+    """How many decimals the numbers of a block are read with, whose curves are by mode, or of memories in a row."""
+    curves = block["performance"]
+    by_name = curves if isinstance(curves, Mapping) else dict(enumerate(curves))
+    return decimals_of({"measure": stress["measure"], "performance": by_name})
 
 
 def _sample(stress: Stress, block: Mapping[str, Any]) -> str:
@@ -218,7 +220,7 @@ def stress_table(stress: Stress | None) -> tuple[Table, ...]:
     if stress is None:
         return ()
     modes, dark = modes_of(stress["blackout"]), stress["blackout"]
-    digits = decimals_of(dark | {"measure": stress["measure"]})
+    digits = _digits(stress, dark)
     gone, bursty = stress["one_agent"], stress["bursty"]
     columns = [(gone["performance"], gone["ci95"]), (bursty["auc"], bursty["auc_ci95"])]
     columns += [
@@ -247,7 +249,7 @@ def _endured_table(dark: Mapping[str, Any]) -> Table:
 def _memory_table(stress: Stress) -> tuple[Table, ...]:
     if "memory" not in stress:
         return ()
-    block, digits = stress["memory"], _digits(stress)
+    block, digits = stress["memory"], _digits(stress, stress["memory"])
 
     def row(i: int) -> tuple[Cell, ...]:
         values = [(block["auc"][i], block["auc_ci95"][i]), *zip(block["performance"][i], block["ci95"][i], strict=True)]

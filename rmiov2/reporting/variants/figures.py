@@ -12,8 +12,9 @@ from rmiov2.reporting.estimates import estimate_said
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.figures import BAND, learned, over_p_loss, points, seeds_and_means
 from rmiov2.reporting.methods.measures import own_answer
-from rmiov2.reporting.methods.seeds import Curve
+from rmiov2.reporting.methods.seeds import Curve, curve_of
 from rmiov2.reporting.run.figures import name_axes
+from rmiov2.reporting.run.training_figures import running_median
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, look_of, png, reference_line
 from rmiov2.reporting.variants.moments_figure import moments_picture
 from rmiov2.reporting.variants.worth import (
@@ -202,9 +203,7 @@ def lost(seed: Seed) -> Curve | None:
     """The world model's loss over pre-training, as a running median; None where it was not kept."""
     if seed.losses is None:
         return None
-    window = max(1, len(seed.losses) // 15)
-    median = seed.losses["loss_model"].rolling(window, min_periods=1, center=True).median()
-    return seed.losses["env_steps"].to_numpy(dtype=float), median.to_numpy(dtype=float)
+    return curve_of(seed.losses.assign(median=running_median(seed.losses["loss_model"])), "env_steps", "median")
 
 
 def _over_steps(

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from rmiov2.reporting.estimates import Estimate, Sample, by_seed, over_seeds
-from rmiov2.reporting.kept import Method, Seed
+from rmiov2.reporting.kept import LOSS_COLUMNS, Method, Seed
 from rmiov2.reporting.methods.measures import Measured, less, own_auc, own_sight, told
 from rmiov2.reporting.methods.reached import expected, not_whole, own_method, sample_known, trained_alike
 from rmiov2.reporting.methods.seeds import curve_of
@@ -77,7 +77,7 @@ def model_loss(seed: Seed) -> Measured | None:
     """The world model's mean loss over the last fifth of pre-training; None where it was not kept."""
     if seed.losses is None:
         return None
-    steps, values = curve_of(seed.losses, "env_steps", "loss_model")
+    steps, values = curve_of(seed.losses, *LOSS_COLUMNS)
     return float(values[steps >= steps[-1] - END * (steps[-1] - steps[0])].mean()), 0.0
 
 
