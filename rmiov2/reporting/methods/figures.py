@@ -13,6 +13,7 @@ from rmiov2.reporting.methods.aggregates_figure import Look, aggregates_picture
 from rmiov2.reporting.methods.measures import own_answer, untuned
 from rmiov2.reporting.methods.reached import curves, env_steps, performance, seed_curves, seeds_said
 from rmiov2.reporting.methods.seeds import Curve, curve_of, interval_curve, mean_curve, one_a_seed
+from rmiov2.reporting.run.figures import points
 from rmiov2.reporting.run.training_figures import thousands
 from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
@@ -55,7 +56,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
         for method in methods
         for mode in (own_answer(method), untuned(method))
         for seed in method.seeds
-        for point in points(seed.evaluate, mode)
+        for point in points(seed.evaluate, mode, evaluate["p_loss"])
     ]
     data = csv_bytes(("agent", "mode", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
 
@@ -107,12 +108,6 @@ def _levels(axes: Axes, evaluate: Mapping[str, Any]) -> None:
     reference_line(axes, evaluate["random"], "random play")
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(0, 1)
-
-
-def points(evaluate: Mapping[str, Any], mode: str) -> list[tuple[float, ...]]:
-    """(p_loss, performance, lo, hi) of a mode."""
-    columns = (evaluate["p_loss"], evaluate["performance"][mode], evaluate["ci95"][mode])
-    return [(p_loss, value, *bounds) for p_loss, value, bounds in zip(*columns, strict=True)]
 
 
 def over_p_loss(axes: Axes, method: Method, look: Look, name: str) -> tuple[float, str, str]:

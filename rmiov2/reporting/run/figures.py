@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -66,17 +66,17 @@ def _performance(block: Mapping[str, Any], evaluate: Mapping[str, Any], name: st
     draw_performance(axes, block, evaluate["p_loss"], measure_name(evaluate))
     axes.set_ylim(*_limits(evaluate))
     label_performance(axes, block, reference_line(axes, evaluate["random"], "random play"))
-    rows = [
-        (mode, p, value, lo, hi)
-        for mode in modes_of(block)
-        for p, value, (lo, hi) in zip(
-            evaluate["p_loss"], block["performance"][mode], block["ci95"][mode], strict=True
-        )
-    ]  # fmt: skip
+    rows = [(mode, *point) for mode in modes_of(block) for point in points(block, mode, evaluate["p_loss"])]
     data = csv_bytes(("mode", "p_loss", evaluate["measure"], "lo", "hi"), rows)
     modes = ", ".join(MODE_NAMES[mode] for mode in modes_of(block))
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {modes}."
     return Picture(name, title, caption, alt, png(figure), f"{name}.csv", data)
+
+
+def points(block: Mapping[str, Any], mode: str, over: Sequence[float]) -> list[tuple[float, ...]]:
+    """(x, performance, lo, hi) of a mode, x being what it is drawn over."""
+    columns = (over, block["performance"][mode], block["ci95"][mode])
+    return [(x, value, *bounds) for x, value, bounds in zip(*columns, strict=True)]
 
 
 def draw_performance(axes: Axes, block: Mapping[str, Any], p_loss: list[float], measure: str) -> None:

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from rmiov2.reporting.run.figures import draw_performance, label_performance
+from rmiov2.reporting.run.figures import draw_performance, label_performance, points
 from rmiov2.reporting.style import MODES, Picture, canvas, csv_bytes, png, reference_line
 from rmiov2.reporting.tables import Cell, Row, Table, interval_cell
 from rmiov2.reporting.words import (
@@ -62,8 +62,8 @@ def blackout_picture(stress: Stress) -> Picture:
     )
     alt = f"Line chart: {measure_name(stress)} against the length of a blackout of the whole team."
     endured = [steps for mode in modes_of(block) for steps in block["endured"][mode]]
-    points = [(*point, dark) for point, dark in zip(_points(block, "steps"), endured, strict=True)]
-    data = csv_bytes(("mode", "steps", stress["measure"], "lo", "hi", *_seed_columns(block), "endured"), points)
+    rows = [(*point, dark) for point, dark in zip(_points(block, "steps"), endured, strict=True)]
+    data = csv_bytes(("mode", "steps", stress["measure"], "lo", "hi", *_seed_columns(block), "endured"), rows)
     return Picture("stress_blackout", "How long the team lasts in the dark", caption, alt, png(figure),
                    "stress_blackout.csv", data)  # fmt: skip
 
@@ -197,15 +197,11 @@ def _from_zero(axes: Axes, stress: Stress) -> None:
 
 
 def _points(block: Mapping[str, Any], over: str) -> list[tuple[Any, ...]]:
-    none = [() for _ in block[over]]
     return [
-        (mode, x, value, *bounds, *each)
+        (mode, *point, *(seed[i] for seed in block.get("each", {mode: ()})[mode]))
         for mode in modes_of(block)
-        for x, value, bounds, each in zip(
-            block[over], block["performance"][mode], block["ci95"][mode],
-            zip(*block["each"][mode], strict=True) if "each" in block else none, strict=True,
-        )
-    ]  # fmt: skip
+        for i, point in enumerate(points(block, mode, block[over]))
+    ]
 
 
 def _seed_columns(block: Mapping[str, Any], of: str = "seed") -> list[str]:

@@ -10,10 +10,10 @@ from matplotlib.axes import Axes
 
 from rmiov2.reporting.estimates import estimate_said
 from rmiov2.reporting.kept import Method, Seed
-from rmiov2.reporting.methods.figures import BAND, learned, over_p_loss, points, seeds_and_means
+from rmiov2.reporting.methods.figures import BAND, learned, over_p_loss, seeds_and_means
 from rmiov2.reporting.methods.measures import own_answer
 from rmiov2.reporting.methods.seeds import Curve, curve_of
-from rmiov2.reporting.run.figures import name_axes
+from rmiov2.reporting.run.figures import name_axes, points
 from rmiov2.reporting.run.training_figures import running_median
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, look_of, png, reference_line
 from rmiov2.reporting.variants.moments_figure import moments_picture
@@ -26,9 +26,8 @@ from rmiov2.reporting.variants.worth import (
     Family,
     Paired,
     estimate,
-    paired,
+    less_whole,
     rates,
-    same_test,
 )
 from rmiov2.reporting.words import WHOLE, decimals_of, measure_name, part_name, significant
 
@@ -78,8 +77,7 @@ def _left_out(found: Family, drawn: Sequence[Method]) -> str:
 
 def worth_picture(found: Family) -> Picture | None:
     """AUC of every variant less that of the whole method, each seed, mean and interval; None without any."""
-    alike = [method for method in found.variants if same_test(method)]
-    pairs = {m.ablation: pair for m in alike if (pair := paired(m, found.whole, "AUC")) is not None}
+    pairs = {m.ablation: pair for m in found.variants if (pair := less_whole(m, found, "AUC")) is not None}
     if not pairs:
         return None
     ranked = sorted(pairs, key=lambda name: pairs[name].estimate.mean)
@@ -146,7 +144,7 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
         (method.ablation, seed.name, *point)
         for method in methods
         for seed in method.seeds
-        for point in points(seed.evaluate, own_answer(method))
+        for point in points(seed.evaluate, own_answer(method), evaluate["p_loss"])
     ]
     data = csv_bytes(("ablation", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
     wide, narrow = (_p_loss(methods, evaluate, width) for width in WIDTHS)

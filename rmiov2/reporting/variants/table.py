@@ -18,9 +18,7 @@ from rmiov2.reporting.variants.worth import (
     estimate,
     family,
     inert_trend,
-    paired,
-    same_test,
-    same_windows,
+    less_whole,
     sample,
 )
 from rmiov2.reporting.words import (
@@ -61,7 +59,7 @@ def variants_table(found: Family) -> Table:
         *("part", "seeds", "AUC", "AUC by seed", "AUC minus the whole method’s", "p by Holm"),
         *("L_rec", "L_rec minus the whole method’s", "nothing lost", "AUC, true mask", "settings changed"),
     )
-    apart = {m.ablation: _apart(m, found, "AUC") for m in found.variants}
+    apart = {m.ablation: less_whole(m, found, "AUC") for m in found.variants}
     adjusted = holm({name: pair.estimate for name, pair in apart.items() if pair})
     rows = [
         Row(name, tuple(_cells(m, found, apart.get(m.ablation), adjusted.get(m.ablation), digits)))
@@ -81,12 +79,6 @@ def _rows(found: Family) -> Iterator[tuple[str, Method]]:
     yield from ((part_name(method.ablation), method) for method in found.variants)
 
 
-def _apart(method: Method, found: Family, measure: str) -> Paired | None:
-    """A variant less the whole method; None where they were played otherwise or reconstruct other windows."""
-    alike = same_test(method) and (measure != "L_rec" or same_windows(method))
-    return paired(method, found.whole, measure) if alike and method.ablation != WHOLE else None
-
-
 def _cells(method: Method, found: Family, apart: Paired | None, adjusted: float | None, digits: int) -> Iterator[Cell]:
     """apart: its AUC less the whole method's."""
     areas = sample(method, "AUC")
@@ -96,7 +88,7 @@ def _cells(method: Method, found: Family, apart: Paired | None, adjusted: float 
     yield difference_cell(apart, digits)
     yield p_cell(adjusted)
     yield estimate_cell(estimate(method, "L_rec"), digits + 1)
-    yield difference_cell(_apart(method, found, "L_rec"), digits + 1)
+    yield difference_cell(less_whole(method, found, "L_rec") if method.ablation != WHOLE else None, digits + 1)
     yield estimate_cell(estimate(method, "performance with nothing lost"), digits)
     yield estimate_cell(estimate(method, "AUC, true availability"), digits)
     yield words_cell(", ".join(f"{key} = {value}" for key, value in method.changes.items()))

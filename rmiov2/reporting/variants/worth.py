@@ -204,14 +204,12 @@ def paired(left: Method, right: Method, measure: str) -> Paired | None:
     return Paired(seeds, values, over_seeds(by_seed(seeds, values, widths)))
 
 
-def same_windows(method: Method) -> bool:
-    """Whether its L_rec is over windows as long as the whole method's."""
-    return "execution.history" not in method.changes
-
-
-def same_test(method: Method) -> bool:
-    """Whether it was played as the whole method was, so that its difference is what the part is worth."""
-    return not any(key.startswith("evaluate.") for key in method.changes)
+def less_whole(variant: Method, found: Family, measure: str) -> Paired | None:
+    """A variant less the whole method: what the part is worth. None where it was played otherwise than the whole method
+    was, or its L_rec is over windows of another length."""
+    other_test = any(key.startswith("evaluate.") for key in variant.changes)
+    other_windows = measure == "L_rec" and "execution.history" in variant.changes
+    return None if other_test or other_windows else paired(variant, found.whole, measure)
 
 
 def judged(claim: Claim, found: Family) -> tuple[Paired | None, Verdict]:
