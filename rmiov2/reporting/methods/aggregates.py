@@ -26,8 +26,7 @@ class Aggregate:
     """A value, or one per threshold (K,), with the bounds of its 95 % interval; None where one seed has none."""
 
     value: Values
-    low: Values | None
-    high: Values | None
+    bounds: tuple[Values, Values] | None
 
 
 def iqm(scores: Values) -> Aggregate:
@@ -52,16 +51,16 @@ def improvement(ours: Values, theirs: Values) -> Aggregate:
         return np.asarray((np.sign(pairs) / 2 + 0.5).mean(axis=(1, 2, 3)))
 
     found = _bootstrapped(share, np.asarray(ours, dtype=float), np.asarray(theirs, dtype=float))
-    return found if found.low != found.high else Aggregate(found.value, None, None)
+    return found if found.bounds and found.bounds[0] != found.bounds[1] else Aggregate(found.value, None)
 
 
 def _bootstrapped(statistic: Callable[..., Values], *samples: Values) -> Aggregate:
     """statistic of samples (S, ...), each a stratum whose seeds are resampled for themselves; percentile interval."""
     value = statistic(*(sample[None] for sample in samples))[0]
     if min(len(sample) for sample in samples) < 2:
-        return Aggregate(np.asarray(value), None, None)
+        return Aggregate(np.asarray(value), None)
     rng = np.random.default_rng(SEED)
     drawn = [sample[rng.integers(len(sample), size=(RESAMPLES, len(sample)))] for sample in samples]
     tail = (1 - CONFIDENCE) / 2
     low, high = np.quantile(statistic(*drawn), (tail, 1 - tail), axis=0)
-    return Aggregate(np.asarray(value), np.asarray(low), np.asarray(high))
+    return Aggregate(np.asarray(value), (np.asarray(low), np.asarray(high)))

@@ -14,7 +14,7 @@ from rmiov2.reporting.methods.aggregates import Aggregate, Values, improvement, 
 from rmiov2.reporting.methods.measures import own_answer
 from rmiov2.reporting.methods.reached import numbers, seed_curves
 from rmiov2.reporting.style import FONT, INK, MUTED, Picture, canvas, csv_bytes, name_rows, png
-from rmiov2.reporting.words import decimals_of, listed, measure_name, number
+from rmiov2.reporting.words import decimals_of, listed, measure_name, number, with_interval
 
 THRESHOLDS = 101
 APART = 15  # thresholds between two marks on a profile
@@ -65,16 +65,16 @@ def _thresholds(scores: Sequence[Values], evaluate: Mapping[str, Any]) -> Values
 def _rows(found: Aggregate) -> list[tuple[Any, ...]]:
     """value, lo, hi; the last two empty where there is no interval."""
     values = np.atleast_1d(found.value).tolist()
-    if found.low is None or found.high is None:
+    if found.bounds is None:
         return [(value, "", "") for value in values]
-    return list(zip(values, np.atleast_1d(found.low).tolist(), np.atleast_1d(found.high).tolist(), strict=True))
+    return list(zip(values, *(np.atleast_1d(bound).tolist() for bound in found.bounds), strict=True))
 
 
 def _said(found: Aggregate, digits: int) -> str:
-    value = number(float(found.value), digits)
-    if found.low is None or found.high is None:
-        return f"{value} (no interval)"
-    return f"{value} [{number(float(found.low), digits)}, {number(float(found.high), digits)}]"
+    value, bounds = float(found.value), found.bounds
+    if bounds is None:
+        return f"{number(value, digits)} (no interval)"
+    return with_interval(value, (float(bounds[0]), float(bounds[1])), digits)
 
 
 def _how_little(methods: Sequence[Method]) -> str:
@@ -129,8 +129,8 @@ def _profiles(
     names = list(profiles)
     for place, agent in reversed(list(enumerate(names))):
         found, own = profiles[agent], place == 0
-        if agent in bands and found.low is not None and found.high is not None:
-            axes.fill_between(levels, found.low, found.high, color=look[agent]["color"], alpha=0.12, lw=0, step="post")
+        if agent in bands and found.bounds:
+            axes.fill_between(levels, *found.bounds, color=look[agent]["color"], alpha=0.12, lw=0, step="post")
         # Each begins elsewhere, as lines run upon each other, and ends before all of them lie upon the axis.
         marks = [at for at in range(2 * place % APART, len(levels), APART) if np.atleast_1d(found.value)[at] > 0]
         axes.step(levels, found.value, where="post", lw=2.2 if own else 1.3, ms=5.5, mec="white", mew=0.6,
@@ -151,10 +151,10 @@ def _dots(axes: Axes, found: Mapping[str, Aggregate], look: Mapping[str, Look], 
     """A mark and its interval per method, named at the left; hollow where there is no interval."""
     for row, (agent, one) in enumerate(list(found.items())[::-1]):
         colour, value, end = look[agent]["color"], float(one.value), float(one.value)
-        if one.low is not None and one.high is not None:
-            end = float(one.high)
-            axes.plot([float(one.low), end], [row, row], color=colour, lw=2.2)
-        face = colour if one.low is not None else "white"
+        if one.bounds:
+            low, end = map(float, one.bounds)
+            axes.plot([low, end], [row, row], color=colour, lw=2.2)
+        face = colour if one.bounds else "white"
         axes.plot(value, row, look[agent]["marker"], color=colour, mfc=face, ms=6.5)
         axes.annotate(number(value, digits), (end, row), (7, 0), textcoords="offset points", va="center", color=INK)
     name_rows(axes, list(found))

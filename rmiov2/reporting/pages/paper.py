@@ -19,11 +19,10 @@ from rmiov2.reporting.methods.summary import summary
 from rmiov2.reporting.methods.table import INTERVALS, methods_tables
 from rmiov2.reporting.pages.experiments import EXPERIMENTS, OVERVIEW_NOTE, Kept
 from rmiov2.reporting.pages.fusion_cost import Fusions, fusion_chapters, read_fusions
-from rmiov2.reporting.pages.run import STRESS_NOTE, episode_pictures, family_chapters
+from rmiov2.reporting.pages.run import episode_pictures, family_chapters, stress_chapter
 from rmiov2.reporting.pages.sweeps import read_sweeps, sweeps_said
 from rmiov2.reporting.pages.terms import terms
 from rmiov2.reporting.run.results import COMPLETION_KEYS, read_scene
-from rmiov2.reporting.stress.figures import stress_pictures, stress_table
 from rmiov2.reporting.stress.seeds import over_the_seeds
 from rmiov2.reporting.style import styled
 from rmiov2.reporting.tables import Row, Table, words_cell
@@ -138,11 +137,7 @@ def episode_of(own: Method) -> list[Chapter]:
 def unmet(own: Method) -> list[Chapter]:
     """The method under loss that it was not trained on, over those of its seeds of which that was kept."""
     found = [(seed.seed, seed.stress) for seed in own.seeds if seed.stress is not None]
-    if not found:
-        return []
-    stress = over_the_seeds(found)
-    heading = "observation loss not seen in training"
-    return [Chapter("stress", heading, present(stress_pictures(stress)), (), stress_table(stress), STRESS_NOTE)]
+    return [stress_chapter(over_the_seeds(found), "observation loss not seen in training")] if found else []
 
 
 def _of_task(task: Kept, chapter: Chapter) -> Chapter:

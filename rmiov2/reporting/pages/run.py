@@ -21,7 +21,7 @@ from rmiov2.reporting.run.tables import gate_rows, result_table, setting_rows, s
 from rmiov2.reporting.scene import figures as scene_figures
 from rmiov2.reporting.scene.attention_figure import attention_picture
 from rmiov2.reporting.scene.map_figure import map_picture
-from rmiov2.reporting.stress.figures import stress_pictures, stress_table
+from rmiov2.reporting.stress.figures import Stress, stress_pictures, stress_table
 from rmiov2.reporting.style import Picture, styled
 from rmiov2.reporting.tables import Table
 from rmiov2.reporting.variants import worth as variants
@@ -68,19 +68,21 @@ def draw_chapters(results: Results) -> list[Chapter]:
         training_figures.finetune_picture(results.finetuning, results.finetune),
         ablation_picture(results.ablate, evaluate),
     ]
-    unmet = present(stress_pictures(results.stress))
     note = "Brackets are 95 % intervals; the largest value of a column is bold."
     chapters = [
         Chapter("result", "Under observation loss", present(performance), (), result_tables(evaluate), note),
-        Chapter(
-            "stress", "Observation loss not seen in training", unmet, (), stress_table(results.stress), STRESS_NOTE
-        ),
+        stress_chapter(results.stress, "Observation loss not seen in training"),
         methods_chapter(results),
         *variants_chapters(results),
         Chapter("learning", "How the team was trained", present(learning)),
         Chapter("scene", "One episode", episode_pictures(scene)),
     ]
     return [chapter for chapter in chapters if chapter.pictures or chapter.lead]
+
+
+def stress_chapter(stress: Stress | None, heading: str) -> Chapter:
+    """Under loss that it was not trained on; empty where that was not played."""
+    return Chapter("stress", heading, tuple(stress_pictures(stress)), (), stress_table(stress), STRESS_NOTE)
 
 
 def episode_pictures(scene: Mapping[str, Any]) -> tuple[Picture, ...]:
