@@ -15,7 +15,7 @@ import numpy.typing as npt
 import scipy
 from matplotlib.axes import Axes
 from matplotlib.backends.backend_agg import FigureCanvasAgg
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, SubFigure
 from PIL import Image
 
 INK, MUTED, FAINT = "#22262b", "#6b7280", "#d9dde3"
@@ -83,6 +83,16 @@ def canvas(width: float = 5.2, height: float = 3.5) -> Figure:
     figure.get_layout_engine().set(w_pad=0.06, h_pad=0.06)  # type: ignore[union-attr,call-arg]
     FigureCanvasAgg(figure)
     return figure
+
+
+def grid(
+    figure: Figure | SubFigure, count: int, columns: int, sharex: bool = False, sharey: bool = False
+) -> list[Axes]:
+    """So many axes, row by row, in rows of so many columns."""
+    every = figure.subplots(-(-count // columns), columns, sharex=sharex, sharey=sharey, squeeze=False).ravel()
+    for axes in every[count:]:
+        axes.remove()
+    return list(every[:count])
 
 
 def png(figure: Figure) -> bytes:

@@ -120,7 +120,7 @@ def headline(evaluate: Mapping[str, Any]) -> str:
     said = {mode: with_interval(performance[mode][at], bounds[mode][at], digits) for mode in modes}
     answer, compared, place = _COMPARED[own]
     others = [f"{said[mode]} {phrase}" for mode, phrase in compared if mode in modes]
-    games = "battles" if evaluate["env"].startswith("smax/") or evaluate["env"].startswith("smac/") else "games"
+    games = "battles" if evaluate["env"].startswith(("smax/", "smac/")) else "games"
     win = evaluate["measure"] == "win_rate"
     verb, unit = ("wins", f" of its {games}") if win else ("earns", " per step")
     first = (

@@ -13,9 +13,9 @@ from rmiov2.reporting.methods.aggregates_figure import Look, aggregates_picture
 from rmiov2.reporting.methods.measures import own_answer, untuned
 from rmiov2.reporting.methods.reached import curves, env_steps, performance, seed_curves, seeds_said
 from rmiov2.reporting.methods.seeds import Curve, curve_of, interval_curve, mean_curve, one_a_seed
-from rmiov2.reporting.run.figures import points
+from rmiov2.reporting.run.figures import points, whole_scale
 from rmiov2.reporting.run.training_figures import thousands
-from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, label_ends, looks, png, reference_line
+from rmiov2.reporting.style import HUES, Picture, canvas, csv_bytes, grid, label_ends, looks, png, reference_line
 from rmiov2.reporting.words import count, decimals_of, focus_index, measure_name, number, probability, significant
 
 APART = 5  # times as many: from then on an axis is logarithmic, or the shorter curves would not be seen
@@ -79,20 +79,16 @@ def side_by_side(
     own, *others = methods
     drawn = []
     for width, columns in ((10.6, min(4, len(others))), (5.2, min(2, len(others)))):
-        rows = -(-len(others) // columns)
-        figure = canvas(width, 2.3 * rows + 0.5)
-        panels = figure.subplots(rows, columns, sharex=sharex, sharey=True, squeeze=False)
-        for axes, other in zip(panels.flat, others, strict=False):
+        figure = canvas(width, 2.3 * -(-len(others) // columns) + 0.5)
+        panels = grid(figure, len(others), columns, sharex=sharex, sharey=True)
+        for axes, other in zip(panels, others, strict=True):
             draw(axes, (own, other))
             axes.set_title(other.agent, color=look[other.agent]["color"])
-        for axes in panels.flat[len(others) :]:
-            axes.remove()
-        for axes in panels[:, 0]:
+        for axes in panels[::columns]:
             axes.set_ylabel(y_name)
-        for column in range(columns):
-            last = (len(others) - 1 - column) // columns
-            panels[last, column].set_xlabel(x_name)
-            panels[last, column].tick_params(labelbottom=True)
+        for axes in panels[-columns:]:
+            axes.set_xlabel(x_name)
+            axes.tick_params(labelbottom=True)
         drawn.append(png(figure))
     wide, narrow = drawn
     return wide, narrow
@@ -106,8 +102,7 @@ def _in_every_panel(own: Method, look: Mapping[str, Look]) -> str:
 def _levels(axes: Axes, evaluate: Mapping[str, Any]) -> None:
     """Random play's level, which the caption names, and the whole range of a win rate."""
     reference_line(axes, evaluate["random"], "random play")
-    if evaluate["measure"] == "win_rate":
-        axes.set_ylim(0, 1)
+    whole_scale(axes, evaluate)
 
 
 def over_p_loss(axes: Axes, method: Method, look: Look, name: str) -> tuple[float, str, str]:

@@ -9,7 +9,18 @@ import numpy as np
 from matplotlib.axes import Axes
 
 from rmiov2.reporting.run.costs import own_per_step
-from rmiov2.reporting.style import INK, MODES, Picture, canvas, csv_bytes, label_ends, name_rows, png, reference_line
+from rmiov2.reporting.style import (
+    CYCLE,
+    INK,
+    MODES,
+    Picture,
+    canvas,
+    csv_bytes,
+    label_ends,
+    name_rows,
+    png,
+    reference_line,
+)
 from rmiov2.reporting.words import (
     MODE_NAMES,
     decimals_of,
@@ -104,6 +115,12 @@ def name_axes(axes: Axes, p_loss: list[float], measure: str) -> None:
     axes.set_title(measure)
 
 
+def whole_scale(axes: Axes, evaluate: Mapping[str, Any]) -> None:
+    """All that a win rate can be."""
+    if evaluate["measure"] == "win_rate":
+        axes.set_ylim(0, 1)
+
+
 def label_performance(axes: Axes, block: Mapping[str, Any], *others: tuple[float, str, str]) -> None:
     """Name every mode, and other ends, at the right end of its line."""
     ends = [(block["performance"][mode][-1], MODES[mode][0], MODES[mode][1]) for mode in modes_of(block)]
@@ -194,22 +211,13 @@ def _cost(played: DataFrame, columns: int) -> tuple[bytes, list[tuple[Any, ...]]
 
 
 def _cost_panel(axes: Axes, played: DataFrame, column: str) -> list[tuple[Any, ...]]:
-    rows: list[tuple[Any, ...]] = []
-    patterns = sorted(played["pattern"].unique())
-    colours = dict(zip(patterns, ("#0b5fa5", "#c2410c", "#00735c", "#8a4b78"), strict=False))
-    ends = []
-    for pattern in patterns:
-        groups = played[played["pattern"] == pattern].groupby("p_loss")[column]
-        means, low, high = groups.mean(), groups.quantile(0.05), groups.quantile(0.95)
-        axes.fill_between(means.index, low, high, color=colours[pattern], alpha=0.13, lw=0)
-        axes.plot(means.index, means, "o-", color=colours[pattern], mec="white", mew=0.7, clip_on=False)
-        rows += [(column, pattern, p, means[p], low[p], high[p]) for p in means.index]
-        ends.append((float(means.iloc[-1]), pattern.replace("_", " "), colours[pattern]))
-    p_loss = sorted(played["p_loss"].unique())
-    axes.set_xlim(p_loss[0], p_loss[-1])
-    axes.set_xticks(p_loss, [probability(p) for p in p_loss])
+    groups = played.groupby("p_loss")[column]
+    means, low, high = groups.mean(), groups.quantile(0.05), groups.quantile(0.95)
+    axes.fill_between(means.index, low, high, color=CYCLE[0], alpha=0.13, lw=0)
+    axes.plot(means.index, means, "o-", color=CYCLE[0], mec="white", mew=0.7, clip_on=False)
+    axes.set_xlim(means.index[0], means.index[-1])
+    axes.set_xticks(means.index, [probability(p) for p in means.index])
     axes.set_ylim(bottom=0)
     axes.set_title(f"{column} per step")
-    if len(ends) > 1:
-        label_ends(axes, ends)
-    return rows
+    (pattern,) = played["pattern"].unique()  # an evaluation plays one
+    return [(column, pattern, p, means[p], low[p], high[p]) for p in means.index]

@@ -14,7 +14,7 @@ from matplotlib.ticker import MaxNLocator
 
 from rmiov2.reporting.scene.battle_map import Scene
 from rmiov2.reporting.scene.figures import SERIES_STEPS, draw_mean, evenly, playing, scene_title
-from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, Picture, canvas, label_ends, png
+from rmiov2.reporting.style import CYCLE, FONT, INK, MUTED, Picture, canvas, grid, label_ends, png
 from rmiov2.reporting.words import number
 from rmiov2.types import UserError
 
@@ -146,10 +146,8 @@ def _drawn(paid: Mapping[str, Weights], even: Weights, weights: Weights, seen: A
     top.plot(shared, level, color=CYCLE[0], lw=1, ls=(0, (1, 2)))
     ends.append((float(level[-1]), "even share of those", CYCLE[0]))
     label_ends(top, ends)
-    for axes, t in zip(np.ravel(maps.subplots(1, MOMENTS, squeeze=False)), times, strict=False):
+    for axes, t in zip(grid(maps, len(times), MOMENTS), times, strict=True):
         _map(axes, weights[t], seen[t], t)
-    for axes in maps.axes[len(times) :]:
-        axes.remove()
     return png(figure)
 
 

@@ -14,7 +14,7 @@ from matplotlib.patches import Patch
 from matplotlib.ticker import MaxNLocator
 
 from rmiov2.reporting.scene.battle_map import Scene, ally_indices
-from rmiov2.reporting.style import CYCLE, FAINT, FONT, INK, MUTED, Picture, canvas, csv_bytes, label_ends, png
+from rmiov2.reporting.style import CYCLE, FAINT, FONT, INK, MUTED, Picture, canvas, csv_bytes, grid, label_ends, png
 from rmiov2.reporting.words import count, probability, significant
 from rmiov2.types import UserError
 
@@ -162,14 +162,12 @@ def _series(
 ) -> bytes:
     rows = -(-len(names) // columns)
     figure = canvas(10.6 if columns > 1 else 5.2, 1.8 * rows + 0.8)
-    panels = np.ravel(figure.subplots(rows, columns, sharex=True, squeeze=False))
-    for index, name in enumerate(names):
-        draw_series(panels[index], truth[:, index], guess[:, index], hidden, first)
-        _draw_spread(panels[index], guess[:, index], spread[:, index], hidden, first)
-        panels[index].set_title(name)
-    for panel in panels[len(names) :]:
-        panel.remove()
-    for panel in panels[max(0, len(names) - columns) : len(names)]:
+    panels = grid(figure, len(names), columns, sharex=True)
+    for index, (panel, name) in enumerate(zip(panels, names, strict=True)):
+        draw_series(panel, truth[:, index], guess[:, index], hidden, first)
+        _draw_spread(panel, guess[:, index], spread[:, index], hidden, first)
+        panel.set_title(name)
+    for panel in panels[-columns:]:
         panel.set_xlabel("step")
     series_legend(figure)
     return png(figure)

@@ -22,7 +22,7 @@ from rmiov2.reporting.scene.battle_map import (
     spread_of,
 )
 from rmiov2.reporting.scene.figures import blinded, evenly, scene_title
-from rmiov2.reporting.style import Picture, canvas, png
+from rmiov2.reporting.style import Picture, canvas, grid, png
 from rmiov2.reporting.words import number
 
 MOMENTS = 4
@@ -87,15 +87,13 @@ def maps(panels: Sequence[Panel], columns: int) -> bytes:
     shape = float(np.median([shape_of(frame) for frame in frames]))
     width = 10.6 if columns > 2 else 5.2
     figure = canvas(width, rows * (shape * (width / columns - 0.15) + 0.35) + (0.4 if columns > 2 else 0.65))
-    drawn = np.ravel(figure.subplots(rows, columns, squeeze=False))
-    for axes, (scene, t, agent, title), frame in zip(drawn, panels, frames, strict=False):
+    drawn = grid(figure, len(panels), columns)
+    for axes, (scene, t, agent, title), frame in zip(drawn, panels, frames, strict=True):
         limits = grown(frame, shape)
         axes.set_xlim(*limits[0])
         axes.set_ylim(*limits[1])
         draw_moment(axes, scene, t, agent)
         axes.set_title(title)
-    for axes in figure.axes[len(panels) :]:
-        axes.remove()
     map_legend(figure, panels[0][0], columns=6 if columns > 2 else 3)
     figure.canvas.draw()  # the first layout does not know yet how equal scales shape the maps
     return png(figure)

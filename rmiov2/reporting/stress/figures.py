@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from matplotlib.axes import Axes
 
-from rmiov2.reporting.run.figures import draw_performance, label_performance, points
+from rmiov2.reporting.run.figures import draw_performance, label_performance, points, whole_scale
 from rmiov2.reporting.style import MODES, Picture, canvas, csv_bytes, png, reference_line
 from rmiov2.reporting.tables import Cell, Row, Table, interval_cell
 from rmiov2.reporting.words import (
@@ -45,7 +45,7 @@ def blackout_picture(stress: Stress) -> Picture:
     _curves(axes, block, block["steps"], stress)
     axes.set_xticks(block["steps"], [str(step) for step in block["steps"]])
     axes.set_xlabel("consecutive steps in which nobody sees")
-    _from_zero(axes, stress)
+    whole_scale(axes, stress)
     label_performance(axes, block, reference_line(axes, full["performance"], "nothing lost"))
     digits = _digits(stress, block)
     ends = "; ".join(
@@ -98,7 +98,7 @@ def bursty_picture(stress: Stress) -> Picture:
     figure = canvas(height=3.9)
     axes = figure.add_subplot()
     _curves(axes, block, block["p_loss"], stress)
-    _from_zero(axes, stress)
+    whole_scale(axes, stress)
     label_performance(axes, block)
     digits = _digits(stress, block)
     areas = "; ".join(
@@ -131,7 +131,7 @@ def memory_picture(stress: Stress) -> Picture:
     axes.set_xticks(at, [f"{k}\n(trained)" if k == block["own"] else str(k) for k in steps])
     axes.set_xlabel("steps that the world model is unrolled over, $l$")
     axes.set_title(f"area under {measure_name(stress)} over $p_{{loss}}$")
-    _from_zero(axes, stress)
+    whole_scale(axes, stress)
     digits = _digits(stress, block)
     said = "; ".join(
         f"{k}: {with_interval(area, ends, digits)}" for k, area, ends in zip(steps, areas, bounds, strict=True)
@@ -189,11 +189,6 @@ def _curves(axes: Axes, block: Mapping[str, Any], over: list[float], stress: Str
         axes.plot(over, np.transpose(block["each"][mode]), color=MODES[mode][1], **THIN)
     closed = {mode: [[value, value] for value in values] for mode, values in block["performance"].items()}
     draw_performance(axes, {**block, "ci95": closed}, over, measure_name(stress))
-
-
-def _from_zero(axes: Axes, stress: Stress) -> None:
-    if stress["measure"] == "win_rate":
-        axes.set_ylim(0, 1)
 
 
 def _points(block: Mapping[str, Any], over: str) -> list[tuple[Any, ...]]:

@@ -13,7 +13,7 @@ from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.figures import BAND, learned, over_p_loss, seeds_and_means
 from rmiov2.reporting.methods.measures import own_answer
 from rmiov2.reporting.methods.seeds import Curve, curve_of
-from rmiov2.reporting.run.figures import name_axes, points
+from rmiov2.reporting.run.figures import name_axes, points, whole_scale
 from rmiov2.reporting.run.training_figures import running_median
 from rmiov2.reporting.style import CYCLE, MUTED, Picture, canvas, csv_bytes, label_ends, look_of, png, reference_line
 from rmiov2.reporting.variants.moments_figure import moments_picture
@@ -162,8 +162,7 @@ def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], width: float
     axes = figure.add_subplot()
     ends = [over_p_loss(axes, m, LOOKS[m.ablation], _label(m.ablation)) for m in reversed(methods)]
     name_axes(axes, evaluate["p_loss"], measure_name(evaluate))
-    if evaluate["measure"] == "win_rate":
-        axes.set_ylim(0, 1)
+    whole_scale(axes, evaluate)
     label_ends(axes, [*ends, reference_line(axes, evaluate["random"], "random play")])
     return png(figure)
 
