@@ -63,9 +63,14 @@ class Picture:
     caption: str
     alt: str
     png: bytes
-    data_name: str
     data: bytes
     narrow: bytes | None = None
+    kind: str = "csv"  # of the numbers
+
+    @property
+    def data_name(self) -> str:
+        """Of the file of its numbers."""
+        return f"{self.name}.{self.kind}"
 
 
 @contextmanager

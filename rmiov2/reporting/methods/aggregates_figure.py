@@ -51,7 +51,7 @@ def aggregates_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], l
     wide, narrow = (_drawn(means, profiles, better, levels, look, evaluate, columns) for columns in (3, 1))
     alt = "Three charts: interquartile means, performance profiles, and probabilities of improvement, with intervals."
     title = "All rates of loss at once"
-    return Picture("methods_aggregates", title, caption, alt, wide, "methods_aggregates.csv", data, narrow)
+    return Picture("methods_aggregates", title, caption, alt, wide, data, narrow)
 
 
 def _thresholds(scores: Sequence[Values], evaluate: Mapping[str, Any]) -> Values:

@@ -68,7 +68,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
         axes.xaxis.set_major_formatter("{x:g}")
 
     wide, narrow = side_by_side(methods, look, draw, measure_name(evaluate), "$p_{loss}$", sharex=True)
-    return Picture("methods", "Every method under observation loss", caption, alt, wide, "methods.csv", data, narrow)
+    return Picture("methods", "Every method under observation loss", caption, alt, wide, data, narrow)
 
 
 def side_by_side(
@@ -138,7 +138,7 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
     )
     alt = f"Line chart: {measure} over environment steps for {_named(methods)}."
     data = _rows(methods, curves_of, ("agent", "seed", "env_steps", evaluate["measure"]))
-    return Picture("methods_learning", "Learning curves", caption, alt, wide, "methods_learning.csv", data, narrow)
+    return Picture("methods_learning", "Learning curves", caption, alt, wide, data, narrow)
 
 
 def _learned_to(agent: str, teams: Sequence[Numbered], digits: int) -> str:
@@ -178,7 +178,7 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
     )
     alt = f"Line chart: reconstruction loss over masked updates for {_named(kept)}."
     data = _rows(kept, errors, ("agent", "seed", "update", "l_rec"))
-    return Picture("methods_l_rec", "Reconstruction loss", caption, alt, png(figure), "methods_l_rec.csv", data)
+    return Picture("methods_l_rec", "Reconstruction loss", caption, alt, png(figure), data)
 
 
 def _first(teams: Sequence[Numbered]) -> float:

@@ -142,8 +142,6 @@ def unmet(own: Method) -> list[Chapter]:
 
 def _of_task(task: Kept, chapter: Chapter) -> Chapter:
     """The chapter under names that no other task has."""
-    pictures = tuple(
-        replace(p, name=f"{task.slug}-{p.name}", data_name=f"{task.slug}-{p.data_name}") for p in chapter.pictures
-    )
+    pictures = tuple(replace(picture, name=f"{task.slug}-{picture.name}") for picture in chapter.pictures)
     anchor, heading = f"{task.slug}-{chapter.anchor}", f"{task.env}: {chapter.heading}"
     return replace(chapter, anchor=anchor, heading=heading, pictures=pictures)

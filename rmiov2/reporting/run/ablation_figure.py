@@ -34,7 +34,7 @@ def ablation_picture(cells: Sequence[Mapping[str, Any]], evaluate: Mapping[str, 
     if errs:
         alt = "Two line charts over the masking rate: area under the curve with intervals, and reconstruction error."
     data = csv_bytes(header, rows)
-    return Picture("ablation", "What masking is worth", caption, alt, _drawn(cells, errs), "ablation.csv", data)
+    return Picture("ablation", "What masking is worth", caption, alt, _drawn(cells, errs), data)
 
 
 def _drawn(cells: Sequence[Mapping[str, Any]], errs: bool) -> bytes:

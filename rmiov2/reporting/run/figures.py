@@ -81,7 +81,7 @@ def _performance(block: Mapping[str, Any], evaluate: Mapping[str, Any], name: st
     data = csv_bytes(("mode", "p_loss", evaluate["measure"], "lo", "hi"), rows)
     modes = ", ".join(MODE_NAMES[mode] for mode in modes_of(block))
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {modes}."
-    return Picture(name, title, caption, alt, png(figure), f"{name}.csv", data)
+    return Picture(name, title, caption, alt, png(figure), data)
 
 
 def points(block: Mapping[str, Any], mode: str, over: Sequence[float]) -> list[tuple[float, ...]]:
@@ -158,7 +158,7 @@ def auc_picture(evaluate: Mapping[str, Any]) -> Picture:
             for block in (evaluate, leaking) if block for mode in modes if mode in block["auc"]]  # fmt: skip
     alt = f"Dot chart: area under the curve of {', '.join(MODE_NAMES[mode] for mode in modes)} with intervals."
     data = csv_bytes(("availability", "mode", "auc", "lo", "hi"), rows)
-    return Picture("auc", "Area under the curve", caption, alt, png(figure), "auc.csv", data)
+    return Picture("auc", "Area under the curve", caption, alt, png(figure), data)
 
 
 def _auc_marks(axes: Axes, block: Mapping[str, Any], modes: list[str], offset: float, digits: int | None) -> None:
@@ -196,7 +196,7 @@ def cost_picture(episodes: DataFrame, wide: bool) -> Picture | None:
     alt = "Two line charts: messages per step and bytes per step against p_loss."
     data = csv_bytes(("quantity", "pattern", "p_loss", "per_step", "p05", "p95"), rows)
     image, narrow = (_cost(played, columns=2)[0], stacked) if wide else (stacked, None)
-    return Picture("cost", "Communication", caption, alt, image, "cost.csv", data, narrow)
+    return Picture("cost", "Communication", caption, alt, image, data, narrow)
 
 
 def _cost(played: DataFrame, columns: int) -> tuple[bytes, list[tuple[Any, ...]]]:

@@ -45,7 +45,7 @@ def learning_picture(learning: DataFrame, evaluate: Mapping[str, Any]) -> Pictur
         f"{count(last['env_steps'])} environment steps{peak}; random play reaches {number(evaluate['random'], digits)}."
     )
     alt = f"Line chart: {measure} over environment steps, from {said[0]} to {said[-1]}."
-    return Picture("learning", "Learning curve", caption, alt, png(figure), "learning.csv", _table(learning))
+    return Picture("learning", "Learning curve", caption, alt, png(figure), _table(learning))
 
 
 def imagination_picture(pretraining: DataFrame) -> Picture | None:
@@ -75,7 +75,7 @@ def _imagination(table: DataFrame, quantity: str) -> Picture:
         "that the policy has found the model’s errors."
     )
     alt = f"Two lines over environment steps: imagined and real {quantity}."
-    return Picture("imagination", "Imagined and real", caption, alt, png(figure), "imagination.csv", _table(table))
+    return Picture("imagination", "Imagined and real", caption, alt, png(figure), _table(table))
 
 
 def losses_picture(pretraining: DataFrame) -> Picture | None:
@@ -102,7 +102,7 @@ def losses_picture(pretraining: DataFrame) -> Picture | None:
     caption = f"The parts of the world model’s loss, per round (thin) and as a running median (thick): {parts}."
     alt = f"Lines over environment steps: {', '.join(LOSSES[name] for name in present)} loss."
     data = _table(pretraining[["env_steps", *present]])
-    return Picture("model_losses", "World-model losses", caption, alt, png(figure), "model_losses.csv", data)
+    return Picture("model_losses", "World-model losses", caption, alt, png(figure), data)
 
 
 def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Picture | None:
@@ -127,7 +127,7 @@ def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Pictu
         f"in {count(metrics['updates'])} masked updates, with the policy frozen."
     )
     alt = f"Line chart: reconstruction loss over updates, {significant(before)} before and {significant(after)} after."
-    return Picture("finetune", "Masked fine-tuning", caption, alt, png(figure), "finetune.csv", _table(finetuning))
+    return Picture("finetune", "Masked fine-tuning", caption, alt, png(figure), _table(finetuning))
 
 
 def _smoothed(axes: Axes, steps: Series[Any], values: Series[Any], colour: str) -> tuple[float, float]:

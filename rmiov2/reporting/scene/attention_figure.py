@@ -54,7 +54,7 @@ def attention_picture(scene: Scene) -> Picture | None:
         " the steps, and attention maps."
     )
     content = json.dumps(data, indent=1).encode()
-    return Picture("attention", "Where blind agents look", caption, alt, image, "attention.json", content)
+    return Picture("attention", "Where blind agents look", caption, alt, image, content, kind="json")
 
 
 def above_even(scene: Scene) -> float | None:

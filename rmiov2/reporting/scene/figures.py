@@ -79,7 +79,7 @@ def error_picture(scene: Scene) -> Picture | None:
     rows = [(t, n + 1, int(seen[t, n]), error[t, n]) for t in range(len(seen)) for n in range(seen.shape[1])]
     alt = "Line chart of the reconstruction error of blind and seeing agents over the steps of the episode."
     data = csv_bytes(("step", "agent", "seen", "error"), rows)
-    return Picture("scene_error", "Error over the episode", caption, alt, png(figure), "scene_error.csv", data)
+    return Picture("scene_error", "Error over the episode", caption, alt, png(figure), data)
 
 
 def _strip(axes: Axes, error: Values, agents: int) -> None:
@@ -148,7 +148,7 @@ def series_picture(scene: Scene) -> Picture | None:
     header = ["step", "seen", *(f"{side}_{name}" for name in names for side in ("true", "reconstructed", "deviation"))]
     columns = np.stack([truth, guess, spread], axis=-1).reshape(len(truth), -1)
     data = csv_bytes(header, ((first + t, int(not hidden[t]), *row) for t, row in enumerate(columns)))
-    return Picture("scene_series", "True and reconstructed", caption, alt, wide, "scene_series.csv", data, narrow)
+    return Picture("scene_series", "True and reconstructed", caption, alt, wide, data, narrow)
 
 
 def stretch(steps: int) -> slice:
@@ -226,7 +226,7 @@ def reward_picture(scene: Scene) -> Picture | None:
     alt = "Bars of the raw reward with the smoothed trend as a line; below, the half-width of the smoothing window."
     data = csv_bytes(("step", "raw", *header), zip(range(len(raw)), raw, *columns, strict=True))
     image = _reward(raw, kept)
-    return Picture("reward_window", "The reward window at work", caption, alt, image, "reward_window.csv", data)
+    return Picture("reward_window", "The reward window at work", caption, alt, image, data)
 
 
 Trends = Mapping[str, tuple[Values, Values]]

@@ -43,7 +43,7 @@ def map_picture(scene: Scene) -> Picture | None:
     alt = f"Small maps of allies and enemies with health bars. {told}"
     data = json.dumps({"agent": agent, "moments": [_moment(scene, t, agent) for t in times]}, indent=1).encode()
     title = "What a blind agent believes" if believes(scene) else "Blind in battle"
-    return Picture("scene_map", title, caption, alt, wide, "scene_map.json", data, narrow)
+    return Picture("scene_map", title, caption, alt, wide, data, narrow, kind="json")
 
 
 def moments(scene: Scene) -> tuple[int | None, list[int]]:

@@ -64,8 +64,7 @@ def blackout_picture(stress: Stress) -> Picture:
     endured = [steps for mode in modes_of(block) for steps in block["endured"][mode]]
     rows = [(*point, dark) for point, dark in zip(_points(block, "steps"), endured, strict=True)]
     data = csv_bytes(("mode", "steps", stress["measure"], "lo", "hi", *_seed_columns(block), "endured"), rows)
-    return Picture("stress_blackout", "How long the team lasts in the dark", caption, alt, png(figure),
-                   "stress_blackout.csv", data)  # fmt: skip
+    return Picture("stress_blackout", "How long the team lasts in the dark", caption, alt, png(figure), data)
 
 
 def _cut(block: Mapping[str, Any]) -> str:
@@ -112,7 +111,7 @@ def bursty_picture(stress: Stress) -> Picture:
     alt = f"Line chart: {measure_name(stress)} against p_loss with bursty loss."
     head = ("mode", "p_loss", stress["measure"], "lo", "hi", *_seed_columns(block))
     data = csv_bytes(head, _points(block, "p_loss"))
-    return Picture("stress_bursty", "Lost in bursts", caption, alt, png(figure), "stress_bursty.csv", data)
+    return Picture("stress_bursty", "Lost in bursts", caption, alt, png(figure), data)
 
 
 def memory_picture(stress: Stress) -> Picture:
@@ -149,7 +148,7 @@ def memory_picture(stress: Stress) -> Picture:
         for i, k in enumerate(steps)
         for p, value, ends in zip(block["p_loss"], block["performance"][i], block["ci95"][i], strict=True)
     ])  # fmt: skip
-    return Picture("stress_memory", "How much memory it needs", caption, alt, png(figure), "stress_memory.csv", data)
+    return Picture("stress_memory", "How much memory it needs", caption, alt, png(figure), data)
 
 
 def _digits(stress: Stress, block: Mapping[str, Any]) -> int:

@@ -92,9 +92,7 @@ def worth_picture(found: Family) -> Picture | None:
     alt = f"Dot chart of differences in area under the curve: {', '.join(map(part_name, ranked))}."
     wide, narrow = (_worth(pairs, ranked, width) for width in WIDTHS)
     data = csv_bytes(("ablation", "seed", "auc_less_whole"), rows)
-    return Picture(
-        "variants", "Each variant against the whole method", caption, alt, wide, "variants.csv", data, narrow
-    )
+    return Picture("variants", "Each variant against the whole method", caption, alt, wide, data, narrow)
 
 
 def _beyond(pairs: Mapping[str, Paired], ranked: Sequence[str], side: int) -> str:
@@ -148,7 +146,7 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
     ]
     data = csv_bytes(("ablation", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
     wide, narrow = (_p_loss(methods, evaluate, width) for width in WIDTHS)
-    return Picture(name, title, caption, alt, wide, f"{name}.csv", data, narrow)
+    return Picture(name, title, caption, alt, wide, data, narrow)
 
 
 def _auc(method: Method, digits: int) -> str:
@@ -228,7 +226,7 @@ def _over_steps(
     rows = [(name, index, x, y) for name, teams in drawn.items() for index, (_, curve) in enumerate(teams)
             for x, y in zip(*curve, strict=True)]  # fmt: skip
     data = csv_bytes(("ablation", "curve", "env_steps", words.column), rows)
-    return Picture(words.name, words.title, caption, alt, png(figure), f"{words.name}.csv", data)
+    return Picture(words.name, words.title, caption, alt, png(figure), data)
 
 
 def _loss_axis(axes: Axes, values: list[float]) -> None:

@@ -45,7 +45,7 @@ def moments_picture(found: Family) -> Picture | None:
     alt = f"What was true and what a blind agent believed, for {', '.join(map(part_name, shown))}."
     data = json.dumps(shown, indent=1).encode()
     title = "What blind agents believe without the fusions (figure 13)"
-    return Picture("variants_moments", title, caption, alt, drawn.wide, "variants_moments.json", data, drawn.narrow)
+    return Picture("variants_moments", title, caption, alt, drawn.wide, data, drawn.narrow, kind="json")
 
 
 def of_one_seed(found: Family) -> tuple[dict[str, Scene], int]:
