@@ -24,8 +24,8 @@ Numbered = tuple[int, Curve]  # a team's curve behind its seed
 
 
 def methods_pictures(methods: Sequence[Method], evaluate: Mapping[str, Any]) -> list[Picture | None]:
-    """All of them; None for one that has nothing to compare. methods: what reached.beside gives."""
-    if not methods:
+    """All of them, none of a method alone; None for one that has nothing to compare."""
+    if len(methods) < 2:
         return []
     look = looks([method.agent for method in methods])
     return [

@@ -112,8 +112,7 @@ def at_a_glance(tasks: Sequence[Kept]) -> list[Chapter]:
 
 def chapters_of(task: Kept, times: Benched) -> list[Chapter]:
     """Its methods, what each part is worth, ours beside the paper's numbers, and an episode."""
-    evaluate = task.own.evaluate
-    pictures = present(methods_pictures(task.methods, evaluate)) if len(task.methods) > 1 else ()
+    pictures = present(methods_pictures(task.methods, task.own.evaluate))
     lead = tuple(verdict(task.methods, task.own.agent))
     tables = methods_tables(task.methods, times)
     methods = Chapter("methods", "every method (figures 7 to 9)", pictures, lead, tables, INTERVALS)

@@ -12,6 +12,7 @@ from rmiov2.reporting.estimates import estimate_said
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.figures import BAND, learned, over_p_loss, seeds_and_means
 from rmiov2.reporting.methods.measures import own_answer
+from rmiov2.reporting.methods.reached import area
 from rmiov2.reporting.methods.seeds import Curve, curve_of
 from rmiov2.reporting.run.figures import name_axes, points, whole_scale
 from rmiov2.reporting.run.training_figures import running_median
@@ -25,7 +26,6 @@ from rmiov2.reporting.variants.worth import (
     A,
     Family,
     Paired,
-    estimate,
     less_whole,
     rates,
 )
@@ -131,7 +131,8 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
     if not methods:
         return None
     digits = decimals_of(evaluate)
-    said = "; ".join(f"{part_name(m.ablation)} {_auc(m, digits)}" for m in methods)
+    areas = {method.ablation: area(method, own_answer(method)) for method in methods}
+    said = "; ".join(f"{part_name(name)} {estimate_said(found, digits)}" for name, found in areas.items())
     caption = (
         f"{measure_name(evaluate).capitalize()} with the team’s own answer to a lost observation: thin lines are single"
         f" seeds, thick lines their means; {BAND}; dashed: before masked fine-tuning."
@@ -147,12 +148,6 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
     data = csv_bytes(("ablation", "seed", "p_loss", evaluate["measure"], "lo", "hi"), rows)
     wide, narrow = (_p_loss(methods, evaluate, width) for width in WIDTHS)
     return Picture(name, title, caption, alt, wide, data, narrow)
-
-
-def _auc(method: Method, digits: int) -> str:
-    found = estimate(method, "AUC")
-    assert found is not None
-    return estimate_said(found, digits)
 
 
 def _p_loss(methods: Sequence[Method], evaluate: Mapping[str, Any], width: float) -> bytes:
