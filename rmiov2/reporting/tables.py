@@ -27,6 +27,11 @@ def words_cell(text: str) -> Cell:
     return Cell(None, text) if text else ABSENT
 
 
+def values_cell(values: Sequence[float], digits: int) -> Cell:
+    """Numbers one after the other; ABSENT for none."""
+    return words_cell(", ".join(number(value, digits) for value in values))
+
+
 def interval_cell(value: float, bounds: Sequence[float] | None, digits: int) -> Cell:
     """A number and its interval, where it has one."""
     return Cell(value, number(value, digits), "" if bounds is None else interval(bounds, digits))

@@ -24,13 +24,12 @@ from rmiov2.reporting.methods.reached import (
 from rmiov2.reporting.methods.standings import verdict
 from rmiov2.reporting.methods.summary import summary
 from rmiov2.reporting.run import costs
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, interval_cell, markdown, words_cell
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, interval_cell, markdown, values_cell
 from rmiov2.reporting.words import (
     NARROW_SPACE,
     count,
     focus_index,
     measure_name,
-    number,
     probability,
     significant,
 )
@@ -90,7 +89,7 @@ def _reached(methods: Sequence[Method]) -> Columns:
         if masked:
             known = told(method)
             yield estimate_cell(area(known, own) if known else None, digits)
-        yield words_cell(", ".join(number(value, digits) for value in areas(method, own).values))
+        yield values_cell(areas(method, own).values, digits)
         yield estimate_cell(area(method, before), digits)
         yield estimate_cell(performance(method, before, 0), digits)
         if steps:

@@ -132,7 +132,7 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
         return None
     digits = decimals_of(evaluate)
     areas = {method.ablation: area(method, own_answer(method)) for method in methods}
-    said = "; ".join(f"{part_name(name)} {estimate_said(found, digits)}" for name, found in areas.items())
+    said = "; ".join(f"{part_name(part)} {estimate_said(one, digits)}" for part, one in areas.items())
     caption = (
         f"{measure_name(evaluate).capitalize()} with the team’s own answer to a lost observation: thin lines are single"
         f" seeds, thick lines their means; {BAND}; dashed: before masked fine-tuning."

@@ -6,7 +6,7 @@ from collections.abc import Iterator, Mapping
 
 from rmiov2.reporting.estimates import holm
 from rmiov2.reporting.methods.reached import decimals, numbers
-from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, interval_cell, words_cell
+from rmiov2.reporting.tables import ABSENT, Cell, Row, Table, estimate_cell, interval_cell, values_cell, words_cell
 from rmiov2.reporting.variants.worth import (
     HALF,
     A,
@@ -80,7 +80,7 @@ def _finding(
     yield words_cell("equal in every seed" if pair and not any(pair.values) else verdict)
     yield difference_cell(pair, digits)
     yield p_cell(adjusted)
-    yield words_cell(", ".join(number(value, digits + 1) for value in pair.values) if pair else "")
+    yield values_cell(pair.values if pair else (), digits + 1)
     printed = sorted(printed_differences(claim).values())
     yield words_cell(f"{number(printed[0], 3)} to {number(printed[-1], 3)}" if printed else "")
 

@@ -8,8 +8,9 @@ from pathlib import Path
 
 from rmiov2.reporting.estimates import holm
 from rmiov2.reporting.kept import Method, by_task, read_kept
-from rmiov2.reporting.methods.reached import decimals, numbers
-from rmiov2.reporting.tables import Cell, Row, Table, estimate_cell, markdown, words_cell
+from rmiov2.reporting.methods.measures import own_auc
+from rmiov2.reporting.methods.reached import decimals, numbers, sample
+from rmiov2.reporting.tables import Cell, Row, Table, estimate_cell, markdown, values_cell, words_cell
 from rmiov2.reporting.variants.findings import difference_cell, findings_table, p_cell, reproduced_table
 from rmiov2.reporting.variants.worth import (
     CLAIMS,
@@ -19,7 +20,6 @@ from rmiov2.reporting.variants.worth import (
     family,
     inert_trend,
     less_whole,
-    sample,
 )
 from rmiov2.reporting.words import (
     NARROW_SPACE,
@@ -27,7 +27,6 @@ from rmiov2.reporting.words import (
     count,
     duration,
     measure_name,
-    number,
     part_name,
 )
 from rmiov2.types import UserError
@@ -81,10 +80,9 @@ def _rows(found: Family) -> Iterator[tuple[str, Method]]:
 
 def _cells(method: Method, found: Family, apart: Paired | None, adjusted: float | None, digits: int) -> Iterator[Cell]:
     """apart: its AUC less the whole method's."""
-    areas = sample(method, "AUC")
     yield words_cell(str(len(set(numbers(method)))))
     yield estimate_cell(estimate(method, "AUC"), digits)
-    yield words_cell(", ".join(number(value, digits) for value in areas.values) if areas else "")
+    yield values_cell(sample(method, own_auc).values, digits)
     yield difference_cell(apart, digits)
     yield p_cell(adjusted)
     yield estimate_cell(estimate(method, "L_rec"), digits + 1)

@@ -8,7 +8,7 @@ from typing import Literal
 
 import numpy as np
 
-from rmiov2.reporting.estimates import Estimate, Sample, by_seed, over_seeds
+from rmiov2.reporting.estimates import Estimate, by_seed, over_seeds
 from rmiov2.reporting.kept import LOSS_COLUMNS, Method, Seed
 from rmiov2.reporting.methods.measures import Measured, less, own_auc, own_sight, told
 from rmiov2.reporting.methods.reached import expected, not_whole, own_method, sample_known, trained_alike
@@ -161,14 +161,9 @@ def of_run(results: Results) -> Family | None:
     return None if not_whole(results) else family(own_method(results), results.variants)
 
 
-def sample(method: Method, measure: str) -> Sample | None:
-    """A measure of the seeds that have it; None without any."""
-    return sample_known(method, MEASURES[measure])
-
-
 def estimate(method: Method, measure: str) -> Estimate | None:
-    """Its mean with its interval over seeds, which ends where its values do; None without any."""
-    found = sample(method, measure)
+    """The mean over the seeds that have it with its interval, which ends where its values do; None without any."""
+    found = sample_known(method, MEASURES[measure])
     if found is None:
         return None
     if measure in RATED:
