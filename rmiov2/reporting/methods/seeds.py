@@ -14,7 +14,7 @@ from rmiov2.files import write_bytes
 from rmiov2.reporting.estimates import Sample, grouped, over_seeds
 from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, read_json, read_table
 from rmiov2.reporting.run.figures import name_axes
-from rmiov2.reporting.run.training_figures import thousands
+from rmiov2.reporting.run.training_figures import counted_axis
 from rmiov2.reporting.style import CYCLE, MODES, canvas, label_ends, png, reference_line, styled
 from rmiov2.reporting.words import measure_name, modes_of
 from rmiov2.types import UserError
@@ -84,11 +84,9 @@ def _draw_learning(axes: Axes, curves: Sequence[Curve], evaluate: dict[str, Any]
     for x, y in curves:
         axes.plot(x, y, color=CYCLE[0], lw=0.9, alpha=0.45)
     axes.plot(*mean_curve(curves), color=CYCLE[0], lw=2.6)
-    axes.set_xlim(0, max(float(x[-1]) for x, _ in curves))
+    counted_axis(axes, max(float(x[-1]) for x, _ in curves))
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(0, max(0.05, 1.08 * max(float(y.max()) for _, y in curves)))
-    axes.xaxis.set_major_formatter(thousands)
-    axes.set_xlabel("environment steps")
     axes.set_title(f"{measure_name(evaluate)} while pre-training, {len(curves)} seeds")
     label_ends(axes, [reference_line(axes, evaluate["random"], "random play")])
 

@@ -90,7 +90,7 @@ def points(block: Mapping[str, Any], mode: str, over: Sequence[float]) -> list[t
     return [(x, value, *bounds) for x, value, bounds in zip(*columns, strict=True)]
 
 
-def draw_performance(axes: Axes, block: Mapping[str, Any], p_loss: list[float], measure: str) -> None:
+def draw_performance(axes: Axes, block: Mapping[str, Any], p_loss: Sequence[float], measure: str) -> None:
     """One line and one band per mode."""
     headline, *_ = modes = modes_of(block)
     for mode in reversed(modes):  # the headline last, on top
@@ -107,7 +107,7 @@ def draw_performance(axes: Axes, block: Mapping[str, Any], p_loss: list[float], 
     name_axes(axes, p_loss, measure)
 
 
-def name_axes(axes: Axes, p_loss: list[float], measure: str) -> None:
+def name_axes(axes: Axes, p_loss: Sequence[float], measure: str) -> None:
     """Ticks at the grid of p_loss, and the names of both axes."""
     axes.set_xlim(min(p_loss), max(p_loss))
     axes.set_xticks(p_loss, [probability(p) for p in p_loss])

@@ -29,7 +29,7 @@ def learning_picture(learning: DataFrame, evaluate: Mapping[str, Any]) -> Pictur
     axes = figure.add_subplot()
     axes.fill_between(learning["env_steps"], learning["lo"], learning["hi"], color=CYCLE[0], alpha=0.15, lw=0)
     axes.plot(learning["env_steps"], learning["performance"], "o-", color=CYCLE[0], ms=4, mec="white", mew=0.6)
-    _steps_axis(axes, learning["env_steps"])
+    counted_axis(axes, float(learning["env_steps"].max()))
     if evaluate["measure"] == "win_rate":
         axes.set_ylim(0, max(0.05, 1.08 * float(max(learning["hi"].max(), evaluate["random"]))))
     axes.set_title(measure)
@@ -65,7 +65,7 @@ def _imagination(table: DataFrame, quantity: str) -> Picture:
         drawn = table[["env_steps", f"{side}_{quantity}"]].dropna()
         _, finals[side] = _smoothed(axes, drawn["env_steps"], drawn[f"{side}_{quantity}"], colour)
         ends.append((finals[side], side, colour))
-    _steps_axis(axes, table["env_steps"])
+    counted_axis(axes, float(table["env_steps"].max()))
     axes.set_title(f"{quantity} of the same policy")
     label_ends(axes, ends)
     caption = (
@@ -91,7 +91,7 @@ def losses_picture(pretraining: DataFrame) -> Picture | None:
         begun, final = _smoothed(axes, drawn["env_steps"], drawn[name], colour)
         ends.append((final, LOSSES[name], colour))
         said.append(f"{LOSSES[name]} {significant(begun)} to {significant(final)}")
-    _steps_axis(axes, pretraining["env_steps"])
+    counted_axis(axes, float(pretraining["env_steps"].max()))
     positive = bool((pretraining[present].dropna(how="all").min() > 0).all())
     if positive:
         axes.set_yscale("log")
@@ -114,10 +114,8 @@ def finetune_picture(finetuning: DataFrame, metrics: Mapping[str, Any]) -> Pictu
     figure = canvas()
     axes = figure.add_subplot()
     axes.plot(measured["update"], measured["l_rec"], "o-", color=CYCLE[0], ms=4, mec="white", mew=0.6, clip_on=False)
-    axes.set_xlim(0, max(float(finetuning["update"].max()), 1))
+    counted_axis(axes, max(float(finetuning["update"].max()), 1), "masked updates")
     axes.set_ylim(0, 1.12 * max(before, after, measured["l_rec"].max() if len(measured) else 0.0, 1e-6))
-    axes.xaxis.set_major_formatter(thousands)
-    axes.set_xlabel("masked updates")
     axes.set_title("$L_{rec}$ on lost agents, held-out episodes")
     first = reference_line(axes, before, f"before {significant(before)}")
     label_ends(axes, [first, (after, f"after {significant(after)}", CYCLE[0])])
@@ -144,10 +142,11 @@ def running_median(values: Series[Any]) -> Series[Any]:
     return values.rolling(max(1, len(values) // 15), min_periods=1, center=True).median()
 
 
-def _steps_axis(axes: Axes, steps: Series[Any]) -> None:
-    axes.set_xlim(0, float(steps.max()))
+def counted_axis(axes: Axes, last: float, what: str = "environment steps") -> None:
+    """From nothing to the last of what is counted."""
+    axes.set_xlim(0, last)
     axes.xaxis.set_major_formatter(thousands)
-    axes.set_xlabel("environment steps")
+    axes.set_xlabel(what)
 
 
 def thousands(value: float, _: float = 0) -> str:

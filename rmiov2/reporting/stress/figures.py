@@ -4,7 +4,7 @@ and with another memory than it was trained for.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -120,13 +120,9 @@ def memory_picture(stress: Stress) -> Picture:
     steps, areas, bounds = block["history"], block["auc"], block["auc_ci95"]
     figure = canvas(height=3.9)
     axes = figure.add_subplot()
-    _, colour, marker, _ = MODES["completion"]
-    at = range(len(steps))
-    if _one_by_one(block, stress):
-        axes.plot(at, np.transpose(block["each"]), color=colour, **THIN)
-    else:
-        axes.fill_between(at, *np.transpose(bounds), color=colour, alpha=0.13, lw=0)
-    axes.plot(at, areas, color=colour, marker=marker, lw=2.4, mec="white", mew=0.7, clip_on=False)
+    at, line = range(len(steps)), _as_line(block)
+    _curves(axes, line, at, stress)
+    axes.autoscale(axis="x")
     axes.set_xticks(at, [f"{k}\n(trained)" if k == block["own"] else str(k) for k in steps])
     axes.set_xlabel("steps that the world model is unrolled over, $l$")
     axes.set_title(f"area under {measure_name(stress)} over $p_{{loss}}$")
@@ -138,17 +134,23 @@ def memory_picture(stress: Stress) -> Picture:
     caption = (
         f"The same weights, fine-tuned on windows of {block['own']} steps, play with shorter and longer memories; a"
         " memory longer than the episode is equivalent to one carried from the first step on."
-        f" {_sample(stress, block)}. AUC by steps of memory: {said}."
+        f" {_sample(stress, line)}. AUC by steps of memory: {said}."
     )
     alt = f"Line chart: area under {measure_name(stress)} against the steps of memory."
     head = ("history", "p_loss", stress["measure"], "lo", "hi", "auc", "auc_lo", "auc_hi",
-            *_seed_columns(block, "auc_seed"))  # fmt: skip
+            *_seed_columns(line, "auc_seed"))  # fmt: skip
     data = csv_bytes(head, [
         (k, p, value, *ends, areas[i], *bounds[i], *(seed[i] for seed in block.get("each", ())))
         for i, k in enumerate(steps)
         for p, value, ends in zip(block["p_loss"], block["performance"][i], block["ci95"][i], strict=True)
     ])  # fmt: skip
     return Picture("stress_memory", "How much memory it needs", caption, alt, png(figure), data)
+
+
+def _as_line(memory: Mapping[str, Any]) -> dict[str, Any]:
+    """AUC over the steps of memory, as a curve of the mode that remembers."""
+    named = {"performance": "auc", "ci95": "auc_ci95", "each": "each"}
+    return {name: {"completion": memory[own]} for name, own in named.items() if own in memory}
 
 
 def _digits(stress: Stress, block: Mapping[str, Any]) -> int:
@@ -173,13 +175,12 @@ def _one_by_one(block: Mapping[str, Any], stress: Stress) -> bool:
     """Whether some band would fill MOST of the scale, so that it hides the others, and there are seeds to draw."""
     if "each" not in block:
         return False
-    bounds = block["ci95"].values() if isinstance(block["ci95"], Mapping) else [block["auc_ci95"]]
-    seeds = block["each"].values() if isinstance(block["each"], Mapping) else [block["each"]]
+    seeds = block["each"].values()
     scale = 1.0 if stress["measure"] == "win_rate" else max(map(np.max, seeds)) - min(map(np.min, seeds))
-    return any(float(np.ptp(band, axis=-1).max()) > MOST * scale for band in bounds)
+    return any(float(np.ptp(band, axis=-1).max()) > MOST * scale for band in block["ci95"].values())
 
 
-def _curves(axes: Axes, block: Mapping[str, Any], over: list[float], stress: Stress) -> None:
+def _curves(axes: Axes, block: Mapping[str, Any], over: Sequence[float], stress: Stress) -> None:
     """A line per mode, with its band or with its single seeds."""
     if not _one_by_one(block, stress):
         draw_performance(axes, block, over, measure_name(stress))
@@ -200,8 +201,7 @@ def _points(block: Mapping[str, Any], over: str) -> list[tuple[Any, ...]]:
 
 def _seed_columns(block: Mapping[str, Any], of: str = "seed") -> list[str]:
     """A column for each seed where they are kept one by one, in their order."""
-    each = block.get("each", ())
-    seeds = next(iter(each.values())) if isinstance(each, Mapping) else each
+    seeds = next(iter(block.get("each", {"": ()}).values()))
     return [f"{of}_{index + 1}" for index in range(len(seeds))]
 
 
