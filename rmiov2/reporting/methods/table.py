@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
+from rmiov2.evaluation.modes import OPEN_LOOP
 from rmiov2.reporting.estimates import Sample, over_seeds
 from rmiov2.reporting.kept import UPDATES, Benched, Method, by_task, read_methods, read_times
 from rmiov2.reporting.methods.measures import own_answer, untuned
@@ -34,7 +35,6 @@ from rmiov2.reporting.words import (
     significant,
 )
 
-OPEN_LOOP = "open_loop"
 INTERVALS = (
     "Unless a column says open loop or not fine-tuned, performance, AUC, messages and bytes are those of the method’s "
     "own answer to a lost observation after masked fine-tuning, averaged over its seeds; open loop is the same team "

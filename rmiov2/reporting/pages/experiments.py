@@ -6,11 +6,11 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 
+from rmiov2.evaluation.modes import OPEN_LOOP
 from rmiov2.reporting.estimates import difference, estimate_said, over_seeds
 from rmiov2.reporting.kept import Method, Seed
 from rmiov2.reporting.methods.measures import Measured, less, own_answer, own_auc, performance_at, untuned
 from rmiov2.reporting.methods.reached import by_updates, performance, sample, sample_known
-from rmiov2.reporting.methods.table import OPEN_LOOP
 from rmiov2.reporting.pages.fusion_cost import Modules, cost_said
 from rmiov2.reporting.run.results import COMPLETION_KEYS, read_scene
 from rmiov2.reporting.scene.attention_figure import above_even
