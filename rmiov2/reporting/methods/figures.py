@@ -46,7 +46,7 @@ def p_loss_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], look:
     )
     caption = (
         f"{measure_name(evaluate).capitalize()} of every method by its own answer to a lost observation,"
-        f" {_in_every_panel(methods[0], look)}: thin lines are single seeds, thick lines their means; {BAND};"
+        f" {_in_every_panel(methods[0], look)}: thin lines are single teams, thick lines their means; {BAND};"
         " dashed: before masked fine-tuning; dotted: random play."
         f" At p_loss {probability(evaluate['p_loss'][at])}: {said}."
     )
@@ -131,7 +131,7 @@ def learning_picture(methods: Sequence[Method], evaluate: Mapping[str, Any], loo
     said = "; ".join(_learned_to(agent, of_seeds, digits) for agent, of_seeds in curves_of.items())
     caption = (
         f"Greedy {measure} with full sight over the environment steps of pre-training,"
-        f" {_in_every_panel(methods[0], look)}: thin lines are single seeds, thick lines their means, with 95 %"
+        f" {_in_every_panel(methods[0], look)}: thin lines are single teams, thick lines their means, with 95 %"
         " intervals over seeds, as far as every seed went. Dotted: the level at which a curve ends, and random play."
         f" Each panel has its own axis of steps, logarithmic where one curve goes more than {APART} times as far as"
         f" another. The curves end at: {said}."
@@ -172,7 +172,7 @@ def l_rec_picture(methods: Sequence[Method], look: Mapping[str, Look]) -> Pictur
         for end, agent, _ in reversed(ends)
     )
     caption = (
-        "Reconstruction loss of lost observations during masked fine-tuning: thin lines are single seeds, thick lines"
+        "Reconstruction loss of lost observations during masked fine-tuning: thin lines are single teams, thick lines"
         " their means, with 95 % intervals over seeds. Each method is measured on episodes of its own policy, so their"
         f" levels are not comparable; seeds whose curve was not kept are left out. Change of the means: {said}."
     )

@@ -135,7 +135,7 @@ def p_loss_picture(found: Family, names: Sequence[str], name: str, title: str) -
     said = "; ".join(f"{part_name(part)} {estimate_said(one, digits)}" for part, one in areas.items())
     caption = (
         f"{measure_name(evaluate).capitalize()} with the team’s own answer to a lost observation: thin lines are single"
-        f" seeds, thick lines their means; {BAND}; dashed: before masked fine-tuning."
+        f" teams, thick lines the means over seeds; {BAND}; dashed: before masked fine-tuning."
         f"{_left_out(found, methods)} AUC: {said}."
     )
     alt = f"Line chart: {measure_name(evaluate)} against p_loss for {_named(methods)}."
@@ -214,7 +214,7 @@ def _over_steps(
     label_ends(axes, ends)
     said = "; ".join(f"{name} {significant(end)}" for end, name, _ in reversed(ends))
     caption = (
-        f"{words.what}, during pre-training: thin lines are single seeds, thick lines their means, with 95 % intervals"
+        f"{words.what}, during pre-training: thin lines are single teams, thick lines their means, with 95 % intervals"
         f" over seeds.{_left_out(found, methods)} The means end at: {said}."
     )
     alt = f"Line chart: {words.axis} over environment steps for {', '.join(map(part_name, drawn))}."
