@@ -56,15 +56,22 @@ def worded(overrides: Sequence[str]) -> list[str]:
 
 
 def spelled(override: str) -> str:
-    """The override with an environment's own name, smax/3m, as that of its file in conf/env, smax_3m."""
-    return override.replace("/", "_") if override.startswith("env=") else override
+    """The override with an environment's own name, smax/3m, as that of its file in conf/env, smax_3m, if it has one."""
+    key, _, value = override.partition("=")
+    file = value.replace("/", "_")
+    return f"env={file}" if key == "env" and file in choices(key) else override
 
 
 def _instead_of(key: str, values: set[str]) -> str:
     """What to say instead of several values of a key."""
+    if len(values) == 1:
+        return "say it once"
     if key != "ablation" or not values <= set(choices(key)):
         return "say one of them"
-    both = {name: value for file in values for name, value in settings_of(key, file).items()}
+    every = [setting for file in values for setting in settings_of(key, file).items()]
+    both = dict(every)
+    if any(both[name] != value for name, value in every):  # no file can hold both
+        return "say one of them"
     found = [file for file in choices(key) if file not in values and settings_of(key, file) == both]
     return f"ablation={found[0]} holds both" if found else "say one of them, or write a file of conf/ablation with both"
 
@@ -97,6 +104,8 @@ def _refuse_unknown(override: str) -> None:
     if not equals:
         raise UserError(f"got {override!r}, expected key=value, for instance env=smax_3m or finetune.p_mask=0.25")
     if key in GROUPS:
+        if key == "env" and ":" in value:
+            raise UserError(f"conf/env has no {value!r}, as a game of your own has no file there; say env.name={value}")
         if value not in choices(key):
             near, known = " or ".join(_nearest(value, choices(key))), ", ".join(choices(key))
             raise UserError(f"conf/{key} has no {value!r}; did you mean {near}? It has {known}")

@@ -210,6 +210,8 @@ def test_one_value_overrides_one_value():
         ("finetune.pmask=0.5", "did you mean finetune.p_mask?"),
         ("environment=smax_3m", "unknown key environment"),
         ("env=smax_4m", "conf/env has no 'smax_4m'; did you mean smax_8m? It has mamujoco_Ant-4x2, "),
+        ("env=smax/4m", "conf/env has no 'smax/4m'; did you mean smax_"),
+        ("env=python/own_env:Meeting", "say env.name=python/own_env:Meeting"),
         ("env=2s3z", "did you mean smac_2s3z or smax_2s3z? It has "),
         ("agent=mapo", "did you mean mappo?"),
         ("p_mask=0.25", "unknown key p_mask; did you mean finetune.p_mask or ablate.p_mask?"),
@@ -228,6 +230,9 @@ def test_a_wrong_override_is_a_sentence(override, said):
 REPEATED = [
     (("ablation=no_observation_fusion", "ablation=no_action_fusion"), "ablation=no_fusion holds both"),
     (("ablation=no_masking", "env=toy_lights", "ablation=no_unimix"), "or write a file of conf/ablation with both"),
+    (("ablation=p_mask_0.25", "ablation=p_mask_0.75"), "p_mask_0.25 and p_mask_0.75; say one of them\n"),
+    (("ablation=no_masking", "ablation=no_masking"), "no_masking and no_masking; say it once"),
+    (("env=smax/3m", "env=smax_3m"), "env: got two, smax_3m and smax_3m; say it once"),
     (("finetune.p_mask=0.25", "finetune.p_mask=0.75"), "finetune.p_mask: got two, 0.25 and 0.75; say one of them"),
 ]
 
