@@ -84,7 +84,10 @@ def _lives(process: psutil.Process | None) -> bool:
 def still_lives(number: int, began: float) -> bool:
     """Whether the process that began then (seconds since 1970) works on, and no other was given its number later."""
     process = _process(number)
-    return process is not None and _lives(process) and abs(process.create_time() - began) < CLOCK_SLACK
+    try:
+        return process is not None and _lives(process) and abs(process.create_time() - began) < CLOCK_SLACK
+    except psutil.NoSuchProcess:  # it has ended since
+        return False
 
 
 def _watch(starters: list[psutil.Process | None]) -> None:

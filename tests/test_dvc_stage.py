@@ -16,7 +16,7 @@ import yaml
 
 from pipelines import dvc_stage, run
 from pipelines.heal import damaged, heal, living
-from pipelines.lifeline import WATCHED
+from pipelines.lifeline import CLOCK_SLACK, WATCHED, still_lives
 from rmiov2.types import UserError
 
 SAY = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('made'); print('a\\rb'); print('two words')"
@@ -272,6 +272,18 @@ def test_a_stage_stops_on_sigterm_as_on_ctrl_c_and_never_works_twice(tmp_path):
     assert second.stdout.readline() == "works\n"
     second.kill()
     second.communicate()
+
+
+def test_a_process_lives_by_its_number_and_its_beginning_also_while_it_ends(monkeypatch):
+    own = psutil.Process()
+    number, began = own.pid, own.create_time()
+    assert still_lives(number, began) and not still_lives(number, began - 2 * CLOCK_SLACK)
+
+    def gone(process):
+        raise psutil.NoSuchProcess(process.pid)
+
+    monkeypatch.setattr(psutil.Process, "create_time", gone)  # it ended after it was found
+    assert not still_lives(number, began)
 
 
 def test_a_stage_ends_when_the_process_that_it_works_for_has_gone(tmp_path):
