@@ -11,7 +11,7 @@ from project import Project
 from smac_worlds import DOUBLE, world
 
 from pipelines import paper, params, seeds, study
-from pipelines.cells import Cell, cells_of
+from pipelines.cells import Cell, cells_of, lists
 from pipelines.params import as_text, compose_config, compose_values
 from pipelines.refusals import DISCRETE, discrete_of, refuse_impossible, refuse_unrunnable
 from rmiov2.acceleration import captured
@@ -72,7 +72,7 @@ def test_settings_are_composed_for_another_machine_than_this(overrides: tuple[st
 
 
 def test_every_method_of_every_list_can_play_its_task() -> None:
-    for name in ("small", "paper", "toy"):
+    for name in lists():
         for cell in cells_of(name):
             if cell.seed == 0 and cell.ablation == "none":
                 refuse_impossible(compose_config(cell.overrides))

@@ -73,7 +73,7 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
         "--games",
         type=positive,
         default=32,
-        help="side by side per value of p-loss, fewer on smac (default: %(default)s)",
+        help="side by side per value of p-loss; say fewer on smac (default: %(default)s)",
     )
     evaluate.add_argument(
         "--mode",
