@@ -130,7 +130,7 @@ def stages_of(values: Mapping[str, Any], stages: Sequence[str] = STAGES) -> dict
     """What each stage computes from, as a digest: settings for which it is the same share what the stage makes."""
     entries: list[str] = []
     found = {}
-    for stage, read in _declared().items():
+    for stage, read in declared().items():
         entries += read
         if stage in stages:
             text = json.dumps([stage, {entry: value_at(values, entry) for entry in entries}], sort_keys=True)
@@ -144,7 +144,7 @@ def settings_read(values: Mapping[str, Any]) -> dict[str, Any]:
     Nor where it ran, as that only rounds otherwise.
     """
     found: dict[str, Any] = {}
-    for stage, read in _declared().items():
+    for stage, read in declared().items():
         found |= {entry: value_at(values, entry) for entry in read}
         if stage == STAGES[-1]:
             break
@@ -152,7 +152,7 @@ def settings_read(values: Mapping[str, Any]) -> dict[str, Any]:
 
 
 @cache
-def _declared() -> dict[str, list[str]]:
+def declared() -> dict[str, list[str]]:
     """The settings that dvc.yaml says each stage reads: sections, or section.name."""
     stages = yaml.safe_load(paths.DVC_YAML.read_text(encoding="utf-8"))["stages"]
     return {name: entry.get("params", []) for name, entry in stages.items()}

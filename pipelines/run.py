@@ -5,6 +5,7 @@ Stages that do not wait for one another run side by side, as many as there are i
 
 from __future__ import annotations
 
+import json
 import os
 import signal
 import sys
@@ -25,7 +26,7 @@ from pipelines.dvc_stage import (
     run_dvc,
     run_stage,
 )
-from pipelines.fan_out import cores_of, end, idle_cores, most_of
+from pipelines.fan_out import cores_of, declared, end, idle_cores, most_of
 from pipelines.heal import heal, living
 from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
 from pipelines.records import processor
@@ -55,9 +56,10 @@ def run(targets: Sequence[str], jobs: int | None) -> None:
             print(sentence, flush=True)
         stages = needed(dag(paths.ROOT), targets)
         began, wrong = time.monotonic(), list[UserError]()
-        if not is_up_to_date(targets):
-            refuse_unrunnable(config)
-            print(what_and_where(config), flush=True)
+        if stale := out_of_date(targets, stages):
+            if on_the_device(stale):  # what is here from elsewhere, and the page of it, need no such device
+                refuse_unrunnable(config)
+                print(what_and_where(config), flush=True)
             wrong = bring_up_to_date(stages, room_of(jobs, config))
     if wrong:
         raise UserError("\n".join(str(error) for error in wrong))
@@ -73,10 +75,25 @@ def what_and_where(config: Config) -> str:
     return f"{where}: {config.agent.name} on {config.env.name}, {config.pretrain.env_steps:,} steps"
 
 
-def is_up_to_date(targets: Sequence[str]) -> bool:
-    """Whether DVC finds nothing to do; asked once, that is quicker to know than stage by stage."""
-    command = ["status", "--quiet", *(["--with-deps", *targets] if targets else [])]
-    return run_dvc(command, paths.ROOT, log_of(paths.ROOT, "status"))[0] == 0
+def out_of_date(targets: Sequence[str], stages: Sequence[tuple[str, list[str]]]) -> set[str]:
+    """Stages that DVC finds changed, and all that wait for them; every one where it cannot tell.
+
+    Asked once, that is quicker to know than stage by stage.
+    """
+    command = ["--quiet", "status", "--json", *(["--with-deps", *targets] if targets else [])]
+    status, said = run_dvc(command, paths.ROOT, log_of(paths.ROOT, "status"))
+    if status:
+        return {stage for stage, _ in stages}
+    changed = set(json.loads(said[-1] if said else "{}"))
+    for stage, earlier in stages:
+        if changed & set(earlier):
+            changed.add(stage)
+    return changed
+
+
+def on_the_device(stages: set[str]) -> set[str]:
+    """Those that read where to calculate."""
+    return {stage for stage in stages if "device" in declared()[stage.partition("@")[0]]}
 
 
 def bring_up_to_date(stages: Sequence[tuple[str, list[str]]], room: Room) -> list[UserError]:

@@ -306,8 +306,8 @@ def test_any_numbers_are_an_observation_and_what_was_refused_was_no_step(agent: 
     [
         (np.zeros((1, 2), int), r"act: got shape \(1, 2\), expected \(1, 3\)"),
         (np.zeros((1, 3)), "act: got dtype float64, expected whole numbers"),
-        (np.full((1, 3), 6), r"act: got 6..6, expected 0..5"),
-        (np.full((1, 3), -1), r"act: got -1..-1, expected 0..5"),
+        (np.array([[0, 6, 0]]), r"act: got 6 from agent 1, expected 0..5"),
+        (np.full((1, 3), -1), r"act: got -1 from agent 0, expected 0..5"),
     ],
 )
 def test_what_cannot_have_been_done_is_refused_and_changes_nothing(agent: RMIOv2, act: Actions, sentence: str) -> None:
@@ -318,6 +318,18 @@ def test_what_cannot_have_been_done_is_refused_and_changes_nothing(agent: RMIOv2
     with pytest.raises(UserError, match=sentence):
         team.did(act)
     assert team._completion is not None and np.array_equal(team._completion.history.act[0, 0], chosen[0])
+
+
+def test_what_was_done_is_within_each_agents_own_width_and_takes_what_float64_clips() -> None:
+    agent, _ = agent_and_replay(settings("toy/dials"))
+    assert agent.spec.act_widths == (1, 1, 2) and not agent.spec.discrete
+    team, done = agent.team(1, 0), np.zeros((1, 3, 2))
+    team.act(np.zeros((1, 3, agent.spec.obs_dim)))
+    done[0, :, 0], done[0, 2, 1] = 1 + 1e-12, -1
+    team.did(done)
+    done[0, 1, 1] = 0.5
+    with pytest.raises(UserError, match=r"act: got 0.5 from agent 1, expected 0..0"):
+        team.did(done)
 
 
 def test_a_team_that_is_not_greedy_draws_its_actions(agent: RMIOv2) -> None:

@@ -4,7 +4,6 @@ from dataclasses import replace
 
 import numpy as np
 import pytest
-import torch
 from learning_cases import agent_and_replay, composed, settings
 from windows import opinionated, record
 
@@ -56,20 +55,14 @@ def test_a_team_goes_on_from_what_it_is_told_was_done_as_the_window_that_holds_i
     assert np.array_equal(act, recorded.act) and np.allclose(completed, recorded.completed, atol=1e-5)
 
 
-def test_a_memory_of_actions_holds_what_was_done() -> None:
-    """MAMBA's world model takes the action before in, so its next choices follow from what it was told."""
-    config = composed("env=toy_lights", "agent=mamba", "preset=toy")
-    agent = make_agent(config, make_env("toy/lights", 1).spec)
-    shape = (2, 3)
-    told, other, plain = (agent.team(2, 0) for _ in range(3))
-    obs, avail = np.zeros((*shape, agent.spec.obs_dim)), np.ones((*shape, agent.spec.act_dim), bool)
-    act = told.act(obs, avail=avail)
-    other.act(obs, avail=avail), plain.act(obs, avail=avail)
-    told.did((act + 1) % agent.spec.act_dim)
-    other.did(act)
-    for team in (told, other, plain):
-        team.act(obs, avail=avail)
-    assert torch.equal(other._memory.h, plain._memory.h) and not torch.equal(told._memory.h, plain._memory.h)
+@pytest.mark.parametrize("name", ["mamba", "qmix", "facmac_discrete"])
+def test_a_memory_of_actions_holds_what_was_done(name: str) -> None:
+    agent = make_agent(composed("env=toy_lights", f"agent={name}", "preset=toy"), make_env("toy/lights", 1).spec)
+    team, actions = agent.team(2, 0), agent.spec.act_dim
+    chosen = team.act(np.zeros((2, 3, agent.spec.obs_dim)), avail=np.ones((2, 3, actions), bool))
+    assert np.array_equal(team._memory.act.argmax(-1), chosen)
+    team.did((chosen + 1) % actions)
+    assert np.array_equal(team._memory.act.argmax(-1), (chosen + 1) % actions)
 
 
 def test_when_the_window_no_longer_reaches_back_only_the_policys_memory_is_shorter() -> None:

@@ -56,7 +56,18 @@ class History:
 
 
 def refuse_actions(act: Actions, spec: EnvSpec) -> None:
-    """Raise UserError for a value in act, (..., N) or (..., N, A), that is no action of this game."""
-    low, high = (0, spec.act_dim - 1) if spec.discrete else (-1, 1)
-    if not ((act >= low) & (act <= high)).all():  # NaN compares as false
-        raise UserError(f"act: got {act.min()}..{act.max()}, expected {low}..{high}")
+    """Raise UserError for a value in act, (..., N) or (..., N, A), that is no action of this game.
+
+    Beyond an agent's own width there is nothing to choose, and zero to fill in.
+    """
+    widths = np.array(spec.act_widths)
+    if spec.discrete:
+        low, high = np.zeros_like(widths), widths - 1
+    else:
+        high = (np.arange(spec.act_dim) < widths[:, None]).astype(np.int64)
+        low = -high
+    broken = ~((act >= low) & (act <= high))  # NaN compares as false
+    if broken.any():
+        at = tuple(np.argwhere(broken)[0])
+        own = at[-high.ndim :]
+        raise UserError(f"act: got {act[at]} from agent {own[0]}, expected {low[own]}..{high[own]}")

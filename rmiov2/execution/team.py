@@ -126,8 +126,9 @@ class Team:
             raise UserError(f"act: got shape {act.shape}, expected {expected} for {shape[0]} teams of {self.spec.name}")
         if act.dtype.kind not in ("iu" if discrete else "iuf"):
             raise UserError(f"act: got dtype {act.dtype}, expected {'whole numbers' if discrete else 'numbers'}")
+        act = act.astype(np.int64) if discrete else act.astype(np.float32)  # in which what float64 clips is within 1
         refuse_actions(act, self.spec)
-        return act.astype(np.int64) if discrete else act.astype(np.float32)
+        return act
 
     def _complete(self, obs: Floats, seen: Bools, avail: Bools | None, first: Bools) -> tuple[Floats, Bools | None]:
         self._remember(obs, seen, avail)
