@@ -162,7 +162,7 @@ def parser() -> argparse.ArgumentParser:
     for command, what in ((one, "stages"), (many, "studies")):
         command.add_argument("--jobs", type=positive, metavar="N", help=f"{what} at once (default: as cores are idle)")
     for command in (one, served):
-        command.add_argument("--env", help="a file of conf/env, such as smax_3m")
+        command.add_argument("--env", help="an environment with a file in conf/env, such as smax/3m")
         command.add_argument("--agent", help="a file of conf/agent")
         command.add_argument("--seed", type=seed)
         command.add_argument("--p-mask", type=float, help="finetune.p_mask")

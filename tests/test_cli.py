@@ -18,6 +18,7 @@ import rmiov2
 from pipelines.params import compose_values
 from rmiov2 import cli
 from rmiov2.agents.registry import make_agent
+from rmiov2.cli import watch
 from rmiov2.config import Evaluate, Pattern, parse
 from rmiov2.envs.base import Adapter
 from rmiov2.envs.registry import list_envs, make_env
@@ -302,6 +303,19 @@ def test_watch_draws_every_step(trained, tmp_path, capsys):
     assert said[-1] == f"result: {out}"
     with Image.open(out) as picture:
         assert f"drawing {picture.n_frames} steps" in said and picture.n_frames > 1
+
+
+def test_an_episode_is_watched_as_it_would_be_evaluated(trained, tmp_path, monkeypatch):
+    scene, seen = watch.record_scene, {}
+
+    def spied(env, team, p_loss, seed, trend, pattern):
+        seen.update(mode=team.mode, greedy=team.greedy, pattern=pattern)
+        return scene(env, team, p_loss, seed, trend, pattern)
+
+    monkeypatch.setattr(watch, "record_scene", spied)
+    asked = ["--mode", "zeros", "--pattern", "bursty", "--sampled", "--out", str(tmp_path / "watch.gif")]
+    assert cli.main(["watch", str(trained), *asked]) == 0
+    assert seen == {"mode": "zeros", "greedy": False, "pattern": "bursty"}
 
 
 README = (ROOT / "README.md").read_text()

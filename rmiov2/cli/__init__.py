@@ -45,6 +45,8 @@ def parser() -> argparse.ArgumentParser:
     watch = _command(commands, "watch", "record one episode as a moving picture")
     _team_options(watch)
     watch.add_argument("--p-loss", type=_probability, default=0.6, metavar="P", help="default: %(default)s")
+    watch.add_argument("--mode", choices=MODES, help="what replaces lost observations (default: the team's own)")
+    _play_options(watch)
     watch.add_argument("--out", type=Path, default=Path("watch.gif"), help="default: %(default)s")
     return top
 
@@ -81,20 +83,24 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
         action="append",
         help="what replaces lost observations; give it again for a table of another (default: the team's own)",
     )
+    _play_options(evaluate)
     evaluate.add_argument(
+        "--true-availability", action="store_true", help="blind agents keep the true mask of what they may do"
+    )
+    evaluate.add_argument("--out", type=Path, default=Path("evaluation.json"), help="default: %(default)s")
+
+
+def _play_options(command: argparse.ArgumentParser) -> None:
+    command.add_argument(
         "--pattern",
         choices=PATTERNS,
         default=PATTERNS[0],
         help="each agent by itself at each step, each in bursts, one agent for the whole episode, or all at once"
         " (default: %(default)s)",
     )
-    evaluate.add_argument(
-        "--true-availability", action="store_true", help="blind agents keep the true mask of what they may do"
-    )
-    evaluate.add_argument(
+    command.add_argument(
         "--sampled", action="store_true", help="draw actions as in training instead of taking the likeliest"
     )
-    evaluate.add_argument("--out", type=Path, default=Path("evaluation.json"), help="default: %(default)s")
 
 
 def _command(commands: Any, name: str, purpose: str) -> argparse.ArgumentParser:

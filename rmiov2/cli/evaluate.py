@@ -36,6 +36,11 @@ def run(options: argparse.Namespace) -> None:
     """
     _refuse(options)
     agent = trained(options.checkpoint)
+    if options.true_availability and not agent.spec.discrete:
+        raise UserError(
+            f"--true-availability: got {agent.spec.name}, whose actions are continuous, expected discrete ones, which"
+            " alone have a mask; leave it out"
+        )
     modes, settings = options.mode or [agent.own_mode], _settings(options)
     for mode in modes:
         agent.team(1, options.seed, mode=mode)  # refuses what this agent cannot play, before a game is built
@@ -92,12 +97,7 @@ def _settings(options: argparse.Namespace) -> Evaluate:
 
 
 def _play(agent: Playable, env: Env, settings: Evaluate, modes: list[str], true_availability: bool) -> dict[str, Any]:
-    """What summary says of each mode; raises UserError where a true mask is asked for and there are none."""
-    if true_availability and not env.spec.discrete:
-        raise UserError(
-            f"--true-availability: got {env.spec.name}, whose actions are continuous, expected discrete ones, which"
-            " alone have a mask; leave it out"
-        )
+    """What summary says of each mode."""
     sweep = Sweep(agent, env, settings)
     return {
         mode: summary(sweep.play(mode, true_availability, bar(f"{env.spec.name} {mode}")), env.spec.measure)

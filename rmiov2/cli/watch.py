@@ -23,10 +23,10 @@ def run(options: argparse.Namespace) -> None:
     """Record one episode and draw it as a GIF."""
     refuse_other_pictures(options.out)
     agent = trained(options.checkpoint)
+    team = agent.team(1, options.seed, options.mode, greedy=not options.sampled)
     with closing(game_for(agent, options.env, 1, options.seed)) as env:
         print(f"playing one episode of {env.spec.name} at p_loss = {options.p_loss:g}", flush=True)
-        team = agent.team(1, options.seed)
-        scene = record_scene(env, team, options.p_loss, options.seed, _trend(agent.config))
+        scene = record_scene(env, team, options.p_loss, options.seed, _trend(agent.config), options.pattern)
     print(f"drawing {len(scene['seen'])} steps", flush=True)
     write_animation(scene, options.out)
     print(f"result: {options.out.resolve()}")
