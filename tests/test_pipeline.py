@@ -242,6 +242,15 @@ def test_every_agent_goes_through_every_stage_and_declares_its_code(preset, tmp_
     assert project.repro() == []
 
 
+STALE = """
+from pipelines import paths, run
+from pipelines.dvc_stage import dag
+
+stale = run.out_of_date([], dag(paths.ROOT))
+print(sorted(stale), sorted(run.on_the_device(stale)))
+"""
+
+
 @pytest.mark.pipeline
 class TestWholePipeline:
     def test_everything_declared_is_there_and_nothing_is_left_over(self, project):
@@ -299,6 +308,23 @@ class TestWholePipeline:
         readme = project.root / "README.md"
         readme.write_text(readme.read_text() + "\nOne more word.\n")
         assert project.repro() == []
+
+    def test_a_page_alone_asks_for_no_device_and_what_waits_for_a_training_does(self, project):
+        def told():
+            return project.run("python", "-c", STALE).splitlines()[-1]
+
+        assert told() == "[] []"
+        words = project.root / "rmiov2" / "reporting" / "words.py"
+        before = words.read_text()
+        words.write_text(before + "\n")
+        assert told() == "['report'] []"
+        words.write_text(before)
+        project.compose("stress.episodes=9", "finetune.p_mask=0.25")
+        assert (
+            told() == "['evaluate', 'finetune', 'gate_results', 'report', 'stress'] ['evaluate', 'finetune', 'stress']"
+        )
+        project.compose()
+        assert told() == "[] []"
 
     def test_dvc_shows_metrics_and_plots(self, project):
         assert "metrics/evaluate.json" in project.run("dvc", "metrics", "show")
