@@ -92,8 +92,8 @@ def out_of_date(targets: Sequence[str], stages: Sequence[tuple[str, list[str]]])
 
 
 def on_the_device(stages: set[str]) -> set[str]:
-    """Those that read where to calculate."""
-    return {stage for stage in stages if "device" in declared()[stage.partition("@")[0]]}
+    """Those that read where to calculate; a user's own, of another dvc.yaml, do not."""
+    return {stage for stage in stages if "device" in declared().get(stage.partition("@")[0], ())}
 
 
 def bring_up_to_date(stages: Sequence[tuple[str, list[str]]], room: Room) -> list[UserError]:
