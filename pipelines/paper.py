@@ -220,9 +220,9 @@ def reproduce(options: argparse.Namespace) -> None:
     print(f"paper: {summary(states, jobs)}", flush=True)
     if not options.list:
         refuse_kept_otherwise(states, SEEDS)
-        if left := [cell for cell, state in states.items() if state != KEPT]:
-            begun = [cell.label for cell, state in states.items() if state == BEGUN]
-            about = {"list": options.name, "only": options.only, "resumed": begun}
+        begun = [cell for cell, state in states.items() if state == BEGUN]
+        if left := begun + [cell for cell, state in states.items() if state not in (BEGUN, KEPT)]:
+            about = {"list": options.name, "only": options.only, "resumed": [cell.label for cell in begun]}
             run(left, about, jobs, options.jobs or ON_GPU, options.device, options.threads)
 
 

@@ -41,7 +41,7 @@ def compose_values(overrides: Sequence[str] = ()) -> dict[str, Any]:
 
 
 def worded(overrides: Sequence[str]) -> list[str]:
-    """What a user asked for, as compose_config takes it; raises UserError for a key that is there twice.
+    """What a user asked for, as compose_config takes it; raises UserError for what is said twice.
 
     Lists of experiments layer their settings, so that there a later one may replace an earlier one.
     """
@@ -52,6 +52,9 @@ def worded(overrides: Sequence[str]) -> list[str]:
         if key in said:
             raise UserError(f"{key}: got two, {said[key]} and {value}; {_instead_of(key, {said[key], value})}")
         said[key] = value
+    for group, name in (("env", "env.name"), ("agent", "agent.name")):
+        if {group, name} <= said.keys() and said[name].replace("/", "_") in choices(group):
+            raise UserError(f"{group}={said[group]} and {name}={said[name]} both name one; say one of them")
     return words
 
 

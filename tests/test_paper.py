@@ -266,6 +266,17 @@ def test_so_many_at_once_take_that_much_less_time(monkeypatch: pytest.MonkeyPatc
     assert [paper.summary(states, jobs) for jobs in (1, 2)] == [told.format("2.0", 1), told.format("1.0", 2)]
 
 
+def test_what_was_begun_goes_on_before_anything_else_begins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(paper, "SEEDS", tmp_path / "seeds")
+    monkeypatch.setattr(cells.paths, "STATE", tmp_path / "state")
+    *others, last = paper.chosen("toy", [])
+    last.folder.mkdir(parents=True)
+    called: list[list[Cell]] = []
+    monkeypatch.setattr(paper, "run", lambda left, *_: called.append(left))
+    assert paper.main(["toy", "--jobs", "1"]) == 0
+    assert called == [[last, *others]] and others
+
+
 @pytest.mark.parametrize(("device", "asked", "most"), [("cpu", 9, 9), ("cuda", 9, 4), ("cuda", 2, 2)])
 def test_on_a_gpu_no_more_run_at_once_than_fit(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, device: str, asked: int, most: int

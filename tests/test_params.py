@@ -233,6 +233,7 @@ REPEATED = [
     (("ablation=p_mask_0.25", "ablation=p_mask_0.75"), "p_mask_0.25 and p_mask_0.75; say one of them\n"),
     (("ablation=no_masking", "ablation=no_masking"), "no_masking and no_masking; say it once"),
     (("env=smax/3m", "env=smax_3m"), "env: got two, smax_3m and smax_3m; say it once"),
+    (("env.name=smax/3m", "env=smax_2s3z"), "env=smax_2s3z and env.name=smax/3m both name one; say one of them"),
     (("finetune.p_mask=0.25", "finetune.p_mask=0.75"), "finetune.p_mask: got two, 0.25 and 0.75; say one of them"),
 ]
 
