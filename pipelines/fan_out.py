@@ -29,7 +29,7 @@ from pipelines.heal import heal
 from pipelines.params import flat
 from pipelines.stage import value_at
 from pipelines.workspace import STAGES
-from rmiov2.config import Config
+from rmiov2.config import Config, ignored_keys
 from rmiov2.types import UserError
 
 MACHINE = ("device", "precision", "threads")  # settings of where it runs
@@ -139,16 +139,17 @@ def stages_of(values: Mapping[str, Any], stages: Sequence[str] = STAGES) -> dict
 
 
 def settings_read(values: Mapping[str, Any]) -> dict[str, Any]:
-    """Of complete settings, by section.name, those that STAGES read: what results are made of, but for the seed.
+    """Of complete settings, by section.name, what results are made of: those that STAGES and the agent read.
 
-    Nor where it ran, as that only rounds otherwise.
+    But for the seed, and where it ran, as that only rounds otherwise.
     """
     found: dict[str, Any] = {}
     for stage, read in declared().items():
         found |= {entry: value_at(values, entry) for entry in read}
         if stage == STAGES[-1]:
             break
-    return {key: value for key, value in flat(found).items() if key not in ("seed", *MACHINE)}
+    unread = {"seed", *MACHINE, *ignored_keys(values["agent"]["name"])}
+    return {key: value for key, value in flat(found).items() if key not in unread}
 
 
 @cache
