@@ -18,10 +18,12 @@ import pytest
 from project import Project
 from storage_cases import DISCRETE, named
 
-from pipelines import gates, paths, suites
-from pipelines.episode_chains import Piece, chain_facts, chains_of, episodes_begun
+from pipelines import paths
+from pipelines.gates import suites
+from pipelines.gates.episode_chains import Piece, chain_facts, chains_of, episodes_begun
+from pipelines.gates.guard import guard
+from pipelines.gates.shard_facts import piece_facts
 from pipelines.params import compose_values
-from pipelines.shard_facts import piece_facts
 from rmiov2.config import Config, parse
 from rmiov2.envs.registry import make_env
 from rmiov2.evaluation import sweep
@@ -74,7 +76,7 @@ def run_of(games: dict[str, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPat
 def broken(gate: str, config: Config) -> dict[str, str]:
     """Expectation -> its sentence, of a gate that must not let the data pass."""
     with pytest.raises(UserError) as refusal:
-        gates.guard(gate, config)
+        guard(gate, config)
     assert not any((folder / f"{gate}.json").exists() for folder in (paths.GATES, paths.PASSED))
     assert (paths.DATA_DOCS / gate / "index.html").is_file()
     _, *sentences = str(refusal.value).splitlines()
@@ -82,14 +84,14 @@ def broken(gate: str, config: Config) -> dict[str, str]:
 
 
 def receipt(gate: str, config: Config) -> dict[str, Any]:
-    return json.loads(gates.guard(gate, config).read_text())
+    return json.loads(guard(gate, config).read_text())
 
 
 def test_metrics_that_are_no_json_are_refused_in_one_sentence(run_of: Any) -> None:
     root = run_of("lights")
     (root / "metrics/collect.json").write_text("{")
     with pytest.raises(UserError, match=r"collect\.json is not JSON .*`dvc repro -f -s collect`"):
-        gates.guard("collect", settings("lights"))
+        guard("collect", settings("lights"))
 
 
 # Shards.
@@ -98,11 +100,11 @@ def test_metrics_that_are_no_json_are_refused_in_one_sentence(run_of: Any) -> No
 @pytest.mark.parametrize("kind", KINDS)
 def test_good_games_pass_and_the_same_again_gives_the_same_receipt(kind: str, run_of: Any) -> None:
     run_of(kind)
-    first = gates.guard("collect", settings(kind)).read_bytes()
+    first = guard("collect", settings(kind)).read_bytes()
     said = json.loads(first)
     assert said["met"] == said["expectations"] > 20 and said["warnings"] == []
     assert {entry["rows"] for entry in said["checked"] if entry["table"] == "trajectories"} != {0}
-    assert gates.guard("collect", settings(kind)).read_bytes() == first
+    assert guard("collect", settings(kind)).read_bytes() == first
     assert not re.search(rb"20\d\d-|/tmp|/home", first)
 
 

@@ -71,7 +71,7 @@ ONLY = [
         },
     ),
     (("optuna",), {"pipelines.tuning.study", "pipelines.tuning.storage", "pipelines.tuning.plots"}),
-    (("great_expectations",), {"pipelines.gates"}),
+    (("great_expectations",), {"pipelines.gates.guard"}),
 ]
 
 

@@ -24,7 +24,8 @@ from test_sweep import Board, trend
 from windows import record
 
 import rmiov2
-from pipelines import gates, paths, promotion, registry, serving, tracking
+from pipelines import paths, promotion, registry, serving, tracking
+from pipelines.gates.guard import guard
 from pipelines.params import compose_values
 from pipelines.registry import Measured
 from pipelines.stages.evaluate import evaluate
@@ -142,7 +143,7 @@ def test_the_episode_that_is_shown_is_the_tuned_team_s(run: Run) -> None:
 def test_the_gate_expects_these_modes_and_no_talk(run: Run) -> None:
     path = paths.RESULTS / "episodes.parquet"
     good = path.read_bytes()
-    receipt = json.loads(gates.guard("results", run.config).read_text())
+    receipt = json.loads(guard("results", run.config).read_text())
     assert {entry["table"]: entry["rows"] for entry in receipt["checked"]}["cells"] == 2 * 4 * 4 + 1
     rows = pd.read_parquet(path)
     cell = (rows["mode"] == "zeros_untuned") & (rows.p_loss == 0.03) & (rows.availability == "lost")
@@ -150,9 +151,9 @@ def test_the_gate_expects_these_modes_and_no_talk(run: Run) -> None:
     for broken, expectation in ((rows[~cell], "grid_is_complete"), (chatty, "nothing_lost_costs_nothing")):
         broken.to_parquet(path, index=False)
         with pytest.raises(UserError, match=expectation):
-            gates.guard("results", run.config)
+            guard("results", run.config)
     path.write_bytes(good)
-    gates.guard("results", run.config)
+    guard("results", run.config)
 
 
 def test_the_page_leaves_out_what_there_is_not(run: Run) -> None:

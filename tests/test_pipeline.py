@@ -33,7 +33,7 @@ CHANGES_NO_RESULT = {
 }
 CHANGES_NO_RESULT |= {"pipelines/stage.py", "pipelines/paths.py", "pipelines/environment.py", "pipelines/tracking.py"}
 CHANGES_NO_RESULT |= {
-    "pipelines/data_docs.py",
+    "pipelines/gates/data_docs.py",
     "pipelines/heal.py",
     "pipelines/lifeline.py",
     "rmiov2/agents/registry.py",
@@ -359,7 +359,7 @@ class TestWholePipeline:
         assert done.returncode == 2 and "finetune.p_mask" in done.stderr and len(done.stderr.strip().splitlines()) == 1
 
     def test_another_expectation_looks_again_and_trains_nothing(self, project):
-        suites = project.root / "pipelines" / "suites.py"
+        suites = project.root / "pipelines" / "gates" / "suites.py"
         before = suites.read_text()
         rule = '        Rule("padding_is_zero",'
         suites.write_text(before.replace(rule, '        Rule("padding_is_null", "so", "padding_not_zero"),\n' + rule))

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipelines import gates, stage
+from pipelines import stage
+from pipelines.gates.guard import guard
 from rmiov2.config import Config
 
 
 def gate_replay(config: Config) -> Path:
     """metrics/gates/replay.json, if every expectation is met; and pages in reports/data_docs/replay."""
-    return gates.guard("replay", config)
+    return guard("replay", config)
 
 
 if __name__ == "__main__":

@@ -5,13 +5,14 @@ from __future__ import annotations
 import sys
 from pathlib import Path
 
-from pipelines import gates, stage
+from pipelines import stage
+from pipelines.gates.guard import guard
 from rmiov2.config import Config
 
 
 def gate_results(config: Config) -> Path:
     """metrics/gates/results.json, if every expectation is met; and pages in reports/data_docs/results."""
-    return gates.guard("results", config)
+    return guard("results", config)
 
 
 if __name__ == "__main__":

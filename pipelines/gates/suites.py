@@ -1,6 +1,6 @@
 """What is expected of the data between two stages: tables of facts, and a rule for each thing that may be wrong.
 
-A rule names a Great Expectations class and its arguments; pipelines/gates.py runs them. Most columns count violations,
+A rule names a Great Expectations class and its arguments; guard.py runs them. Most columns count violations,
 of which 0 are expected, or say in words what is wrong, of which none are: Great Expectations skips nulls, so a NaN that
 is not counted would pass.
 """

@@ -16,8 +16,9 @@ from numbers import Real
 from pathlib import Path
 from typing import Any
 
-from pipelines import data_docs, environment, paths
-from pipelines.suites import Rule, Table, Verdict
+from pipelines import environment, paths
+from pipelines.gates import data_docs
+from pipelines.gates.suites import Rule, Table, Verdict
 from rmiov2.config import Config
 from rmiov2.files import read_bytes, write_json
 from rmiov2.types import EnvSpec, UserError
@@ -27,7 +28,7 @@ PLACES = 3  # that a sentence names
 
 def collected(config: Config) -> list[Table]:
     """data/collect, of which metrics/collect.json says how much there is."""
-    from pipelines.shard_facts import Expected, shard_tables
+    from pipelines.gates.shard_facts import Expected, shard_tables
 
     said = _metrics("collect")
     trajectories, steps = said["trajectories"], said["env_steps"]
@@ -43,7 +44,7 @@ def collected(config: Config) -> list[Table]:
 
 def replayed(config: Config) -> list[Table]:
     """data/replay, which holds all that metrics/pretrain.json counts, or the newest that fit into collect.capacity."""
-    from pipelines.shard_facts import Expected, shard_tables
+    from pipelines.gates.shard_facts import Expected, shard_tables
 
     spec, steps, capacity = _spec(config), _metrics("pretrain")["env_steps"], config.collect.capacity
     forgetful = steps > capacity
@@ -62,7 +63,7 @@ def replayed(config: Config) -> list[Table]:
 
 def evaluated(config: Config) -> list[Table]:
     """results/episodes.parquet, and what metrics/evaluate.json says of it."""
-    from pipelines.result_facts import result_tables
+    from pipelines.gates.result_facts import result_tables
     from rmiov2.replay import shards
 
     summary, spec = _metrics("evaluate"), shards.spec_of(paths.REPLAY)

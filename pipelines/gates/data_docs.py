@@ -13,7 +13,7 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from pipelines.suites import Verdict
+from pipelines.gates.suites import Verdict
 from rmiov2.files import write_bytes
 
 ELSEWHERE = re.compile(r"<(script|style|footer)\b.*?</\1>|<(link|img)\b[^>]*https?://[^>]*>", re.DOTALL)

@@ -9,7 +9,7 @@ from typing import Any
 
 import numpy as np
 
-from pipelines.suites import Table, cell_rules, curve_rules, episode_rules, file_rules
+from pipelines.gates.suites import Table, cell_rules, curve_rules, episode_rules, file_rules
 from rmiov2.agents.registry import agent_class
 from rmiov2.config import Config
 from rmiov2.evaluation.modes import OPEN_LOOP, modes_played, own_mode

@@ -18,8 +18,8 @@ import numpy.typing as npt
 import safetensors
 import safetensors.numpy
 
-from pipelines.episode_chains import Piece, chain_facts, chains_of, episodes_begun
-from pipelines.suites import Table, agent_rules, folder_rules, shard_rules, trajectory_rules
+from pipelines.gates.episode_chains import Piece, chain_facts, chains_of, episodes_begun
+from pipelines.gates.suites import Table, agent_rules, folder_rules, shard_rules, trajectory_rules
 from rmiov2.envs.base import BOX_TOLERANCE
 from rmiov2.replay import shards
 from rmiov2.replay.buffer import layout
