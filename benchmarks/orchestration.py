@@ -16,7 +16,7 @@ import numpy.typing as npt
 from benchmarks.table import Row
 from pipelines import paths, workspace
 from pipelines.cells import walls
-from pipelines.dvc_stage import dag, surroundings
+from pipelines.processes.dvc_stage import dag, surroundings
 from rmiov2.types import UserError
 
 TOY = ("preset=toy", "env=toy_lights")

@@ -14,7 +14,7 @@ from importlib import metadata
 import psutil
 
 from pipelines import paths
-from pipelines.heal import damaged, heal, is_dvc, living
+from pipelines.processes.heal import damaged, heal, is_dvc, living
 from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 

@@ -29,7 +29,7 @@ from prefect.states import Completed, Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
 from pipelines import environment, paths, workspace
-from pipelines.dvc_stage import (
+from pipelines.processes.dvc_stage import (
     LOCK_DELAYS,
     REFUSED,
     DvcLocked,
@@ -40,9 +40,9 @@ from pipelines.dvc_stage import (
     run_stage,
     surroundings,
 )
-from pipelines.lifeline import still_lives
+from pipelines.processes.lifeline import still_lives
+from pipelines.processes.screen import throttled
 from pipelines.refusals import refuse_unrunnable
-from pipelines.screen import throttled
 from rmiov2.config import load
 from rmiov2.types import UserError
 

@@ -13,8 +13,8 @@ import subprocess
 import sys
 
 from pipelines import paths
-from pipelines.dvc_stage import ask_dvc, surroundings
-from pipelines.heal import heal
+from pipelines.processes.dvc_stage import ask_dvc, surroundings
+from pipelines.processes.heal import heal
 from pipelines.workspace import uncommitted
 from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError

@@ -16,7 +16,8 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 
 from pipelines import environment, paths
-from pipelines.dvc_stage import (
+from pipelines.fan_out import cores_of, declared, end, idle_cores, most_of
+from pipelines.processes.dvc_stage import (
     LOCK_DELAYS,
     DvcLocked,
     Say,
@@ -26,12 +27,11 @@ from pipelines.dvc_stage import (
     run_dvc,
     run_stage,
 )
-from pipelines.fan_out import cores_of, declared, end, idle_cores, most_of
-from pipelines.heal import heal, living
-from pipelines.lifeline import PATIENCE, WATCHED, alone, orphaned
+from pipelines.processes.heal import heal, living
+from pipelines.processes.lifeline import PATIENCE, WATCHED, alone, orphaned
+from pipelines.processes.screen import Screen
 from pipelines.records import processor
 from pipelines.refusals import refuse_unrunnable
-from pipelines.screen import Screen
 from rmiov2.config import Config, load
 from rmiov2.program import exit_code, parser_of, positive
 from rmiov2.types import UserError

@@ -17,7 +17,7 @@ from typing import Any
 import yaml
 
 from pipelines import environment, paths, tracking
-from pipelines.lifeline import alone, end_with_starters
+from pipelines.processes.lifeline import alone, end_with_starters
 from rmiov2.config import load
 from rmiov2.files import writing
 from rmiov2.program import exit_code

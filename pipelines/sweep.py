@@ -17,7 +17,7 @@ from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner
 
 from pipelines import environment, flow, paths, workspace
-from pipelines.dvc_stage import dag
+from pipelines.processes.dvc_stage import dag
 from pipelines.refusals import refuse_unrunnable
 from pipelines.run import needed
 from pipelines.seeds import overlay

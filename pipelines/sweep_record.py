@@ -17,7 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.lifeline import held
+from pipelines.processes.lifeline import held
 from rmiov2.files import write_json
 from rmiov2.reporting.pages.sweeps import ALL, KILLED, RUNNING, SOME_FAILED, STOPPED, SWEEP_KEYS, SWEEPS, read_sweeps
 from rmiov2.types import UserError

@@ -21,7 +21,7 @@ from typing import Any
 import yaml
 
 from pipelines import environment, paths
-from pipelines.lifeline import held
+from pipelines.processes.lifeline import held
 from rmiov2.types import UserError
 
 OFF = "off"

@@ -18,7 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from pipelines import environment, paths, tracking
-from pipelines.dvc_stage import log_of, stop
+from pipelines.processes.dvc_stage import log_of, stop
 from pipelines.study import SERVER
 from rmiov2.files import write_bytes
 from rmiov2.program import exit_code, parser_of, port

@@ -20,9 +20,9 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths, tracking
-from pipelines.dvc_stage import ask_dvc
-from pipelines.lifeline import WATCHED, held
 from pipelines.params import as_text, compose_values, worded
+from pipelines.processes.dvc_stage import ask_dvc
+from pipelines.processes.lifeline import WATCHED, held
 from pipelines.records import record_in
 from rmiov2.files import sync_folder, write_bytes, write_json, writing
 from rmiov2.reporting.words import WHOLE

@@ -14,9 +14,10 @@ import psutil
 import pytest
 import yaml
 
-from pipelines import dvc_stage, run
-from pipelines.heal import damaged, heal, living
-from pipelines.lifeline import CLOCK_SLACK, WATCHED, still_lives
+from pipelines import run
+from pipelines.processes import dvc_stage
+from pipelines.processes.heal import damaged, heal, living
+from pipelines.processes.lifeline import CLOCK_SLACK, WATCHED, still_lives
 from rmiov2.types import UserError
 
 SAY = "import sys, pathlib; pathlib.Path(sys.argv[1]).write_text('made'); print('a\\rb'); print('two words')"

@@ -13,7 +13,7 @@ import psutil
 import pytest
 from project import Project, reproduced
 
-from pipelines.heal import damaged, is_dvc
+from pipelines.processes.heal import damaged, is_dvc
 
 LONG = ("pretrain.env_steps=1500", "finetune.updates=100")  # seconds of training, saved after every round
 TIMES = {"wall_s"}

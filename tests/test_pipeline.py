@@ -34,8 +34,8 @@ CHANGES_NO_RESULT = {
 CHANGES_NO_RESULT |= {"pipelines/stage.py", "pipelines/paths.py", "pipelines/environment.py", "pipelines/tracking.py"}
 CHANGES_NO_RESULT |= {
     "pipelines/gates/data_docs.py",
-    "pipelines/heal.py",
-    "pipelines/lifeline.py",
+    "pipelines/processes/heal.py",
+    "pipelines/processes/lifeline.py",
     "rmiov2/agents/registry.py",
 }
 CHANGES_NO_RESULT |= {str(path.relative_to(ROOT)) for path in (ROOT / "rmiov2/config").glob("*.py")}
@@ -244,7 +244,7 @@ def test_every_agent_goes_through_every_stage_and_declares_its_code(preset, tmp_
 
 STALE = """
 from pipelines import paths, run
-from pipelines.dvc_stage import dag
+from pipelines.processes.dvc_stage import dag
 
 stale = run.out_of_date([], dag(paths.ROOT))
 print(sorted(stale), sorted(run.on_the_device(stale)))

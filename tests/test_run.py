@@ -14,9 +14,10 @@ import yaml
 from rich.console import Console
 
 from benchmarks.cases import composed
-from pipelines import dvc_stage, run
-from pipelines.lifeline import WATCHED, alone, orphaned
-from pipelines.screen import Screen
+from pipelines import run
+from pipelines.processes import dvc_stage
+from pipelines.processes.lifeline import WATCHED, alone, orphaned
+from pipelines.processes.screen import Screen
 from rmiov2.types import UserError
 
 GRAPH = [("a", []), ("long", ["a"]), ("x@1", ["a"]), ("x@2", ["a"]), ("end", ["long"]), ("page", ["end", "x@1", "x@2"])]

@@ -17,7 +17,7 @@ from project import ROOT, Project
 from study_cases import Server, Throwaway, free_port, until
 
 from pipelines import study
-from pipelines.screen import throttled
+from pipelines.processes.screen import throttled
 from rmiov2.types import UserError
 
 STAGES = ("first", "train", "evaluate")

@@ -22,7 +22,7 @@ from optuna.exceptions import ExperimentalWarning, UpdateFinishedTrialError
 from optuna.trial import FrozenTrial, Trial, TrialState
 
 from pipelines import paths, stage
-from pipelines.lifeline import still_lives
+from pipelines.processes.lifeline import still_lives
 from pipelines.tuning import trial as trials
 from pipelines.tuning.storage import storage_of
 from pipelines.tuning.trial import Record

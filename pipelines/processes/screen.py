@@ -11,7 +11,7 @@ from rich.console import Console, Group
 from rich.live import Live
 from rich.text import Text
 
-from pipelines.dvc_stage import Say
+from pipelines.processes.dvc_stage import Say
 from rmiov2 import progress
 
 PROGRESS = re.compile(r"\d+%(\|| \d\d:)")  # as rmiov2.progress draws it

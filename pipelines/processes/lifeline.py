@@ -15,7 +15,7 @@ from pathlib import Path
 import psutil
 
 from pipelines import paths
-from pipelines.heal import is_dvc
+from pipelines.processes.heal import is_dvc
 from rmiov2.files import writing
 from rmiov2.types import UserError
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from pipelines import environment, paths
-from pipelines.heal import heal
+from pipelines.processes.heal import heal
 from rmiov2.files import writing
 from rmiov2.types import UserError
 
