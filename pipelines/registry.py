@@ -16,9 +16,10 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from pipelines import environment, paths, promotion, tracking
-from pipelines.promotion import Decision
-from pipelines.registration import Measured, refuse_stale, register, versions
+from pipelines import environment, paths
+from pipelines.models import promotion, tracking
+from pipelines.models.promotion import Decision
+from pipelines.models.registration import Measured, refuse_stale, register, versions
 from rmiov2.config import Config, load
 from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError

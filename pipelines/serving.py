@@ -22,7 +22,8 @@ from typing import Any
 
 import numpy as np
 
-from pipelines import environment, paths, registry, tracking
+from pipelines import environment, paths, registry
+from pipelines.models import tracking
 from rmiov2.config import load
 from rmiov2.program import exit_code, parser_of, port
 from rmiov2.types import UserError

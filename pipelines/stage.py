@@ -16,7 +16,8 @@ from typing import Any
 
 import yaml
 
-from pipelines import environment, paths, tracking
+from pipelines import environment, paths
+from pipelines.models import tracking
 from pipelines.processes.lifeline import alone, end_with_starters
 from rmiov2.config import load
 from rmiov2.files import writing

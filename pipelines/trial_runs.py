@@ -9,7 +9,7 @@ import sys
 from collections.abc import Sequence
 from typing import Any
 
-from pipelines import tracking
+from pipelines.models import tracking
 from pipelines.tuning.trial import Record
 from rmiov2.config import Config
 from rmiov2.types import UserError

@@ -17,7 +17,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from pipelines import environment, paths, tracking
+from pipelines import environment, paths
+from pipelines.models import tracking
 from pipelines.processes.dvc_stage import log_of, stop
 from pipelines.study import SERVER
 from rmiov2.files import write_bytes

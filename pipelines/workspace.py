@@ -19,7 +19,8 @@ from functools import cache
 from pathlib import Path
 from typing import Any
 
-from pipelines import paths, tracking
+from pipelines import paths
+from pipelines.models import tracking
 from pipelines.params import as_text, compose_values, worded
 from pipelines.processes.dvc_stage import ask_dvc
 from pipelines.processes.lifeline import WATCHED, held

@@ -62,10 +62,10 @@ ONLY = [
     (
         ("mlflow",),
         {
-            "pipelines.tracking",
-            "pipelines.registration",
+            "pipelines.models.tracking",
+            "pipelines.models.registration",
             "pipelines.registry",
-            "pipelines.team_model",
+            "pipelines.models.team_model",
             "pipelines.serving",
             "pipelines.trial_runs",
         },

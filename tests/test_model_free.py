@@ -24,8 +24,9 @@ from test_sweep import Board, trend
 from windows import record
 
 import rmiov2
-from pipelines import paths, promotion, registry, serving, tracking
+from pipelines import paths, registry, serving
 from pipelines.gates.guard import guard
+from pipelines.models import promotion, tracking
 from pipelines.params import compose_values
 from pipelines.registry import Measured
 from pipelines.stages.evaluate import evaluate

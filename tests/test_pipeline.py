@@ -31,8 +31,11 @@ CHANGES_NO_RESULT = {
     "rmiov2/progress.py",
     "rmiov2/program.py",
 }
-CHANGES_NO_RESULT |= {"pipelines/stage.py", "pipelines/paths.py", "pipelines/environment.py", "pipelines/tracking.py"}
 CHANGES_NO_RESULT |= {
+    "pipelines/stage.py",
+    "pipelines/paths.py",
+    "pipelines/environment.py",
+    "pipelines/models/tracking.py",
     "pipelines/gates/data_docs.py",
     "pipelines/processes/heal.py",
     "pipelines/processes/lifeline.py",

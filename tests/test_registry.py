@@ -11,7 +11,8 @@ import pytest
 from teams_on_shelves import measured, running, save_agent, toy_config
 from windows import record
 
-from pipelines import promotion, registry, serving, tracking
+from pipelines import registry, serving
+from pipelines.models import promotion, tracking
 from pipelines.registry import REFUSED, Measured
 from rmiov2.evaluation.episodes import Columns
 from rmiov2.evaluation.sweep import RANDOM, read_rows

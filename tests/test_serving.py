@@ -17,7 +17,8 @@ from teams_on_shelves import ROOT, measured, running, toy_config
 from windows import record
 
 import rmiov2
-from pipelines import registry, serving, tracking
+from pipelines import registry, serving
+from pipelines.models import tracking
 from rmiov2.execution.window import Window, decide
 from rmiov2.types import UserError
 

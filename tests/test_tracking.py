@@ -10,7 +10,7 @@ import yaml
 from project import Project
 from teams_on_shelves import free_port
 
-from pipelines import tracking
+from pipelines.models import tracking
 from rmiov2.types import UserError
 
 
@@ -94,7 +94,7 @@ def test_two_processes_may_open_a_new_store_at_once(tmp_path, project) -> None:
     command = [
         sys.executable,
         "-c",
-        "from pipelines import tracking as t; t.experiment_of(t.open_store(), 'toy/clock')",
+        "from pipelines.models import tracking as t; t.experiment_of(t.open_store(), 'toy/clock')",
     ]
     env = project.env | {"DVC_ROOT": str(tmp_path)}
     both = [subprocess.Popen(command, cwd=project.root, env=env, stderr=subprocess.PIPE, text=True) for _ in range(2)]

@@ -8,7 +8,8 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from pipelines import paths, promotion, tracking
+from pipelines import paths
+from pipelines.models import promotion, tracking
 from rmiov2.config import Config
 from rmiov2.evaluation.modes import own_mode
 from rmiov2.types import UserError
