@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from pipelines.params import compose_config
-from pipelines.workspace import overrides_of
+from pipelines.studies.workspace import overrides_of
 from rmiov2.agents.registry import make_agent
 from rmiov2.agents.rmiov2 import RMIOv2
 from rmiov2.config import Config

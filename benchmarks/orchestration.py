@@ -14,9 +14,10 @@ import numpy as np
 import numpy.typing as npt
 
 from benchmarks.table import Row
-from pipelines import paths, workspace
-from pipelines.cells import walls
+from pipelines import paths
 from pipelines.processes.dvc_stage import dag, surroundings
+from pipelines.studies import workspace
+from pipelines.studies.cells import walls
 from rmiov2.types import UserError
 
 TOY = ("preset=toy", "env=toy_lights")

@@ -28,7 +28,7 @@ from prefect.logging import get_run_logger
 from prefect.states import Completed, Crashed
 from prefect.task_runners import ThreadPoolTaskRunner
 
-from pipelines import environment, paths, workspace
+from pipelines import environment, paths
 from pipelines.processes.dvc_stage import (
     LOCK_DELAYS,
     REFUSED,
@@ -43,6 +43,7 @@ from pipelines.processes.dvc_stage import (
 from pipelines.processes.lifeline import still_lives
 from pipelines.processes.screen import throttled
 from pipelines.refusals import refuse_unrunnable
+from pipelines.studies import workspace
 from rmiov2.config import load
 from rmiov2.types import UserError
 

@@ -25,7 +25,8 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines.cells import (
+from pipelines.seeds import SEEDS, keep, overlay
+from pipelines.studies.cells import (
     BEGUN,
     KEPT,
     OPEN,
@@ -39,11 +40,10 @@ from pipelines.cells import (
     seconds,
     state_of,
 )
-from pipelines.fan_out import MACHINE, ON_GPU, at_once, fan_out
-from pipelines.records import processor, record_in
-from pipelines.seeds import SEEDS, keep, overlay
-from pipelines.sweep_record import recorded
-from pipelines.workspace import VARIANT
+from pipelines.studies.fan_out import MACHINE, ON_GPU, at_once, fan_out
+from pipelines.studies.records import processor, record_in
+from pipelines.studies.sweep_record import recorded
+from pipelines.studies.workspace import VARIANT
 from rmiov2 import config
 from rmiov2.program import exit_code, parser_of, positive
 from rmiov2.reporting.files import read_settings

@@ -15,7 +15,7 @@ import sys
 from pipelines import paths
 from pipelines.processes.dvc_stage import ask_dvc, surroundings
 from pipelines.processes.heal import heal
-from pipelines.workspace import uncommitted
+from pipelines.studies.workspace import uncommitted
 from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 

@@ -16,7 +16,6 @@ from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from graphlib import TopologicalSorter
 
 from pipelines import environment, paths
-from pipelines.fan_out import cores_of, declared, end, idle_cores, most_of
 from pipelines.processes.dvc_stage import (
     LOCK_DELAYS,
     DvcLocked,
@@ -30,8 +29,9 @@ from pipelines.processes.dvc_stage import (
 from pipelines.processes.heal import heal, living
 from pipelines.processes.lifeline import PATIENCE, WATCHED, alone, orphaned
 from pipelines.processes.screen import Screen
-from pipelines.records import processor
 from pipelines.refusals import refuse_unrunnable
+from pipelines.studies.fan_out import cores_of, declared, end, idle_cores, most_of
+from pipelines.studies.records import processor
 from rmiov2.config import Config, load
 from rmiov2.program import exit_code, parser_of, positive
 from rmiov2.types import UserError

@@ -18,11 +18,11 @@ from pathlib import Path
 from typing import Any
 
 from pipelines import paths
-from pipelines import workspace as workspaces
-from pipelines.cells import Cell, default_agent, folder_name, refuse_cells, refuse_kept_otherwise
-from pipelines.fan_out import fan_out, settings_read
 from pipelines.params import flat, worded
-from pipelines.records import record_in, refuse_unnamed
+from pipelines.studies import workspace as workspaces
+from pipelines.studies.cells import Cell, default_agent, folder_name, refuse_cells, refuse_kept_otherwise
+from pipelines.studies.fan_out import fan_out, settings_read
+from pipelines.studies.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
 from rmiov2.program import exit_code, parser_of, positive
 from rmiov2.reporting.files import read_settings

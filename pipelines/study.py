@@ -68,7 +68,7 @@ def checked(settings: list[str], **choices: Any) -> list[str]:
     """The settings that were chosen, as pipelines.params takes them; raises UserError for one that it would refuse."""
     from pipelines.params import compose_config
     from pipelines.refusals import refuse_impossible
-    from pipelines.workspace import overrides_of
+    from pipelines.studies.workspace import overrides_of
 
     overrides = overrides_of(settings, **choices)
     refuse_impossible(compose_config(overrides))
@@ -77,7 +77,7 @@ def checked(settings: list[str], **choices: Any) -> list[str]:
 
 def room(groups: Sequence[Sequence[str]]) -> int:
     """For how many stages or studies with these settings, none being this checkout's, there are idle cores."""
-    from pipelines.fan_out import jobs_for
+    from pipelines.studies.fan_out import jobs_for
 
     return jobs_for([config_of(group) for group in groups])
 
@@ -98,7 +98,8 @@ def run(options: argparse.Namespace) -> str:
 
     refuse_unrunnable(config_of(overrides))  # as the flow does, but before Prefect shows a traceback
     find_server()
-    from pipelines import flow, workspace
+    from pipelines import flow
+    from pipelines.studies import workspace
 
     placed = flow.pipeline.with_options(task_runner=flow.threads(options.jobs or room([overrides])))
     placed(**chosen, settings=options.settings, registration=options.registration)

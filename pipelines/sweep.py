@@ -16,11 +16,12 @@ from prefect.artifacts import create_table_artifact
 from prefect.cache_policies import NO_CACHE
 from prefect.task_runners import ProcessPoolTaskRunner
 
-from pipelines import environment, flow, paths, workspace
+from pipelines import environment, flow, paths
 from pipelines.processes.dvc_stage import dag
 from pipelines.refusals import refuse_unrunnable
 from pipelines.run import needed
 from pipelines.seeds import overlay
+from pipelines.studies import workspace
 from rmiov2.config import load
 from rmiov2.types import UserError
 

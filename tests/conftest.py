@@ -19,6 +19,6 @@ def pytest_collection_modifyitems(items):
 @pytest.hookimpl(optionalhook=True)  # without xdist there is nobody to ask
 def pytest_xdist_auto_num_workers():
     """One more than there are cores: many a test waits for a server or for processes of its own."""
-    from pipelines.fan_out import our_cores
+    from pipelines.studies.fan_out import our_cores
 
     return our_cores() + 1

@@ -23,7 +23,7 @@ from benchmarks.clock import Effort
 from benchmarks.methods import methods
 from benchmarks.table import Row
 from pipelines import paths, seeds
-from pipelines.fan_out import STAGES
+from pipelines.studies.fan_out import STAGES
 from rmiov2.agents.registry import AGENTS, make_agent
 from rmiov2.envs.registry import make_env
 from rmiov2.files import write_json

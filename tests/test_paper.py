@@ -18,11 +18,12 @@ from project import Project
 from study_cases import until
 
 from benchmarks.cases import composed
-from pipelines import cells, fan_out, paper
-from pipelines import workspace as workspaces
-from pipelines.cells import Cell, cells_of, folder_name, lists, read_list, seconds
+from pipelines import paper
 from pipelines.params import choices, compose_values
 from pipelines.seeds import SEEDS
+from pipelines.studies import cells, fan_out
+from pipelines.studies import workspace as workspaces
+from pipelines.studies.cells import Cell, cells_of, folder_name, lists, read_list, seconds
 from rmiov2.files import write_json
 from rmiov2.reporting.kept import read_kept
 from rmiov2.reporting.pages.sweeps import read_sweeps

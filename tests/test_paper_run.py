@@ -20,12 +20,13 @@ import yaml
 from safetensors.numpy import save_file
 from synthetic_run import write_run, write_stress
 
-from pipelines import cells, fan_out, paper, seeds
-from pipelines import workspace as workspaces
-from pipelines.cells import Cell
+from pipelines import paper, seeds
 from pipelines.paths import ROOT
-from pipelines.records import processor
-from pipelines.sweep_record import recorded
+from pipelines.studies import cells, fan_out
+from pipelines.studies import workspace as workspaces
+from pipelines.studies.cells import Cell
+from pipelines.studies.records import processor
+from pipelines.studies.sweep_record import recorded
 from rmiov2.files import write_json
 from rmiov2.reporting.kept import read_kept
 from rmiov2.reporting.pages.sweeps import SWEEP_KEYS, SWEEPS, read_sweeps, sweeps_said
@@ -131,7 +132,7 @@ def test_a_stop_is_written_down_and_so_is_what_goes_on_after_it(kept: Path, monk
     run(monkeypatch, finish, "smax-3m/*")  # nothing is left, and nothing is written down
     before, entry = read_sweeps(kept)
     assert before["ended"] == "stopped"
-    assert (entry["kept"], entry["ended"]) == (["smax-3m/seed-1", "smax-3m/seed-2"], "all")
+    assert (entry["kept"], entry["ended"]) == (["smax-3m/seed-2", "smax-3m/seed-1"], "all")  # what was begun first
     assert entry["resumed"] == ["smax-3m/seed-2"] and entry["failed"] == []
     assert "it was run 2 times" in sweeps_said((before, entry), 3)
     assert "1 cell resumed after a stop, and 3 cells were kept" in sweeps_said((before, entry), 3)
@@ -141,7 +142,7 @@ KILLED = """
 import os, signal, sys
 from pathlib import Path
 from pipelines import paths
-from pipelines.sweep_record import recorded
+from pipelines.studies.sweep_record import recorded
 
 kept, paths.STATE, how = Path(sys.argv[1]), Path(sys.argv[2]), sys.argv[3]
 about = {"list": "small", "only": [], "jobs": 2, "device": "cpu", "resumed": []}

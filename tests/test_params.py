@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from pipelines import params, seeds
-from pipelines.workspace import folder_of, overrides_of
+from pipelines.studies.workspace import folder_of, overrides_of
 from rmiov2.config import Finetune, RewardTrend, known_keys
 from rmiov2.envs.registry import list_envs
 from rmiov2.training.finetune import rates_of

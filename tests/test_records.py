@@ -17,11 +17,12 @@ import yaml
 from synthetic_run import CELLS, write_run
 from test_variants import keep_variant, kept_family, of_kept, record
 
-from pipelines import cells, paths, seeds
-from pipelines import workspace as workspaces
-from pipelines.cells import Cell
+from pipelines import paths, seeds
 from pipelines.params import as_text, compose_values
-from pipelines.records import record_in, refuse_unnamed
+from pipelines.studies import cells
+from pipelines.studies import workspace as workspaces
+from pipelines.studies.cells import Cell
+from pipelines.studies.records import record_in, refuse_unnamed
 from rmiov2.files import write_json
 from rmiov2.reporting.kept import SAME_CODE, read_kept, same_version
 from rmiov2.reporting.methods.reached import own_method

@@ -11,9 +11,9 @@ from project import Project
 from smac_worlds import DOUBLE, world
 
 from pipelines import paper, params, seeds, study
-from pipelines.cells import Cell, cells_of, lists
 from pipelines.params import as_text, compose_config, compose_values
 from pipelines.refusals import DISCRETE, discrete_of, refuse_impossible, refuse_unrunnable
+from pipelines.studies.cells import Cell, cells_of, lists
 from rmiov2.acceleration import captured
 from rmiov2.envs.registry import SUITES, make_env
 from rmiov2.types import UserError

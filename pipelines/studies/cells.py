@@ -18,12 +18,12 @@ import yaml
 from pydantic import BaseModel, ConfigDict, ValidationError
 
 from pipelines import paths
-from pipelines import workspace as workspaces
-from pipelines.fan_out import MACHINE, settings_read, stages_of
 from pipelines.params import compose_values, flat
-from pipelines.records import processor, record_in, refuse_unnamed
 from pipelines.refusals import refuse_unrunnable
-from pipelines.workspace import STAGES
+from pipelines.studies import workspace as workspaces
+from pipelines.studies.fan_out import MACHINE, settings_read, stages_of
+from pipelines.studies.records import processor, record_in, refuse_unnamed
+from pipelines.studies.workspace import STAGES
 from rmiov2.config import parse
 from rmiov2.reporting.kept import differing
 from rmiov2.reporting.words import WHOLE
@@ -92,7 +92,7 @@ class Cell:
 
     @cached_property
     def stages(self) -> dict[str, str]:
-        """See pipelines.fan_out.stages_of; what variants are compared to is put under stress, too."""
+        """See pipelines.studies.fan_out.stages_of; what variants are compared to is put under stress, too."""
         return stages_of(self.values, (*STAGES, "stress") if self.compared_to else STAGES)
 
     @property

@@ -23,12 +23,12 @@ import psutil
 import yaml
 
 from pipelines import paths
-from pipelines import workspace as workspaces
 from pipelines.params import flat
 from pipelines.processes.dvc_stage import kill_all, run_dvc
 from pipelines.processes.heal import heal
 from pipelines.stage import value_at
-from pipelines.workspace import STAGES
+from pipelines.studies import workspace as workspaces
+from pipelines.studies.workspace import STAGES
 from rmiov2.config import Config, ignored_keys
 from rmiov2.types import UserError
 

@@ -24,7 +24,7 @@ from pipelines.models import tracking
 from pipelines.params import as_text, compose_values, worded
 from pipelines.processes.dvc_stage import ask_dvc
 from pipelines.processes.lifeline import WATCHED, held
-from pipelines.records import record_in
+from pipelines.studies.records import record_in
 from rmiov2.files import sync_folder, write_bytes, write_json, writing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -40,7 +40,7 @@ LOSSES, LOSS = "plots/pretrain.csv", ("env_steps", "loss_model")  # the curve an
 # A kept result is of these, in order; each brings the gates before it along.
 STAGES = ("collect", "pretrain", "finetune", "evaluate")
 CODE = ("rmiov2", "pipelines", "dvc.yaml")
-VARIANT = "state/variant.json"  # what the study was made of, see pipelines.cells.Cell.record
+VARIANT = "state/variant.json"  # what the study was made of, see pipelines.studies.cells.Cell.record
 
 
 def slug(overrides: Sequence[str]) -> str:
