@@ -67,7 +67,7 @@ ONLY = [
             "pipelines.registry",
             "pipelines.models.team_model",
             "pipelines.serving",
-            "pipelines.trial_runs",
+            "pipelines.tuning.trial_runs",
         },
     ),
     (("optuna",), {"pipelines.tuning.study", "pipelines.tuning.storage", "pipelines.tuning.plots"}),

@@ -1,1 +1,1 @@
-"""Studies of settings: `python -m pipelines.tuning`. Optuna is imported in study.py and plots.py alone."""
+"""Studies of settings: `python -m pipelines.tuning`. Optuna is imported in study.py, storage.py and plots.py alone."""

@@ -12,8 +12,9 @@ from multiprocessing.connection import wait
 from multiprocessing.context import SpawnProcess
 from pathlib import Path
 
-from pipelines import paths, trial_runs
+from pipelines import paths
 from pipelines.tuning import study as studies
+from pipelines.tuning import trial_runs
 from pipelines.tuning.study import Plan, Study
 from pipelines.tuning.trial import Record
 from rmiov2.config import Config
