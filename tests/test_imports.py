@@ -6,6 +6,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import yaml
 
 ROOT = Path(__file__).resolve().parent.parent
 ORCHESTRATION = ("pipelines", "prefect", "dvc", "mlflow", "optuna", "great_expectations", "hydra", "omegaconf")
@@ -74,6 +75,14 @@ ONLY = [
     (("great_expectations",), {"pipelines.gates.guard"}),
 ]
 
+# pipelines/ from the ground up; each imports of it only what stands before it, and the other commands come last.
+HOUSE = (
+    "paths", "environment", "refusals", "params", "processes", "models", "stage", "gates", "studies", "tuning", "stages"
+)  # fmt: skip
+# The only modules beside the commands. A stage's file is a dependency of what it trains, so what all of them import,
+# paths and stage, stays where it is.
+SHARED = {"paths", "environment", "refusals", "stage"}
+
 
 def module_name(path):
     parts = path.relative_to(ROOT).with_suffix("").parts
@@ -95,6 +104,8 @@ def imports_of(path):
 IMPORTS = {
     module_name(p): imports_of(p) for part in ("rmiov2", "pipelines") for p in sorted((ROOT / part).rglob("*.py"))
 }
+PIPELINES = {name.removeprefix("pipelines."): found for name, found in IMPORTS.items() if name.startswith("pipelines.")}
+PREFECT = yaml.safe_load((ROOT / "prefect.yaml").read_text())
 
 
 def within(name, package):
@@ -127,6 +138,43 @@ def test_a_part_never_imports_what_is_above_it(part, forbidden):
 def test_a_suite_or_a_tool_is_imported_in_one_place(packages, allowed):
     users = {name for name, found in IMPORTS.items() if any(within(i, package) for i in found for package in packages)}
     assert users <= allowed
+
+
+def is_command(name):
+    """Whether `python -m` runs a module of pipelines, or prefect.yaml names it."""
+    file = f"pipelines/{name.replace('.', '/')}.py"
+    if file in {deployed["entrypoint"].partition(":")[0] for deployed in PREFECT["deployments"]}:
+        return True
+    return (ROOT / file).is_file() and 'if __name__ == "__main__":' in (ROOT / file).read_text()
+
+
+def test_whoever_lists_pipelines_sees_its_commands_and_its_rooms():
+    rooms = {name.partition(".")[0] for name in PIPELINES if "." in name}
+    commands = {name for name in PIPELINES if is_command(name)}
+    assert {name for name in PIPELINES if "." not in name} - rooms - commands == SHARED
+    assert {name for name in commands if "." in name and not within(name, "stages")} == {"tuning.__main__"}
+    assert rooms | SHARED | {"params"} == set(HOUSE)
+
+
+@pytest.mark.parametrize("module", sorted(SHARED))
+def test_what_lies_beside_the_commands_is_needed_in_several_rooms(module):
+    users = {name.partition(".")[0] for name in PIPELINES if "." in name and f"pipelines.{module}" in PIPELINES[name]}
+    assert len(users) > 1
+
+
+@pytest.mark.parametrize("part", HOUSE)
+def test_a_room_imports_only_what_it_is_built_on(part):
+    below = [f"pipelines.{name}" for name in HOUSE[: HOUSE.index(part) + 1]]
+    found = {(name, i) for name in PIPELINES if within(name, part) for i in PIPELINES[name] if within(i, "pipelines")}
+    assert found or part in ("paths", "refusals")
+    assert {(name, i) for name, i in found if i != "pipelines" and not any(within(i, one) for one in below)} == set()
+
+
+def test_nothing_in_pipelines_has_the_name_of_what_is_imported():
+    """Prefect puts the folder of flow.py first on the path: a room called dvc would be taken for DVC from then on."""
+    names = {name.partition(".")[0] for name in PIPELINES}
+    imported = {i.partition(".")[0] for found in IMPORTS.values() for i in found}
+    assert names.isdisjoint(imported | sys.stdlib_module_names)
 
 
 def test_nothing_that_is_loaded_can_run_code():
