@@ -335,6 +335,16 @@ def test_only_a_whole_cell_of_these_settings_counts_as_kept(tmp_path: Path, monk
         cells.refuse_kept_otherwise([cell, other], kept)
 
 
+def test_a_setting_that_the_agent_does_not_read_makes_no_other_cell_of_it(tmp_path: Path) -> None:
+    changed = "policy.entropy=0.2"
+    for agent, state in (("qmix", "kept"), ("mappo", "kept with other settings")):
+        cell, other = (Cell((*TOY, f"agent={agent}", *more), 0) for more in ((), (changed,)))
+        names = (*workspaces.FILES, workspaces.VARIANT)
+        texts = {name: b"{}" for name in names} | {workspaces.VARIANT: json.dumps(cell.record).encode()}
+        workspaces.keep(texts, tmp_path / cell.label)
+        assert (cells.state_of(cell, tmp_path), cells.state_of(other, tmp_path)) == ("kept", state)
+
+
 def test_what_variants_are_compared_to_is_kept_with_an_episode_and_under_stress(tmp_path: Path) -> None:
     whole, part = Cell((*TOY,), 0), Cell((*TOY, "ablation=no_masking"), 0)
     assert list(whole.stages)[-1] == "stress" and "stress" not in part.stages
