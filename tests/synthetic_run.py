@@ -97,7 +97,8 @@ def write_plots(root: Path, generator: np.random.Generator) -> None:
     rows = {"env_steps": rounds, "updates": rounds // 8, "loss_obs": (0.9 * fade + 0.06) * noise(),
             "loss_rew": (0.05 * fade + 0.004) * noise(), "loss_avail": (1.4 * fade + 0.1) * noise(),
             "loss_con": (0.2 * fade + 0.012) * noise(), "loss_kl": (0.4 * fade + 0.9) * noise(),
-            "imagined_return": real * 1.08 * noise(), "real_return": real}  # fmt: skip
+            "imagined_return": real * 1.08 * noise(), "real_return": real, "entropy": 0.3 + 0.9 * fade,
+            "won": np.round(0.6 * (1 - fade), 1)}  # fmt: skip
     pandas.DataFrame(rows).to_csv(root / "plots/pretrain.csv", index=False)
     updates = np.arange(0, 1501, 10)
     l_rec = np.where(updates % 100 == 0, 0.8 + 3.22 * np.exp(-updates / 250), np.nan)

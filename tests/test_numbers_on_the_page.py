@@ -20,6 +20,7 @@ from rmiov2.reporting.run.figures import auc_picture, cost_picture, performance_
 from rmiov2.reporting.run.results import Results, read_results
 from rmiov2.reporting.run.tables import result_table, stage_rows
 from rmiov2.reporting.run.training_figures import (
+    exploration_picture,
     finetune_picture,
     imagination_picture,
     learning_picture,
@@ -191,6 +192,21 @@ def test_what_was_imagined_and_what_was_lost_are_told_from_their_first_to_their_
     for name, column in (("observation", "loss_obs"), ("availability", "loss_avail"), ("KL", "loss_kl")):
         begun, final = ends(table[column].to_numpy())
         assert f"{name} {begun} to {final}" in losses.caption
+
+
+def test_what_exploring_won_and_how_undecided_it_was_are_told_where_they_are_known(results: Results) -> None:
+    rounds = np.arange(30)
+    table = results.pretraining.head(30).assign(
+        entropy=2.0 - 0.05 * rounds, won=np.where(rounds < 28, 0.9, [0.25] * 30)
+    )
+    picture = exploration_picture(table, results.evaluate)
+    assert picture is not None
+    first, last = ends(table["entropy"].to_numpy())
+    assert f"from {first} to {last} nats. With the actions that it drew to explore, it won 0.25 of" in picture.caption
+    robot = exploration_picture(table, results.evaluate | {"measure": "return_per_step"})
+    assert robot is not None and robot.caption.endswith("nats.") and "won" not in robot.data.decode()
+    assert exploration_picture(table.assign(entropy=np.nan), results.evaluate) is None
+    assert exploration_picture(table.drop(columns="entropy"), results.evaluate) is None
 
 
 def test_l_rec_goes_from_before_to_after(results: Results) -> None:

@@ -95,7 +95,7 @@ def test_every_figure_is_in_the_page_with_words_and_data(drawn: tuple[Path, str]
 
 def test_what_a_run_has_not_is_left_out(drawn: tuple[Path, str]) -> None:
     names = {str(figure["id"]) for figure in Reader(drawn[1]).all("figure")}
-    always = {"performance", "auc", "learning", "imagination", "model_losses", "finetune"}
+    always = {"performance", "auc", "learning", "exploration", "imagination", "model_losses", "finetune"}
     always |= {"scene_series", "scene_error", "reward_window", "cost", "ablation", "attention"}
     battle = {"performance_true_availability", "scene_map"}
     assert names == (always | battle if evaluation_of(drawn[0])["measure"] == "win_rate" else always)

@@ -63,6 +63,7 @@ def draw_chapters(results: Results) -> list[Chapter]:
     ]
     learning = [
         training_figures.learning_picture(results.learning, evaluate),
+        training_figures.exploration_picture(results.pretraining, evaluate),
         training_figures.imagination_picture(results.pretraining),
         training_figures.losses_picture(results.pretraining),
         training_figures.finetune_picture(results.finetuning, results.finetune),

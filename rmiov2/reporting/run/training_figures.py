@@ -78,6 +78,32 @@ def _imagination(table: DataFrame, quantity: str) -> Picture:
     return Picture("imagination", "Imagined and real", caption, alt, png(figure), _table(table))
 
 
+def exploration_picture(pretraining: DataFrame, evaluate: Mapping[str, Any]) -> Picture | None:
+    """How undecided the policy still is while it collects, and what it wins so; None where that is not recorded."""
+    if "entropy" not in pretraining or pretraining["entropy"].isna().all():
+        return None
+    drawn = pretraining[["env_steps", "entropy"]].dropna()
+    figure = canvas()
+    axes = figure.add_subplot()
+    begun, final = _smoothed(axes, drawn["env_steps"], drawn["entropy"], CYCLE[0])
+    counted_axis(axes, float(pretraining["env_steps"].max()))
+    axes.set_title("entropy of the policy, nats per agent")
+    caption = (
+        f"How undecided the policy is, per training round (thin) and as a running median (thick): from "
+        f"{significant(begun)} to {significant(final)} nats."
+    )
+    if battles := evaluate["measure"] == "win_rate" and "won" in pretraining:
+        last = pretraining["won"].tail(max(1, len(pretraining) // 15)).mean()
+        caption += (
+            f" With the actions that it drew to explore, it won {number(last, decimals_of(evaluate))} of its games at "
+            "the end. A policy that hardly wins so while its entropy stays high is asked for too much of it; lower "
+            "policy.entropy."
+        )
+    alt = f"Line over environment steps: the policy’s entropy, from {significant(begun)} to {significant(final)} nats."
+    data = _table(pretraining[["env_steps", "entropy", *(["won"] if battles else [])]])
+    return Picture("exploration", "Exploration", caption, alt, png(figure), data)
+
+
 def losses_picture(pretraining: DataFrame) -> Picture | None:
     """The parts of the world model's loss while pre-training; None where the run recorded none."""
     present = [name for name in LOSSES if name in pretraining and pretraining[name].notna().any()]
