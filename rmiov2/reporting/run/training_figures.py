@@ -96,8 +96,8 @@ def exploration_picture(pretraining: DataFrame, evaluate: Mapping[str, Any]) -> 
         last = pretraining["won"].tail(max(1, len(pretraining) // 15)).mean()
         caption += (
             f" With the actions that it drew to explore, it won {number(last, decimals_of(evaluate))} of its games at "
-            "the end. A policy that hardly wins so while its entropy stays high is asked for too much of it; lower "
-            "policy.entropy."
+            "the end. A policy that hardly wins so while its entropy stays high may be asked for too much of it: try a "
+            "lower policy.entropy."
         )
     alt = f"Line over environment steps: the policy’s entropy, from {significant(begun)} to {significant(final)} nats."
     data = _table(pretraining[["env_steps", "entropy", *(["won"] if battles else [])]])
