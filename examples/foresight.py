@@ -3,8 +3,9 @@
     python examples/foresight.py models/pretrain data/replay
 
 A policy learns in what the prior foresees. Where the prior expects far fewer ends than there are, imagined games go on
-for too long, values grow beyond what can be earned, and the policy may follow them away from what wins. Then the model
-learns too little: raise pretrain.e_m. For RMIOv2, GAWM and RMIO.
+for too long, values grow beyond what can be earned, and the policy may follow them away from what wins. If the
+posterior knows of the ends, world_model.foresight=1.0 lets the prior know, too; if it does not, the model learns too
+little: raise pretrain.e_m. For RMIOv2, GAWM and RMIO.
 """
 
 from __future__ import annotations

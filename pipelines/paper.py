@@ -103,7 +103,7 @@ def machine_of(cell: Cell, device: str, threads: int) -> tuple[str, ...]:
                 f"{cell.label} was begun with device={begun['device']}, got --device {device}; leave that out, or"
                 f" remove {cell.folder} to begin anew"
             )
-        found = config.BEFORE | begun
+        found = config.upgraded(begun)
     else:
         chosen = _device(cell, device)
         precision = cell.values["precision"] if chosen == "cuda" else "float32"

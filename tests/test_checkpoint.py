@@ -45,9 +45,10 @@ def same(left: Any, right: Any) -> bool:
     return bool(left == right)
 
 
-def test_what_was_written_before_there_was_a_device_to_choose_is_the_cpu_s(tmp_path: Path) -> None:
+def test_what_was_written_before_a_setting_was_there_has_what_held_then(tmp_path: Path) -> None:
     values = CONFIG.model_dump(mode="json")
     assert values.pop("device") == "cpu"
+    assert values["world_model"].pop("foresight") == 0
     older = SimpleNamespace(model_dump=lambda mode: values)
     checkpoint.save(tmp_path / "c.safetensors", {}, config=older, spec=SPEC)  # type: ignore[arg-type]
     assert checkpoint.load(tmp_path / "c.safetensors").config == CONFIG

@@ -33,7 +33,8 @@ def told() -> dict[str, set[str]]:
     names = {}
     for agent in AGENTS:
         chosen = f"agent={DISCRETE.get(agent, agent)}"
-        config = composed("env=toy_lights", chosen, "preset=toy", "pretrain.e_m=0.1", "pretrain.e_pi=0.1")
+        tells_all = ("world_model.foresight=1.0", "pretrain.e_m=0.1", "pretrain.e_pi=0.1")
+        config = composed("env=toy_lights", chosen, "preset=toy", *tells_all)
         run = Pretraining(config, make_env("toy/lights", 4), random_games("toy/lights", 40))
         run.sweep()
         names[agent] = set().union(*run.curve)

@@ -90,7 +90,7 @@ def load(study: str, storage: str) -> tuple[Study, Plan, Config]:
         raise UserError(f"no study {study} in the storage; it has {names}") from error
     identity = opened.user_attrs["identity"]
     plan = Plan(study, identity["space"], tuple(identity["objectives"]), storage)
-    return opened, plan, settings.parse(settings.BEFORE | identity["settings"], f"study {study}")
+    return opened, plan, settings.parse(settings.upgraded(identity["settings"]), f"study {study}")
 
 
 def begin(plan: Plan, config: Config) -> Study:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from rmiov2.config.agents import FACMAC, MAG, MAMBA, MAPPO, QMIX, Agent, LatentPolicy, RMIOv2
-from rmiov2.config.loading import ignored_keys, known_keys, load, parse
+from rmiov2.config.loading import ignored_keys, known_keys, load, parse, upgraded
 from rmiov2.config.section import Section
 from rmiov2.config.sections import (
-    BEFORE,
     Ablate,
     Collect,
     Config,
@@ -24,7 +23,7 @@ from rmiov2.config.sections import (
 )
 
 __all__ = [
-    "BEFORE", "FACMAC", "MAG", "MAMBA", "MAPPO", "QMIX", "Ablate", "Agent", "Collect", "Config", "Env", "Evaluate",
+    "FACMAC", "MAG", "MAMBA", "MAPPO", "QMIX", "Ablate", "Agent", "Collect", "Config", "Env", "Evaluate",
     "Execution", "Finetune", "LatentPolicy", "Pattern", "Policy", "Pretrain", "RMIOv2", "Report", "RewardTrend",
-    "Section", "Stress", "WorldModel", "ignored_keys", "known_keys", "load", "parse",
+    "Section", "Stress", "WorldModel", "ignored_keys", "known_keys", "load", "parse", "upgraded",
 ]  # fmt: skip

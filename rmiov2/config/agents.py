@@ -81,7 +81,7 @@ class FACMAC(AgentSection):
 class LatentPolicy(AgentSection):
     """What MAMBA and MAG have in common; the rest of it stands in world_model and policy."""
 
-    ignores = ("policy.agent_ids", "policy.return_norm", "policy.return_floor")
+    ignores = ("world_model.foresight", "policy.agent_ids", "policy.return_norm", "policy.return_floor")
     action_information: NonNegative = Field(description="weight of saying the last action from the decoded observation")
     dropout: Annotated[float, Field(ge=0, lt=1)] = Field(description="of the action fusion, while M learns")
     actor_layers: Positive = Field(description="hidden layers of the actor")

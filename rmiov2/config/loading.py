@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, get_args
 
@@ -11,7 +12,7 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from rmiov2.config.agents import Agent
-from rmiov2.config.sections import Config
+from rmiov2.config.sections import BEFORE, Config
 from rmiov2.types import UserError
 
 
@@ -33,6 +34,15 @@ def parse(values: Any, source: str) -> Config:
         return Config.model_validate(values)
     except ValidationError as error:
         raise UserError("\n".join(_sentence(mistake, source) for mistake in error.errors())) from error
+
+
+def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
+    """Settings that an older version wrote, with what held before these keys were there."""
+    filled = {
+        name: before | values.get(name, {}) if isinstance(before, dict) else values.get(name, before)
+        for name, before in BEFORE.items()
+    }
+    return {**values, **filled}
 
 
 def _sentence(mistake: Any, source: str) -> str:

@@ -5,15 +5,16 @@ There are no defaults here: params.yaml is complete, so that what ran is what ca
 
 from __future__ import annotations
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import Field, model_validator
 
 from rmiov2.config.agents import Agent
 from rmiov2.config.section import Count, NonNegative, Positive, Probability, Rate, Section
 
-BEFORE = {  # of settings that were kept without these
+BEFORE: dict[str, Any] = {  # of settings that were kept without these
     "device": "cpu", "precision": "float32", "stress": {"blackout": (1,), "episodes": 1},
+    "world_model": {"foresight": 0.0},
 }  # fmt: skip
 Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
 
@@ -41,6 +42,10 @@ class WorldModel(Section):
     kl_balance: Probability = Field(description="weight of KL(sg post || prior); the rest goes to KL(post || sg prior)")
     free_nats: NonNegative = Field(description="KL below this costs nothing")
     kl_reduction: Literal["sum", "mean"] = Field(description="over the C categoricals")
+    foresight: NonNegative = Field(
+        description="weight of reward and continuation read off what the prior draws, too, as imagination reads them;"
+        " 0: off the posterior alone"
+    )
     normalise_obs: bool = Field(description="running mean and deviation of the real observations")
     batch: Positive = Field(description="B, sequences of an update")
     length: Annotated[int, Field(gt=1)] = Field(description="T, rows of a sequence")

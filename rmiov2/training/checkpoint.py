@@ -69,7 +69,7 @@ def load(path: Path) -> Checkpoint:
     if _digest(data.replace(digest.encode(), NO_DIGEST.encode(), 1)) != digest:
         raise UserError(f"{path} was altered since it was saved: its digest differs; restore it or make it again")
     try:
-        config = configuration.parse(configuration.BEFORE | header["config"], str(path))
+        config = configuration.parse(configuration.upgraded(header["config"]), str(path))
     except UserError as error:
         raise UserError(
             f"{error}\n{path} was written by a version with other settings; load it with that one, or train again"

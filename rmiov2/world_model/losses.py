@@ -33,23 +33,32 @@ def balanced_kl(post: Tensor, prior: Tensor, balance: float, free_nats: float, r
     return balance * towards_post + (1 - balance) * towards_prior
 
 
-def model_losses(model: WorldModel, latent: Latent, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+def model_losses(
+    model: WorldModel, latent: Latent, batch: dict[str, Tensor], noise: Tensor | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
     """The terms of L_M, by name, and the KL before balance and free nats.
 
     batch: obs (B, T, N, O) normalised and true, avail (B, T, N, A) if discrete, trend and con (B, T),
     row and step (B, T) as rmiov2.types.Batch says; real (B, T), if it is there: the row's observation is to be learned.
-    A step's reward is read off the row it led to, or off both.
+    A step's reward and its end are read off the row that it led to, or off both; with noise (B, T, N, C, K) also off
+    the z that the prior draws there, which is all that imagination will have: what a factored prior draws hardly ever
+    agrees on a rare event that the posterior's z spells out, so a head that knows the posterior's alone misses it.
     """
-    errors, prior = model_errors(model, latent, batch)
+    errors, prior = model_errors(model, latent, batch, noise)
     row, arrived = batch["row"], batch["step"][:, :-1]
-    counts = {"obs": row, "rew": arrived, "con": arrived, "kl": row, "avail": row, "act": row[:, 1:]}
+    counts = {
+        "obs": row, "rew": arrived, "con": arrived, "kl": row, "avail": row, "act": row[:, 1:],
+        "foreseen_rew": arrived, "foreseen_con": arrived,
+    }  # fmt: skip
     losses = {name: masked_mean(error, _like(counts[name], error)) for name, error in errors.items()}
     kl = kl_divergence(latent.probs.detach(), prior.detach(), model.settings.kl_reduction)
     return losses, masked_mean(kl, _like(row, kl))
 
 
 @fused_to_learn
-def model_errors(model: WorldModel, latent: Latent, batch: dict[str, Tensor]) -> tuple[dict[str, Tensor], Tensor]:
+def model_errors(
+    model: WorldModel, latent: Latent, batch: dict[str, Tensor], noise: Tensor | None = None
+) -> tuple[dict[str, Tensor], Tensor]:
     """The terms of L_M before they are averaged, by name, and the prior (B, T, N, C, K).
 
     obs, avail, kl (B, T, N) of the rows · rew, con (B, T-1) or (B, T-1, N) of the steps · act (B, T-1, N) of the rows
@@ -62,11 +71,10 @@ def model_errors(model: WorldModel, latent: Latent, batch: dict[str, Tensor]) ->
     after = features[:, 1:] if not model.layout.each else model.between(latent.h, latent.z)
     obs = reconstruction_error(predicted, batch["obs"], model.width_mask)  # eq. (8)
     errors = {"obs": obs if "real" not in batch else obs * batch["real"][..., None]}
-    rew = model.predict.rew(after)
-    errors["rew"] = F.smooth_l1_loss(rew, _like(batch["trend"][:, :-1], rew), reduction="none")
-    con = model.predict.con(after)
-    target = _like(batch["con"][:, :-1], con)
-    errors["con"] = F.binary_cross_entropy_with_logits(con, target, reduction="none")
+    errors["rew"], errors["con"] = outcome_errors(model, after, batch)
+    if noise is not None:
+        foreseen = torch.cat([latent.h, model.sample(prior.detach(), noise)], -1)[:, 1:]
+        errors["foreseen_rew"], errors["foreseen_con"] = outcome_errors(model, foreseen, batch)
     errors["kl"] = balanced_kl(latent.probs, prior, s.kl_balance, s.free_nats, s.kl_reduction)  # eq. (9)
     if model.predict.avail is not None:
         nll = F.binary_cross_entropy_with_logits(model.predict.avail(features), batch["avail"], reduction="none")
@@ -75,6 +83,15 @@ def model_errors(model: WorldModel, latent: Latent, batch: dict[str, Tensor]) ->
         act = action_error(model.predict.act(decoding[:, 1:]), batch["act"][:, :-1], model.spec.discrete)
         errors["act"] = act if "real" not in batch else act * batch["real"][:, 1:, None]
     return errors, prior
+
+
+def outcome_errors(model: WorldModel, after: Tensor, batch: dict[str, Tensor]) -> tuple[Tensor, Tensor]:
+    """Of the reward and the continuation of every step, read off the features `after` it; eq. (8)."""
+    rew, con = model.predict.rew(after), model.predict.con(after)
+    return (
+        F.smooth_l1_loss(rew, _like(batch["trend"][:, :-1], rew), reduction="none"),
+        F.binary_cross_entropy_with_logits(con, _like(batch["con"][:, :-1], con), reduction="none"),
+    )
 
 
 def action_error(predicted: Tensor, act: Tensor, discrete: bool) -> Tensor:
@@ -89,7 +106,7 @@ def _like(values: Tensor, error: Tensor) -> Tensor:
     return values if values.dim() == error.dim() else values[..., None].expand_as(error)
 
 
-def total_loss(losses: dict[str, Tensor], kl_scale: float, act_scale: float = 0.0) -> Tensor:
-    """L_M = L_rec + lambda KL; eq. (7); with MAMBA's action information."""
-    scales = {"obs": 1.0, "rew": 1.0, "con": 1.0, "avail": 1.0, "kl": kl_scale, "act": act_scale}
-    return torch.stack([scales[name] * loss for name, loss in losses.items()]).sum()
+def total_loss(losses: dict[str, Tensor], kl_scale: float, act_scale: float = 0.0, foresight: float = 0.0) -> Tensor:
+    """L_M = L_rec + lambda KL; eq. (7); with MAMBA's action information, and with what the prior foresees."""
+    scales = {"kl": kl_scale, "act": act_scale, "foreseen_rew": foresight, "foreseen_con": foresight}
+    return torch.stack([scales.get(name, 1.0) * loss for name, loss in losses.items()]).sum()

@@ -27,7 +27,7 @@ from rmiov2.seeding import Generators, derive
 from rmiov2.types import Actions, Batch, Bools, EnvSpec, Floats, Sampler
 from rmiov2.world_model.losses import masked_mean, model_losses, reconstruction_error, total_loss
 from rmiov2.world_model.rollout import Imagined, imagine, observe
-from rmiov2.world_model.rssm import WorldModel
+from rmiov2.world_model.rssm import WorldModel, gumbel_noise
 
 
 @dataclass
@@ -146,8 +146,9 @@ class RMIOv2(Agent):
         w = self.config.world_model
         h = self.model.initial(batch["start"])
         latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], h, generator)
-        losses, kl = model_losses(self.model, latent, batch)
-        loss = total_loss(losses, w.kl_scale)
+        noise = gumbel_noise(tuple(latent.probs.shape), generator, self.device) if w.foresight else None
+        losses, kl = model_losses(self.model, latent, batch, noise)
+        loss = total_loss(losses, w.kl_scale, foresight=w.foresight)
         norm = self.model_optimiser.step(loss, w.grad_clip, lr)
         named = {f"loss_{name}": value for name, value in losses.items()}
         return named | {"loss_model": loss, "kl": kl, "grad_norm_model": norm}
