@@ -58,6 +58,19 @@ def test_a_setting_that_a_seed_does_not_know_is_newer_than_it(tmp_path: Path) ->
         list(read_kept(tmp_path))
 
 
+@pytest.mark.parametrize("knowing", [0, 1])
+def test_what_held_before_a_setting_could_be_said_is_known_of_a_seed_that_does_not_say_it(
+    tmp_path: Path, knowing: int
+) -> None:
+    kept_family(tmp_path, {"none": [0.5], "no_fusion": [0.1, 0.2]})
+    made, path = record("no_fusion"), tmp_path / f"smax-3m+no_fusion/seed-{knowing}/variant.json"
+    write_json(path, made | {"settings": made["settings"] | {"world_model.foresight": 0.0}})
+    assert of_kept(tmp_path).named["no_fusion"].settings["world_model.foresight"] == 0
+    write_json(path, made | {"settings": made["settings"] | {"world_model.foresight": 1.0}})
+    with pytest.raises(UserError, match="its seeds differ in ablation, scale or settings"):
+        list(read_kept(tmp_path))
+
+
 def test_a_name_and_a_record_say_the_same(tmp_path: Path) -> None:
     """What was half kept, or moved, is never taken for the whole method."""
     kept_family(tmp_path, {"none": [0.5], "no_fusion": [0.1]})

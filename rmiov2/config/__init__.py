@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from rmiov2.config.agents import FACMAC, MAG, MAMBA, MAPPO, QMIX, Agent, LatentPolicy, RMIOv2
-from rmiov2.config.loading import ignored_keys, known_keys, load, parse, upgraded
+from rmiov2.config.loading import held_before, ignored_keys, known_keys, load, parse, upgraded
 from rmiov2.config.section import Section
 from rmiov2.config.sections import (
     Ablate,
@@ -25,5 +25,5 @@ from rmiov2.config.sections import (
 __all__ = [
     "FACMAC", "MAG", "MAMBA", "MAPPO", "QMIX", "Ablate", "Agent", "Collect", "Config", "Env", "Evaluate",
     "Execution", "Finetune", "LatentPolicy", "Pattern", "Policy", "Pretrain", "RMIOv2", "Report", "RewardTrend",
-    "Section", "Stress", "WorldModel", "ignored_keys", "known_keys", "load", "parse", "upgraded",
+    "Section", "Stress", "WorldModel", "held_before", "ignored_keys", "known_keys", "load", "parse", "upgraded",
 ]  # fmt: skip

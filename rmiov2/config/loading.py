@@ -45,6 +45,13 @@ def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     return {**values, **filled}
 
 
+def held_before(key: str) -> Any:
+    """What section.name did before it could be said; None of a setting that was always there."""
+    section, _, name = key.partition(".")
+    before = BEFORE.get(section)
+    return before.get(name) if isinstance(before, dict) else before
+
+
 def _sentence(mistake: Any, source: str) -> str:
     path = _path(mistake["loc"])
     if mistake["type"] == "union_tag_invalid":

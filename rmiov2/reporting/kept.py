@@ -4,10 +4,11 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from itertools import groupby
+from itertools import groupby, permutations
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from rmiov2.config import held_before
 from rmiov2.reporting.files import EVALUATE_KEYS, LEARNING_COLUMNS, RUN_KEYS, read_json, read_table, refuse_incomplete
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -115,23 +116,25 @@ def read_kept(kept: Path) -> Iterator[Method]:
 def _one_of(records: Sequence[Mapping[str, Any]], study: Path) -> dict[str, Any]:
     """What the records of a study's seeds say of all of them; those without settings say nothing of these."""
     said = {key: records[0][key] for key in ("ablation", "scale", "changes")}
-    settings: dict[str, Any] = {}
-    for record in records:
-        own = record["settings"] | record["instead"] if record["settings"] else {}
-        if any(record[key] != said[key] for key in said) or differing(own, settings):
-            raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
-        settings |= own
+    known = [record["settings"] | record["instead"] for record in records if record["settings"]]
+    unlike = any(record[key] != said[key] for record in records for key in said)
+    if unlike or any(differing(*pair) for pair in permutations(known, 2)):
+        raise UserError(f"{study}: its seeds differ in ablation, scale or settings; keep them anew")
     commits = {str(record["commit"]) for record in records if record["commit"]}
     code = {str(record["code"]) for record in records}
-    return said | {
-        "settings": settings, "commits": tuple(sorted(commits)), "code": tuple(sorted(code))
-    }  # fmt: skip
+    settings = {key: value for own in known for key, value in own.items()}
+    return said | {"settings": settings, "commits": tuple(sorted(commits)), "code": tuple(sorted(code))}
 
 
 def differing(got: Mapping[str, Any], expected: Mapping[str, Any]) -> str:
-    """The first setting in which they differ, in words; those that one of them does not know are newer than it."""
-    other = next((key for key, value in expected.items() if key in got and got[key] != value), None)
-    return f"{other} = {got[other]}, expected {expected[other]}" if other else ""
+    """The first setting in which they differ, in words; what got does not know is newer, and says nothing unless
+    rmiov2.config knows what held before it was there.
+    """
+    for key, value in expected.items():
+        own = got.get(key, held_before(key))
+        if own not in (None, value):
+            return f"{key} = {own}, expected {value}"
+    return ""
 
 
 def read_record(folder: Path, seed: Seed) -> dict[str, Any]:
