@@ -21,10 +21,15 @@ def a_game_that_z_tells(model: WorldModel, games: int, generator: torch.Generato
     latent = Latent(torch.zeros(games, 2, n, s.deter), z.flatten(-2), z)
     batch = {
         "obs": torch.zeros(games, 2, n, model.spec.obs_dim), "avail": torch.zeros(games, 2, n, model.spec.act_dim),
-        "row": torch.ones(games, 2, n), "step": torch.ones(games, 2), "act": torch.zeros(games, 2, n).long(),
+        "row": torch.ones(games, 2), "step": torch.ones(games, 2),
         "trend": ended.float()[:, None].expand(games, 2), "con": (~ended).float()[:, None].expand(games, 2),
     }  # fmt: skip
-    return latent, batch | {"row": torch.ones(games, 2)}
+    return latent, batch
+
+
+def noise_of(latent: Latent, generator: torch.Generator) -> Tensor:
+    """What the prior draws with, for every row."""
+    return gumbel_noise(latent.probs.shape, generator, latent.h.device)
 
 
 def calibrated_prior(model: WorldModel) -> None:
@@ -47,15 +52,14 @@ def test_the_more_the_heads_learn_off_the_prior_s_draws_the_nearer_imagined_ends
     optimiser = torch.optim.Adam(model.predict.parameters(), 1e-2)
     for _ in range(200):
         latent, batch = a_game_that_z_tells(model, 256, generator)
-        noise = gumbel_noise(tuple(latent.probs.shape), generator, latent.h.device)
-        losses, _ = model_losses(model, latent, batch, noise)
+        losses, _ = model_losses(model, latent, batch, noise_of(latent, generator))
         optimiser.zero_grad()
         total_loss(losses, 0.0, foresight=foresight).backward()
         optimiser.step()
     with torch.no_grad():
         latent, batch = a_game_that_z_tells(model, 4000, generator)
-        prior = model.prior_probs(latent.h)
-        drawn = torch.cat([latent.h, model.sample(prior, gumbel_noise(prior.shape, generator, prior.device))], -1)
+        z = model.sample(model.prior_probs(latent.h), noise_of(latent, generator))
+        drawn = torch.cat([latent.h, z], -1)
         said = [1 - model.predict.continuation(features[:, 1]) for features in (latent.features, drawn)]
         paid = [model.predict.reward(features[:, 1]) for features in (latent.features, drawn)]
     told = batch["con"][:, 0] == 0
@@ -68,7 +72,7 @@ def test_what_is_foreseen_is_read_as_what_was_seen_and_teaches_the_prior_nothing
     agent, replay = agent_and_replay(settings("toy/lights"))
     model, generator = agent.model, torch.Generator().manual_seed(0)
     latent, batch = a_game_that_z_tells(model, 32, generator)
-    noise = gumbel_noise(tuple(latent.probs.shape), generator, latent.h.device)
+    noise = noise_of(latent, generator)
     for head in (model.predict.rew, model.predict.con):
         torch.nn.init.ones_(head.team[-1].weight)  # it begins as zero, through which nothing is taught
     h = torch.randn_like(latent.h).requires_grad_()
