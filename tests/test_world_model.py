@@ -164,6 +164,8 @@ def test_the_loss_is_the_sum_of_its_terms_the_kl_and_mamba_s_actions_scaled() ->
     terms = {"obs": 1.0, "rew": 2.0, "con": 4.0, "avail": 8.0, "kl": 16.0, "act": 32.0}
     losses = {name: torch.tensor(value) for name, value in terms.items()}
     assert total_loss(losses, 0.3, 0.01).item() == pytest.approx(15 + 0.3 * 16 + 0.01 * 32)
+    with pytest.raises(KeyError, match="reward"):
+        total_loss({"reward": torch.tensor(1.0)}, 0.3)
     agent, replay = agent_and_replay(settings("toy/lights", world_model__kl_scale=0.25))
     told = agent.update(replay, Generators(0), 1, 0)
     others = sum(told[f"loss_{name}"] for name in ("obs", "rew", "con", "avail"))

@@ -107,6 +107,10 @@ def _like(values: Tensor, error: Tensor) -> Tensor:
 
 
 def total_loss(losses: dict[str, Tensor], kl_scale: float, act_scale: float = 0.0, foresight: float = 0.0) -> Tensor:
-    """L_M = L_rec + lambda KL; eq. (7); with MAMBA's action information, and with what the prior foresees."""
-    scales = {"kl": kl_scale, "act": act_scale, "foreseen_rew": foresight, "foreseen_con": foresight}
-    return torch.stack([scales.get(name, 1.0) * loss for name, loss in losses.items()]).sum()
+    """L_M = L_rec + lambda KL; eq. (7); with MAMBA's action information, and with what the prior foresees.
+
+    KeyError: a loss of a name that it gives no weight.
+    """
+    weights = {"obs": 1.0, "rew": 1.0, "con": 1.0, "avail": 1.0, "kl": kl_scale, "act": act_scale}
+    weights |= {"foreseen_rew": foresight, "foreseen_con": foresight}
+    return torch.stack([weights[name] * loss for name, loss in losses.items()]).sum()

@@ -146,7 +146,7 @@ class RMIOv2(Agent):
         w = self.config.world_model
         h = self.model.initial(batch["start"])
         latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], h, generator)
-        noise = gumbel_noise(tuple(latent.probs.shape), generator, self.device) if w.foresight else None
+        noise = gumbel_noise(latent.probs.shape, generator, self.device) if w.foresight else None
         losses, kl = model_losses(self.model, latent, batch, noise)
         loss = total_loss(losses, w.kl_scale, foresight=w.foresight)
         norm = self.model_optimiser.step(loss, w.grad_clip, lr)
