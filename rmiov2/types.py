@@ -118,7 +118,7 @@ class Trajectory:
 
 @dataclass(frozen=True)
 class Batch:
-    """B windows of T rows, none of which crosses the end of a trajectory; shorter trajectories are padded with zeros.
+    """B windows of T rows of one trajectory each; where it has no row, before the window's last, there are zeros.
 
     obs (B, T, N, O) · avail (B, T, N, A) or None, all true in padding · state (B, T, S) · act (B, T, N) or (B, T, N, A)
     rew raw, trend smoothed, con (B, T) · row (B, T) bool: the row exists · step (B, T) bool: it has an action whose
@@ -147,5 +147,5 @@ class Sampler(Protocol):
     def trajectories(self, last: int) -> list[Trajectory]:
         """The newest ones, oldest of them first."""
 
-    def sample(self, batch: int, length: int, rng: np.random.Generator) -> Batch:
-        """`batch` windows of `length` rows."""
+    def sample(self, batch: int, length: int, rng: np.random.Generator, pad_ends: bool = False) -> Batch:
+        """`batch` windows of `length` rows, inside an episode or, with pad_ends, beyond its end."""

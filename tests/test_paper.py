@@ -73,7 +73,10 @@ def test_the_small_list_has_what_the_paper_compares() -> None:
     assert agents == {"rmiov2", "rmio", "gawm", "mamba", "mag", "mappo", "qmix", "facmac"}
     robots = read_list("small").tasks["mamujoco_HalfCheetah-2x3"]
     of_robots = {"no_reward_trend", "paper_trend", "unscaled_trend", "no_normalised_obs"}  # which act on them alone
-    assert set(choices("ablation")) - set(task.ablations) == {"none", "gawm_adaptive"} | of_robots  # GAWM is a method
+    of_2s3z = {"no_foresight", "no_pad_ends"}  # which smax/3m does without
+    there = {"none", "gawm_adaptive"} | of_robots | of_2s3z  # GAWM is a method
+    assert set(choices("ablation")) - set(task.ablations) == there
+    assert read_list("small").tasks["smax_2s3z"].ablations == (*task.ablations, *sorted(of_2s3z))
     of_battles = {"likely_actions", "whole_history", "normalised_trend", "normalised_paper_trend", "policy_at_once"}
     assert set(task.ablations) - of_battles | of_robots == set(robots.ablations)
 

@@ -20,10 +20,13 @@ def filled(spec: EnvSpec, lengths: list[int], capacity: int = 10**6) -> Replay:
     return replay
 
 
+@pytest.mark.parametrize("pad_ends", [False, True])
 @pytest.mark.parametrize("spec", [DISCRETE, CONTINUOUS])
-def test_a_window_is_consecutive_rows_of_one_trajectory_and_what_is_missing_is_masked(spec: EnvSpec) -> None:
+def test_a_window_is_consecutive_rows_of_one_trajectory_and_what_is_missing_is_masked(
+    spec: EnvSpec, pad_ends: bool
+) -> None:
     lengths = [3, 9, 1, 30, 7]
-    batch = filled(spec, lengths).sample(500, 8, np.random.default_rng(0))
+    batch = filled(spec, lengths).sample(500, 8, np.random.default_rng(0), pad_ends)
     name = batch.obs[:, :, 0, 0]
     episode = (name[:, 0] // 100).astype(int)
     steps = np.array(lengths)[episode]
@@ -45,7 +48,10 @@ def test_a_window_is_consecutive_rows_of_one_trajectory_and_what_is_missing_is_m
     np.testing.assert_array_equal(batch.start, (first == 0) & (episode != 1))
     assert set(episode) == set(range(5)) and batch.start.any() and not batch.row.all()
     short = steps + 1 < 8
-    assert (first[short] == 0).all() and batch.row[~short].all()
+    if pad_ends:
+        assert (first < steps).all() and (first == steps - 1).any()
+    else:
+        assert (first[short] == 0).all() and batch.row[~short].all()
     if spec.discrete:
         assert batch.avail is not None
         np.testing.assert_array_equal(batch.avail[..., 3].all(-1), ~exists)
@@ -54,25 +60,37 @@ def test_a_window_is_consecutive_rows_of_one_trajectory_and_what_is_missing_is_m
         assert batch.avail is None
 
 
+@pytest.mark.parametrize("pad_ends", [False, True])
 @pytest.mark.parametrize("length", [2, 5, 8])
 def test_every_step_is_seen_at_least_as_often_as_the_middle_of_a_long_episode_and_less_than_three_times(
-    length: int,
+    length: int, pad_ends: bool
 ) -> None:
     lengths, draws, steps_seen = [40, 3, 12, 1], 60_000, length - 1
     windows = 0
     expected = np.zeros(400)
     for episode, steps in enumerate(lengths):
         for begin in range(1 - steps_seen, steps):
-            inside = min(max(begin, 0), max(steps - steps_seen, 0))
+            inside = max(begin, 0) if pad_ends else min(max(begin, 0), max(steps - steps_seen, 0))
             expected[100 * episode + inside : 100 * episode + min(inside + steps_seen, steps)] += 1
             windows += 1
     covered = expected[expected > 0]
     assert len(covered) == sum(lengths)
     assert covered.min() == steps_seen == expected[20] == expected[39] and covered.max() < 3 * steps_seen
-    batch = filled(DISCRETE, lengths).sample(draws, length, np.random.default_rng(1))
+    batch = filled(DISCRETE, lengths).sample(draws, length, np.random.default_rng(1), pad_ends)
     seen = np.bincount(batch.rew[batch.step].astype(int), minlength=400) / draws
     probability = expected / windows
     np.testing.assert_array_less(np.abs(seen - probability), 5 * np.sqrt(probability / draws) + 1e-12)
+
+
+def test_with_padded_ends_a_step_of_a_long_episode_is_its_last_as_often_at_every_row_of_a_window() -> None:
+    """Moved inside, it is so at the last row alone: a clock that a recurrent model learns, and that no game has."""
+    replay, length = filled(DISCRETE, [40] * 5), 8
+    for pad_ends, often in ((True, 1 / 40), (False, 0.0)):
+        batch = replay.sample(60_000, length, np.random.default_rng(2), pad_ends)
+        ends = ((batch.con == 0) & batch.step)[~batch.start]  # a window that begins a game is the game's own time
+        chance = ends.sum(0)[:-1] / batch.step[~batch.start].sum(0)[:-1]
+        assert chance[:-1] == pytest.approx(often, rel=0.15)
+        assert (chance[-1] == pytest.approx(often, rel=0.15)) == pad_ends
 
 
 def test_samples_and_contents_depend_on_what_was_added_and_the_generator_alone() -> None:

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import BaseModel, ConfigDict, ValidationError
+from pydantic import BaseModel, ConfigDict, ValidationError, field_validator
 
 from pipelines import paths
 from pipelines.params import compose_values, flat
@@ -35,13 +35,23 @@ TIMED = ("pretrain", "finetune")  # stages whose metrics say how long they took
 
 
 class Task(BaseModel):
-    """What is run on one task: methods with their own settings behind them, and ablations of the default agent."""
+    """What is run on one task: methods with their own settings behind them, and ablations of the default agent.
+
+    ablations may have lists in it, which are taken as their names, so that one task's can be another's and more.
+    """
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
     settings: tuple[str, ...] = ()
     methods: tuple[str, ...]
     ablations: tuple[str, ...] = ()
+
+    @field_validator("ablations", mode="before")
+    @classmethod
+    def _of_lists(cls, parts: Any) -> Any:
+        if not isinstance(parts, list):
+            return parts
+        return [name for part in parts for name in (part if isinstance(part, list) else [part])]
 
 
 class Experiments(BaseModel):
@@ -209,7 +219,7 @@ def state_of(cell: Cell, kept: Path) -> str:
 def kept_otherwise(cell: Cell, kept: Path) -> str:
     """In which setting what is kept under its name was made otherwise, in words; "" if in none that is known."""
     record = record_in(kept / cell.label / Path(workspaces.VARIANT).name)
-    return differing(record.get("settings", {}), settings_read(cell.values))
+    return differing(record["settings"], settings_read(cell.values)) if "settings" in record else ""
 
 
 def lacking(cell: Cell, folder: Path) -> list[str]:

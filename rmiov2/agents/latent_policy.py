@@ -176,7 +176,7 @@ class LatentPolicy(Agent):
     def _sequences(self, replay: Sampler, rngs: Generators, mask: Mask | None) -> dict[str, Tensor]:
         """A batch as the losses read it; shown (B, T, N, O) is obs without what the mask hides."""
         w, rng = self.config.world_model, rngs.numpy["replay"]
-        drawn = sequences(replay.sample(w.batch, w.length, rng), self.spec, rng)
+        drawn = sequences(replay.sample(w.batch, w.length, rng, w.pad_ends), self.spec, rng)
         batch = {name: moved(value, self.device) for name, value in drawn.items()}
         shown = batch["obs"]
         if mask is not None:

@@ -14,7 +14,7 @@ from rmiov2.config.section import Count, NonNegative, Positive, Probability, Rat
 
 BEFORE: dict[str, Any] = {  # of settings that were kept without these
     "device": "cpu", "precision": "float32", "stress": {"blackout": (1,), "episodes": 1},
-    "world_model": {"foresight": 0.0},
+    "world_model": {"foresight": 0.0, "pad_ends": False},
 }  # fmt: skip
 Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
 
@@ -43,12 +43,16 @@ class WorldModel(Section):
     free_nats: NonNegative = Field(description="KL below this costs nothing")
     kl_reduction: Literal["sum", "mean"] = Field(description="over the C categoricals")
     foresight: NonNegative = Field(
-        description="weight of reward and continuation read off what the prior draws, too, as imagination reads them;"
-        " 0: off the posterior alone"
+        description="weight of reward and continuation read off what the prior draws, too, some steps after the last"
+        " observation, as imagination reads them; 0: off the posterior alone"
     )
     normalise_obs: bool = Field(description="running mean and deviation of the real observations")
     batch: Positive = Field(description="B, sequences of an update")
     length: Annotated[int, Field(gt=1)] = Field(description="T, rows of a sequence")
+    pad_ends: bool = Field(
+        description="a sequence may go on beyond the end of its episode, padded, so that an end may be at any row;"
+        " false: it is moved inside, where the end of a longer episode is always at the last row"
+    )
     lr: Rate
     grad_clip: Annotated[float, Field(gt=0)]
 

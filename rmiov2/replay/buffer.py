@@ -56,18 +56,21 @@ class Replay:
         between = (count * (mean - np.average(mean, weights=count)) ** 2).sum()
         return float((inside + between) / count.sum())
 
-    def sample(self, batch: int, length: int, rng: np.random.Generator) -> Batch:
+    def sample(self, batch: int, length: int, rng: np.random.Generator, pad_ends: bool = False) -> Batch:
         """Draw `batch` windows of `length` rows; raises UserError while empty.
 
-        Every window that shares a step with a trajectory is equally likely, and is then moved inside. So no step, the
-        last one included, is seen less often than one in the middle of a long episode, nor three times as often.
+        Every window that shares a step with a trajectory is equally likely, and is then moved inside: with pad_ends
+        only from before the first row, while one that goes on beyond the last is padded there. So no step, the last one
+        included, is seen less often than one in the middle of a long episode, nor three times as often. Without
+        pad_ends the end of an episode that is no shorter than a window is always at its last row, from which a
+        recurrent model learns to expect it by the row and not by the game.
         """
         if not self.episodes or batch <= 0 or length <= 0:
             raise UserError(
                 f"got a sample of {batch} windows of {length} rows from a replay of {self.steps} steps,"
                 " expected at least one of each; collect first"
             )
-        trajectory, offset = self._draw(batch, length, rng)
+        trajectory, offset = self._draw(batch, length, rng, pad_ends)
         return self._window(trajectory, offset, length)
 
     def trajectories(self, last: int) -> list[Trajectory]:
@@ -96,7 +99,7 @@ class Replay:
         self._rows.drop(length + 1)
         self.steps -= length
 
-    def _draw(self, batch: int, length: int, rng: np.random.Generator) -> tuple[Ints, Ints]:
+    def _draw(self, batch: int, length: int, rng: np.random.Generator, pad_ends: bool) -> tuple[Ints, Ints]:
         """Which trajectory, and the first row in it, both (B,)."""
         held = self._trajectories.held()
         lengths = self._trajectories.take("length", held)
@@ -105,7 +108,8 @@ class Replay:
         drawn = rng.integers(ends[-1], size=batch)
         chosen = np.searchsorted(ends, drawn, side="right")
         offset = drawn - ends[chosen] + lengths[chosen]
-        return held[chosen], np.clip(offset, 0, np.maximum(lengths[chosen] + 1 - length, 0))
+        latest = lengths[chosen] - 1 if pad_ends else np.maximum(lengths[chosen] + 1 - length, 0)
+        return held[chosen], np.clip(offset, 0, latest)
 
     def _window(self, trajectory: Ints, offset: Ints, length: int) -> Batch:
         position = offset[:, None] + np.arange(length)

@@ -34,17 +34,17 @@ def balanced_kl(post: Tensor, prior: Tensor, balance: float, free_nats: float, r
 
 
 def model_losses(
-    model: WorldModel, latent: Latent, batch: dict[str, Tensor], noise: Tensor | None = None
+    model: WorldModel, latent: Latent, batch: dict[str, Tensor], foreseen: Tensor | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The terms of L_M, by name, and the KL before balance and free nats.
 
     batch: obs (B, T, N, O) normalised and true, avail (B, T, N, A) if discrete, trend and con (B, T),
     row and step (B, T) as rmiov2.types.Batch says; real (B, T), if it is there: the row's observation is to be learned.
-    A step's reward and its end are read off the row that it led to, or off both; with noise (B, T, N, C, K) also off
-    the z that the prior draws there, which is all that imagination will have: what a factored prior draws hardly ever
-    agrees on a rare event that the posterior's z spells out, so a head that knows the posterior's alone misses it.
+    A step's reward and its end are read off the row that it led to, or off both; also off foreseen (B, T-1, N, D+Z),
+    what imagination would have there: what a factored prior draws hardly ever agrees on a rare event that the
+    posterior's z spells out, so a head that knows the posterior's alone misses it, or sees it where nothing happens.
     """
-    errors, prior = model_errors(model, latent, batch, noise)
+    errors, prior = model_errors(model, latent, batch, foreseen)
     row, arrived = batch["row"], batch["step"][:, :-1]
     counts = {
         "obs": row, "rew": arrived, "con": arrived, "kl": row, "avail": row, "act": row[:, 1:],
@@ -57,7 +57,7 @@ def model_losses(
 
 @fused_to_learn
 def model_errors(
-    model: WorldModel, latent: Latent, batch: dict[str, Tensor], noise: Tensor | None = None
+    model: WorldModel, latent: Latent, batch: dict[str, Tensor], foreseen: Tensor | None = None
 ) -> tuple[dict[str, Tensor], Tensor]:
     """The terms of L_M before they are averaged, by name, and the prior (B, T, N, C, K).
 
@@ -72,8 +72,7 @@ def model_errors(
     obs = reconstruction_error(predicted, batch["obs"], model.width_mask)  # eq. (8)
     errors = {"obs": obs if "real" not in batch else obs * batch["real"][..., None]}
     errors["rew"], errors["con"] = outcome_errors(model, after, batch)
-    if noise is not None:
-        foreseen = torch.cat([latent.h, model.sample(prior.detach(), noise)], -1)[:, 1:]
+    if foreseen is not None:
         errors["foreseen_rew"], errors["foreseen_con"] = outcome_errors(model, foreseen, batch)
     errors["kl"] = balanced_kl(latent.probs, prior, s.kl_balance, s.free_nats, s.kl_reduction)  # eq. (9)
     if model.predict.avail is not None:

@@ -1,4 +1,4 @@
-"""Unrolling M along what happened (observe) and along what might (imagine).
+"""Unrolling M along what happened (observe), half blind along it (foresee), and along what might happen (imagine).
 
 observe:   row     0            1            ...  T-1
            h       h_0 (given)  f(h_0,z_0,a_0)         post and prior at every row; a_{T-1} is not used
@@ -19,6 +19,8 @@ from torch import Tensor
 from rmiov2.acceleration.deferred_gradients import at_once
 from rmiov2.acceleration.fused import fused
 from rmiov2.world_model.rssm import Latent, WorldModel, gumbel_noise
+
+LOOKS = 1 / 6  # so that foresee goes about as many steps without an observation as imagination does
 
 
 def observe(
@@ -47,6 +49,28 @@ def observe(
             if t + 1 < t_len:
                 h = model.advance(h, z, act_tokens[t])
     return Latent(torch.stack(hs, 1), torch.stack(zs, 1), torch.stack(ps, 1))
+
+
+def foresee(model: WorldModel, latent: Latent, act: Tensor, generator: torch.Generator) -> Tensor:
+    """Features (B, T-1, N, D+Z) of every row but the first, as imagination would have them had act (B, T, ...) been
+    chosen there: the prior's, from a row that M saw, which is the first or, with a chance of LOOKS, any other.
+
+    Gradients reach the last step to each row, and nothing of what z is drawn from.
+    """
+    b, t_len, n = latent.h.shape[:3]
+    s, device = model.settings, latent.h.device
+    noise = gumbel_noise((t_len - 1, b, n, s.categoricals, s.classes), generator, device)
+    looks = torch.rand((t_len, b, 1, 1), generator=generator, device=generator.device).to(device) < LOOKS
+    hs, zs = [latent.h[:, 0].detach()], [latent.z[:, 0].detach()]
+    with torch.no_grad():
+        for t in range(1, t_len - 1):
+            h, z = onward(model, hs[-1], zs[-1], act[:, t - 1], noise[t - 1])
+            hs.append(torch.where(looks[t], latent.h[:, t], h))
+            zs.append(torch.where(looks[t], latent.z[:, t], z))
+    played = model.embed_action(act[:, : t_len - 1].flatten(0, 1))
+    h = model.advance(torch.stack(hs, 1).flatten(0, 1), torch.stack(zs, 1).flatten(0, 1), played)
+    z = model.sample(model.prior_probs(h.detach()).detach(), noise.transpose(0, 1).flatten(0, 1))
+    return torch.cat([h, z], -1).view(b, t_len - 1, n, -1)
 
 
 @dataclass

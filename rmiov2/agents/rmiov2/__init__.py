@@ -26,8 +26,8 @@ from rmiov2.policy.returns import gae, still_playing
 from rmiov2.seeding import Generators, derive
 from rmiov2.types import Actions, Batch, Bools, EnvSpec, Floats, Sampler
 from rmiov2.world_model.losses import masked_mean, model_losses, reconstruction_error, total_loss
-from rmiov2.world_model.rollout import Imagined, imagine, observe
-from rmiov2.world_model.rssm import WorldModel, gumbel_noise
+from rmiov2.world_model.rollout import Imagined, foresee, imagine, observe
+from rmiov2.world_model.rssm import WorldModel
 
 
 @dataclass
@@ -120,10 +120,10 @@ class RMIOv2(Agent):
         w = self.config.world_model
         length = w.length if mask is None else self.config.execution.history + 1  # what execution will ask for
         for _ in range(model_updates):
-            batch = to_torch(replay.sample(w.batch, length, rngs.numpy["replay"]), self.device)
+            batch = to_torch(replay.sample(w.batch, length, rngs.numpy["replay"], w.pad_ends), self.device)
             averages.add(self._update_model(batch, rngs, mask, scale))
         for _ in range(policy_rounds):
-            batch = to_torch(replay.sample(w.batch, w.length, rngs.numpy["replay"]), self.device)
+            batch = to_torch(replay.sample(w.batch, w.length, rngs.numpy["replay"], w.pad_ends), self.device)
             averages.add(self._policy_round(batch, rngs, scale))
         return averages.result()
 
@@ -146,8 +146,8 @@ class RMIOv2(Agent):
         w = self.config.world_model
         h = self.model.initial(batch["start"])
         latent = observe(self.model, batch["obs"], batch["seen"], batch["act"], h, generator)
-        noise = gumbel_noise(latent.probs.shape, generator, self.device) if w.foresight else None
-        losses, kl = model_losses(self.model, latent, batch, noise)
+        foreseen = foresee(self.model, latent, batch["act"], generator) if w.foresight else None
+        losses, kl = model_losses(self.model, latent, batch, foreseen)
         loss = total_loss(losses, w.kl_scale, foresight=w.foresight)
         norm = self.model_optimiser.step(loss, w.grad_clip, lr)
         named = {f"loss_{name}": value for name, value in losses.items()}
