@@ -239,7 +239,7 @@ def test_what_observations_are_normalised_by_stays_while_they_are_masked() -> No
 def test_observations_are_normalised_by_the_rows_that_exist() -> None:
     agent, replay = agent_and_replay(settings("toy/clock", world_model__normalise_obs=True))
     w = agent.config.world_model
-    drawn = replay.sample(w.batch, w.length, Generators(0).numpy["replay"])
+    drawn = replay.sample(w.batch, w.length, Generators(0).numpy["replay"], w.pad_ends)
     agent.update(replay, Generators(0), 1, 0)
     rows = drawn.obs[drawn.row]
     assert agent.model.obs_count == len(rows) < drawn.row.size
