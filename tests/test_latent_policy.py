@@ -286,7 +286,10 @@ def test_the_world_model_overfits_ten_episodes(name: str) -> None:
         assert last["loss_predictor"] < 0.1 * first["loss_predictor"]
 
 
+# Every game of it has twelve steps, so what the row of a window tells of the end is true; with padded ends these two
+# learn it more slowly, and stop at 9.6 of 12 lights more often.
 FAST = (
+    "world_model.pad_ends=false",
     "collect.num_envs=8", "collect.warmup_steps=600", "pretrain.segment=12", "pretrain.e_m=0.15", "pretrain.e_pi=0.035",
     "pretrain.policy_after=1500", "pretrain.eval_every=100000", "pretrain.anneal=0.1", "world_model.hidden=64",
     "world_model.fusion_layers=1", "world_model.lr=3e-3", "agent.dropout=0", "policy.hidden=64", "policy.starts=64",
