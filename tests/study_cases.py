@@ -105,7 +105,9 @@ class Server:
             return False
 
     def ask(self, path, body=None, method="POST"):
-        """The API's answer; 503 says that SQLite was busy, and asks to be asked again, as Prefect's own client does."""
+        """The API's answer, asked for again as Prefect's own client does: where none comes, and where 503 says that
+        SQLite was busy.
+        """
         request = urllib.request.Request(
             f"{self.url}/{path}",
             None if method == "GET" else json.dumps(body or {}).encode(),
@@ -115,14 +117,16 @@ class Server:
 
         def answer():
             try:
-                with urllib.request.urlopen(request, timeout=30) as said:
+                with urllib.request.urlopen(request, timeout=15) as said:
                     return [json.loads(said.read() or "null")]
+            except TimeoutError:
+                return None
             except urllib.error.HTTPError as error:
                 if error.code != 503:
                     raise
                 return None
 
-        return until(answer, 30)[0]
+        return until(answer, 60)[0]
 
     def run_of(self, project):
         """The newest run of a project's flow, by the label that it gives itself."""

@@ -164,6 +164,7 @@ def test_learns_the_toy_game(env: str) -> None:
     config = settings(
         env, world_model__lr=3e-3, world_model__categoricals=8, world_model__classes=8, policy__e_sample=4,
         policy__lr_actor=3e-3, policy__lr_critic=3e-3, policy__entropy=0.001,
+        world_model__pad_ends=True, world_model__foresight=1.0,
     )  # fmt: skip
     agent, replay = agent_and_replay(config, sweeps=40)
     agent.update(replay, Generators(0), 500, 0)
