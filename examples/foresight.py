@@ -28,7 +28,13 @@ from rmiov2.replay import shards
 from rmiov2.replay.buffer import Replay
 from rmiov2.types import UserError
 from rmiov2.world_model.rollout import by_the_prior, foresee, observe
-from rmiov2.world_model.rssm import gumbel_noise
+from rmiov2.world_model.rssm import Latent, WorldModel, gumbel_noise
+
+
+def seen_by(model: WorldModel, batch: dict[str, Tensor], generator: torch.Generator) -> Latent:
+    """What M makes of windows of which it sees everything."""
+    obs, seen = model.normalise(batch["obs"]), torch.ones(batch["obs"].shape[:3])
+    return observe(model, obs, seen, batch["act"], model.initial(batch["start"]), generator)
 
 
 def foresight(agent: RMIOv2, replay: Replay, batches: int, seed: int = 0) -> dict[str, dict[str, float]]:
@@ -43,8 +49,7 @@ def foresight(agent: RMIOv2, replay: Replay, batches: int, seed: int = 0) -> dic
     w, model = agent.config.world_model, agent.model
     for _ in range(batches):
         batch = to_torch(replay.sample(w.batch, w.length, rng, w.pad_ends), agent.device)
-        obs, seen = model.normalise(batch["obs"]), torch.ones(batch["obs"].shape[:3])
-        latent = observe(model, obs, seen, batch["act"], model.initial(batch["start"]), generator)
+        latent = seen_by(model, batch, generator)
         prior = model.prior_probs(latent.h)
         drawn = torch.cat([latent.h, model.sample(prior, gumbel_noise(prior.shape, generator, agent.device))], -1)
         imagined = foresee(model, latent, batch["act"], generator)
@@ -73,8 +78,7 @@ def ending(agent: RMIOv2, replay: Replay, batches: int, seed: int = 0) -> dict[s
     shares: dict[str, dict[str, list[Tensor]]] = {name: {"played": [], "imagined": []} for name in ("first", "last")}
     for _ in range(batches):
         batch = to_torch(replay.sample(w.batch, w.length + ahead, rng, pad_ends=True), agent.device)
-        obs, seen = model.normalise(batch["obs"]), torch.ones(batch["obs"].shape[:3])
-        latent = observe(model, obs, seen, batch["act"], model.initial(batch["start"]), generator)
+        latent = seen_by(model, batch, generator)
         over = (batch["con"] == 0) & batch["step"].bool()
         for name, row in (("first", 0), ("last", w.length - 1)):
             playing = batch["step"][:, row].bool()

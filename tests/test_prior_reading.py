@@ -68,7 +68,7 @@ def test_the_more_the_heads_learn_off_the_prior_s_draws_the_nearer_imagined_ends
     told = batch["con"][:, 0] == 0
     assert said[0][told].mean() > 0.9, "the posterior's z tells it, and nothing is wrong with a head that listens"
     ends, rewards = said[1].mean().item() / ENDS, paid[1].mean().item() / ENDS
-    assert least < ends < most and least < rewards < 1.1
+    assert least < ends < most and least < rewards < (1.1 if foresight else 0.7)
 
 
 def test_what_is_foreseen_is_what_imagination_has_of_the_same_actions_from_the_last_row_seen(
