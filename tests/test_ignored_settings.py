@@ -11,7 +11,7 @@ from pipelines.params import refuse_without_effect
 from rmiov2 import config as configuration
 from rmiov2.types import UserError
 
-SHARED = ("world_model", "policy")
+SHARED = ("world_model", "policy", "pretrain")
 METHODS = {
     "rmiov2": ["toy_lights"], "mamba": ["toy_lights"], "mag": ["toy_lights"], "mappo": ["toy_lights", "toy_dials"],
     "qmix": ["toy_lights"], "facmac": ["toy_dials"], "facmac_discrete": ["toy_lights"],
@@ -31,7 +31,11 @@ def test_a_method_reads_of_the_shared_sections_what_it_does_not_ignore(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[str] = set()
-    sections = {configuration.WorldModel: "world_model", configuration.Policy: "policy"}
+    sections = {
+        configuration.WorldModel: "world_model",
+        configuration.Policy: "policy",
+        configuration.Pretrain: "pretrain",
+    }
     get, parse = configuration.Section.__getattribute__, configuration.parse
 
     def noted(self: Any, name: str) -> Any:

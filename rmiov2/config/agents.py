@@ -10,7 +10,7 @@ from rmiov2.config.section import Count, NonNegative, Positive, Probability, Rat
 
 
 class AgentSection(Section):
-    """`ignores`: what the method never reads of the shared sections world_model and policy; "world_model" is all."""
+    """`ignores`: what the method never reads of the sections world_model, policy and pretrain; "world_model" is all."""
 
     ignores: ClassVar[tuple[str, ...]] = ()
 
@@ -24,7 +24,10 @@ class RMIOv2(AgentSection):
 class MAPPO(AgentSection):
     """Yu et al. 2022; what it shares with r-MAPPO in imagination stands in policy, where e_sample is its epochs."""
 
-    ignores = ("world_model", "policy.horizon", "policy.starts", "policy.return_norm", "policy.return_floor")
+    ignores = (
+        "world_model", "policy.horizon", "policy.starts", "policy.return_norm", "policy.return_floor",
+        "pretrain.e_m", "pretrain.e_pi", "pretrain.policy_after",
+    )  # fmt: skip
     name: Literal["mappo"]
     recurrent: bool = Field(description="actor and critic remember; false: perceptrons")
     layers: Count = Field(description="hidden layers after the first")
