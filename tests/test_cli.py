@@ -7,7 +7,6 @@ import subprocess
 import sys
 import tomllib
 from pathlib import Path
-from typing import get_args
 
 import pytest
 import torch
@@ -19,7 +18,7 @@ from pipelines.params import compose_values
 from rmiov2 import cli
 from rmiov2.agents.registry import make_agent
 from rmiov2.cli import watch
-from rmiov2.config import Evaluate, Pattern, parse
+from rmiov2.config import Evaluate, parse
 from rmiov2.envs.base import Adapter
 from rmiov2.envs.registry import list_envs, make_env
 from rmiov2.evaluation.sweep import Sweep, evaluate_own
@@ -265,8 +264,15 @@ def test_what_cannot_reconstruct_is_refused_before_anything_is_played(tmp_path, 
     assert "cannot reconstruct observations" in capsys.readouterr().err
 
 
-def test_modes_and_patterns_are_those_that_are_played():
-    assert cli.MODES == MODES and cli.PATTERNS == get_args(Pattern)
+def test_modes_are_those_that_are_played():
+    assert cli.MODES == MODES
+
+
+@pytest.mark.parametrize(("command", "out"), [("evaluate", "a.json"), ("watch", "a.gif")])
+def test_an_unknown_pattern_is_refused_before_a_team_is_looked_for(command, out, tmp_path, capsys):
+    assert cli.main([command, str(tmp_path), "--pattern", "bursty:0", "--out", str(tmp_path / out)]) == 2
+    said = capsys.readouterr().err
+    assert "unknown loss pattern 'bursty:0', expected one of independent, bursty, one_agent, whole_team" in said
 
 
 def test_the_same_seed_gives_the_same_result(trained, tmp_path):

@@ -56,6 +56,7 @@ def test_a_missing_key_is_named(values):
         ("policy", "return_floor", float("inf")),
         ("pretrain", "e_m", 1e308),
         ("reward_trend", "mode", "smooth"),
+        ("finetune", "pattern", "bursty:0"),
         ("execution", "availability", 0.0),  # any action would do
         ("execution", "availability", 1.0),  # none ever would
         ("evaluate", "p_loss", [0.0, 2.0]),

@@ -5,8 +5,9 @@ from dataclasses import fields
 import numpy as np
 import pytest
 
+from rmiov2.config import PATTERNS
 from rmiov2.envs import make_env
-from rmiov2.envs.observation_loss import BURST, PATTERNS, Blinded, LossPattern, ObservationLoss, draw_seen
+from rmiov2.envs.observation_loss import BURST, Blinded, LossPattern, ObservationLoss, draw_seen
 from rmiov2.envs.wrapper import Wrapper
 from rmiov2.evaluation.blackout import Blackout
 from rmiov2.evaluation.scene import Filmed
@@ -37,13 +38,19 @@ def test_independent_loss_of_one_agent_says_nothing_of_another_nor_of_the_next_s
     assert within((lost[:, 1:, 0] & lost[:, :-1, 0]).sum(), 10_000, 0.25, deviations=8)  # neighbours overlap
 
 
+@pytest.mark.parametrize(("pattern", "steps"), [("bursty", BURST), ("bursty:9", 9), ("bursty:40", 40)])
 @pytest.mark.parametrize("p", [0.2, 0.5, 0.8])
-def test_bursts_last_five_steps_on_average_at_the_stationary_rate(p):
-    lost = ~draw_seen("bursty", p, (60, 1000, 2), np.random.default_rng(0))
+def test_bursts_last_as_long_as_they_should_on_average_at_the_stationary_rate(p, pattern, steps):
+    lost = ~draw_seen(pattern, p, (60, 200 * steps, 2), np.random.default_rng(0))
     assert lost.mean() == pytest.approx(p, abs=0.015)
     lengths = [length for row in lost[..., 0] for length in bursts(row)]
-    assert np.mean(lengths) == pytest.approx(BURST, rel=0.06)
-    assert np.std(lengths) == pytest.approx(np.sqrt(BURST * (BURST - 1)), rel=0.12)  # geometric
+    assert np.mean(lengths) == pytest.approx(steps, rel=0.06)
+    assert np.std(lengths) == pytest.approx(np.sqrt(steps * (steps - 1)), rel=0.12)  # geometric
+
+
+def test_bursts_without_a_number_are_those_of_five_steps_to_the_bit():
+    drawn = [draw_seen(name, 0.4, (50, 40, 3), np.random.default_rng(0)) for name in ("bursty", "bursty:5")]
+    assert np.array_equal(*drawn)
 
 
 def test_bursts_are_stationary_from_the_first_step_on():
@@ -63,6 +70,13 @@ def test_one_agent_is_gone_for_the_whole_episode():
     assert set(lost[:, 0].sum(axis=1)) == {0, 1}
     assert within(lost[:, 0].any(axis=1).sum(), 3000, 0.4)
     assert all(within(lost[:, 0, i].sum(), 3000, 0.4 / 3) for i in range(3))
+
+
+@pytest.mark.parametrize("agent", [0, 2])
+def test_the_agent_that_is_named_is_the_one_that_is_gone(agent):
+    lost = ~draw_seen(f"one_agent:{agent}", 0.4, (3000, 8, 3), np.random.default_rng(0))
+    assert (lost == lost[:, :1]).all() and not np.delete(lost, agent, axis=2).any()
+    assert within(lost[:, 0, agent].sum(), 3000, 0.4)
 
 
 def test_whole_team_is_lost_together():
@@ -105,8 +119,11 @@ def test_what_is_drawn_does_not_depend_on_the_rows_before_or_on_when_episodes_en
 
 def test_wrong_settings_are_refused():
     rng = np.random.default_rng(0)
-    with pytest.raises(UserError, match="unknown loss pattern 'sometimes', expected one of independent, bursty"):
-        LossPattern("sometimes", 0.5, 1, 1, rng)
+    for name in ("sometimes", "", "bursty:", "bursty:0", "bursty:2.5", "one_agent:-1", "independent:3"):
+        with pytest.raises(UserError, match=f"unknown loss pattern '{name}', expected one of independent, bursty"):
+            LossPattern(name, 0.5, 1, 3, rng)
+    with pytest.raises(UserError, match="one_agent:3: expected one of the 3 agents, 0 to 2"):
+        LossPattern("one_agent:3", 0.5, 1, 3, rng)
     for p in (-0.1, 1.1, float("nan")):
         with pytest.raises(UserError, match="probability from 0 to 1"):
             LossPattern("independent", p, 1, 1, rng)

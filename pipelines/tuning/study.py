@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from operator import attrgetter
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any
 
 import optuna
 import psutil
@@ -27,7 +27,7 @@ from pipelines.tuning import trial as trials
 from pipelines.tuning.storage import storage_of
 from pipelines.tuning.trial import Record
 from rmiov2 import config as settings
-from rmiov2.config import Config, Pattern
+from rmiov2.config import PATTERNS, Config
 from rmiov2.seeding import derive
 from rmiov2.training.finetune import ROUNDS
 from rmiov2.types import UserError
@@ -65,7 +65,7 @@ def space_of(name: str, config: Config) -> dict[str, BaseDistribution]:
         return {
             "finetune.p_mask": FloatDistribution(0.0, 1.0, step=0.005),
             "finetune.vary_p_mask": CategoricalDistribution((True, False)),
-            "finetune.pattern": CategoricalDistribution(get_args(Pattern)),
+            "finetune.pattern": CategoricalDistribution(PATTERNS),
             "finetune.updates": IntDistribution(max(1, updates // 4), 2 * updates, log=True),
         }
     return {

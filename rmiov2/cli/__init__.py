@@ -11,9 +11,8 @@ from typing import Any
 
 from rmiov2.program import exit_code, positive, seed
 
-# As rmiov2.execution and rmiov2.config have them, which are slow to import.
+# As rmiov2.execution has them, which is slow to import.
 MODES = ("completion", "zeros", "last_seen")
-PATTERNS = ("independent", "bursty", "one_agent", "whole_team")
 GRID = (0.0, 0.2, 0.4, 0.6, 0.8, 1.0)
 
 
@@ -93,10 +92,10 @@ def _evaluate_options(evaluate: argparse.ArgumentParser) -> None:
 def _play_options(command: argparse.ArgumentParser) -> None:
     command.add_argument(
         "--pattern",
-        choices=PATTERNS,
-        default=PATTERNS[0],
-        help="each agent by itself at each step, each in bursts, one agent for the whole episode, or all at once"
-        " (default: %(default)s)",
+        default="independent",
+        help="independent: each agent by itself at each step (the default); bursty: each for 5 steps at a time on"
+        " average, bursty:20: for 20; one_agent: one for the whole episode, one_agent:2: that of index 2; whole_team:"
+        " all at once",
     )
     command.add_argument(
         "--sampled", action="store_true", help="draw actions as in training instead of taking the likeliest"

@@ -6,6 +6,7 @@ from rmiov2.config.agents import FACMAC, MAG, MAMBA, MAPPO, QMIX, Agent, LatentP
 from rmiov2.config.loading import held_before, ignored_keys, known_keys, load, parse, upgraded
 from rmiov2.config.section import Section
 from rmiov2.config.sections import (
+    PATTERNS,
     Ablate,
     Collect,
     Config,
@@ -20,10 +21,12 @@ from rmiov2.config.sections import (
     RewardTrend,
     Stress,
     WorldModel,
+    loss_pattern,
 )
 
 __all__ = [
-    "FACMAC", "MAG", "MAMBA", "MAPPO", "QMIX", "Ablate", "Agent", "Collect", "Config", "Env", "Evaluate",
+    "FACMAC", "MAG", "MAMBA", "MAPPO", "PATTERNS", "QMIX", "Ablate", "Agent", "Collect", "Config", "Env", "Evaluate",
     "Execution", "Finetune", "LatentPolicy", "Pattern", "Policy", "Pretrain", "RMIOv2", "Report", "RewardTrend",
-    "Section", "Stress", "WorldModel", "held_before", "ignored_keys", "known_keys", "load", "parse", "upgraded",
+    "Section", "Stress", "WorldModel", "held_before", "ignored_keys", "known_keys", "load", "loss_pattern",
+    "parse", "upgraded",
 ]  # fmt: skip

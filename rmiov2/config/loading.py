@@ -62,7 +62,7 @@ def _sentence(mistake: Any, source: str) -> str:
         return f"{source}: {path} is missing; compose the settings anew with `python -m pipelines.params`"
     if isinstance(mistake["input"], dict) and mistake["type"] == "value_error":
         return f"{source}: {path}: {mistake['msg'].removeprefix('Value error, ')}"
-    return f"{source}: {path or 'the whole'} = {mistake['input']!r}: {mistake['msg']}"
+    return f"{source}: {path or 'the whole'} = {mistake['input']!r}: {mistake['msg'].removeprefix('Value error, ')}"
 
 
 def _unknown_agent(tag: str, expected_tags: str, **_: Any) -> str:

@@ -5,9 +5,10 @@ There are no defaults here: params.yaml is complete, so that what ran is what ca
 
 from __future__ import annotations
 
+import re
 from typing import Annotated, Any, Literal
 
-from pydantic import Field, model_validator
+from pydantic import AfterValidator, Field, model_validator
 
 from rmiov2.config.agents import Agent
 from rmiov2.config.section import Count, NonNegative, Positive, Probability, Rate, Section
@@ -16,7 +17,18 @@ BEFORE: dict[str, Any] = {  # of settings that were kept without these
     "device": "cpu", "precision": "float32", "stress": {"blackout": (1,), "episodes": 1},
     "world_model": {"foresight": 0.0, "pad_ends": False},
 }  # fmt: skip
-Pattern = Literal["independent", "bursty", "one_agent", "whole_team"]
+PATTERNS = ("independent", "bursty", "one_agent", "whole_team")
+NUMBERED = re.compile(r"bursty:[1-9][0-9]*|one_agent:[0-9]+")
+
+
+def loss_pattern(text: str) -> str:
+    """The text, if it is one of PATTERNS, bursty:STEPS or one_agent:AGENT; raises ValueError if not."""
+    if text in PATTERNS or NUMBERED.fullmatch(text):
+        return text
+    raise ValueError(f"expected one of {', '.join(PATTERNS)}, bursty:STEPS or one_agent:AGENT")
+
+
+Pattern = Annotated[str, AfterValidator(loss_pattern)]
 
 
 class Env(Section):
@@ -132,7 +144,9 @@ class Finetune(Section):
     vary_p_mask: bool = Field(
         description="draw the rate of each sequence or game evenly, as far around p_mask as 0 and 1 allow"
     )
-    pattern: Pattern
+    pattern: Pattern = Field(
+        description="whose observations get lost together and for how long: rmiov2.envs.observation_loss.LossPattern"
+    )
     updates: Positive = Field(description="masked updates: of the world model, of RMIO's correction, or of the policy")
     env_steps: Count = Field(
         description="environment steps collected on the way; those who learn from blind play take as many as that needs"
@@ -152,7 +166,7 @@ class Execution(Section):
 
 class Evaluate(Section):
     p_loss: tuple[Probability, ...] = Field(min_length=2)
-    pattern: Pattern
+    pattern: Pattern = Field(description="as finetune.pattern")
     episodes: Positive = Field(description="per value of p_loss and mode")
     num_envs: Positive
     seed: Count = Field(description="its own seed: training never sees these games")

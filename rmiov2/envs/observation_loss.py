@@ -3,18 +3,16 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from typing import get_args
 
 import numpy as np
 
-from rmiov2.config import Pattern
+from rmiov2.config import loss_pattern
 from rmiov2.envs.base import Env, blank, legalise
 from rmiov2.envs.wrapper import Wrapper
 from rmiov2.seeding import derive
-from rmiov2.types import Actions, Bools, Floats, Step, UserError
+from rmiov2.types import Actions, Bools, Floats, Ints, Step, UserError
 
-PATTERNS = get_args(Pattern)
-BURST = 5  # steps that an interruption of the bursty pattern lasts on average
+BURST = 5  # steps that an interruption lasts on average, where bursty says no number
 
 
 class LossPattern:
@@ -22,22 +20,27 @@ class LossPattern:
 
     independent: each agent's is lost at each step with probability p_loss (the paper's). bursty: each agent alternates
     between seeing and not, as a two-state Markov chain with stationary loss p_loss and interruptions of BURST steps on
-    average (longer where p_loss > BURST / (BURST + 1) leaves no other way). one_agent: per episode, with probability
-    p_loss, one agent drawn uniformly is lost for all of it. whole_team: per step, all are lost with probability p_loss.
+    average, or as many as bursty:STEPS says (longer where p_loss > STEPS / (STEPS + 1) leaves no other way). one_agent:
+    per episode, with probability p_loss, one agent is lost for all of it, drawn uniformly, or the one of that index
+    with one_agent:AGENT. whole_team: per step, all are lost with probability p_loss.
 
-    p_loss is a number, or one per row (B,). Raises UserError for an unknown pattern or a p_loss outside [0, 1].
+    p_loss is a number, or one per row (B,). Raises UserError for an unknown pattern, an agent that there is not, or a
+    p_loss outside [0, 1].
     """
 
     def __init__(
         self, pattern: str, p_loss: float | Floats, num_envs: int, num_agents: int, rng: np.random.Generator
     ) -> None:
-        if pattern not in PATTERNS:
-            raise UserError(f"unknown loss pattern {pattern!r}, expected one of {', '.join(PATTERNS)}")
+        refuse_unknown(pattern)
+        name, _, number = pattern.partition(":")
         p = np.broadcast_to(np.asarray(p_loss, np.float64), (num_envs,))
         if not ((p >= 0) & (p <= 1)).all():
             raise UserError(f"got p_loss = {p_loss}, expected a probability from 0 to 1")
         self._p, self._rng, self._shape = p[:, None], rng, (num_envs, num_agents)
-        self._draw = getattr(self, f"_{pattern}")
+        self._burst, self._agent = int(number or BURST), int(number) if number else None
+        if name == "one_agent" and (self._agent or 0) >= num_agents:
+            raise UserError(f"loss pattern {pattern}: expected one of the {num_agents} agents, 0 to {num_agents - 1}")
+        self._draw = getattr(self, f"_{name}")
         self._lost: Bools | None = None
 
     def draw(self, first: Bools) -> Bools:
@@ -57,17 +60,26 @@ class LossPattern:
         return np.broadcast_to(self._rng.random((self._shape[0], 1)) < self._p, self._shape)
 
     def _one_agent(self, fresh: Bools, previous: Bools) -> Bools:
-        victim = self._rng.integers(self._shape[1], size=(self._shape[0], 1))
+        victim: Ints | int = self._rng.integers(self._shape[1], size=(self._shape[0], 1))
+        victim = victim if self._agent is None else self._agent
         gone = (self._rng.random((self._shape[0], 1)) < self._p) & (np.arange(self._shape[1]) == victim)
         return np.where(fresh, gone, previous)
 
     def _bursty(self, fresh: Bools, previous: Bools) -> Bools:
         # Stationary: enter / (enter + leave) = p. Where enter would exceed 1, it is 1 and leave gives way.
         odds = self._p / np.maximum(1 - self._p, np.finfo(float).tiny)
-        leave = np.minimum(1 / BURST, 1 / np.maximum(odds, np.finfo(float).tiny))
+        leave = np.minimum(1 / self._burst, 1 / np.maximum(odds, np.finfo(float).tiny))
         enter = np.minimum(1.0, leave * odds)
         chance = np.where(fresh, self._p, np.where(previous, 1 - np.where(self._p == 1, 0, leave), enter))
         return self._rng.random(self._shape) < chance
+
+
+def refuse_unknown(pattern: str) -> None:
+    """Raise UserError if LossPattern does not know it."""
+    try:
+        loss_pattern(pattern)
+    except ValueError as error:
+        raise UserError(f"unknown loss pattern {pattern!r}, {error}") from error
 
 
 def draw_seen(pattern: str, p_loss: float | Floats, shape: tuple[int, int, int], rng: np.random.Generator) -> Bools:
