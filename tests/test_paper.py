@@ -73,7 +73,7 @@ def test_the_small_list_has_what_the_paper_compares() -> None:
     assert agents == {"rmiov2", "rmio", "gawm", "mamba", "mag", "mappo", "qmix", "facmac"}
     robots = read_list("small").tasks["mamujoco_HalfCheetah-2x3"]
     of_robots = {"no_reward_trend", "paper_trend", "unscaled_trend", "no_normalised_obs"}  # which act on them alone
-    of_2s3z = {"no_foresight", "no_pad_ends"}  # which smax/3m does without
+    of_2s3z = {"no_average", "no_foresight", "no_pad_ends"}  # which smax/3m does without
     there = {"none", "gawm_adaptive"} | of_robots | of_2s3z  # GAWM is a method
     assert set(choices("ablation")) - set(task.ablations) == there
     assert read_list("small").tasks["smax_2s3z"].ablations == (*task.ablations, *sorted(of_2s3z))

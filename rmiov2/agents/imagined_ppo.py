@@ -9,6 +9,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from torch import Tensor
+from torch.optim.swa_utils import AveragedModel
 
 from rmiov2 import config
 from rmiov2.acceleration.captured import Inputs, Regions
@@ -21,7 +22,7 @@ from rmiov2.policy.ppo import Pseudo, actor_loss, critic_loss
 
 @dataclass(frozen=True)
 class ImaginedPPO:
-    """Actor and critic, the scale of the critic's values, their optimisers."""
+    """Actor and critic, the scale of the critic's values, their optimisers, and average_of the actor."""
 
     settings: config.Policy
     regions: Regions
@@ -30,6 +31,11 @@ class ImaginedPPO:
     value_norm: ValueNorm
     actor_optimiser: Optimiser
     critic_optimiser: Optimiser
+    mean: AveragedModel | None
+
+    def player(self, greedy: bool) -> Any:
+        """Who chooses: the actor or, where the likeliest actions are taken, its mean, if there is one."""
+        return self.mean.module if greedy and self.mean is not None else self.actor
 
     def learn(
         self, pseudo: Pseudo, largest: int, generator: torch.Generator, rates: Callable[[], dict[str, float]]
@@ -47,6 +53,8 @@ class ImaginedPPO:
             for index in order.to(self.regions.device).chunk(p.minibatches):
                 rows = F.pad(index, (0, size - len(index)), value=largest) if fixed else index
                 averages.add(self.regions.run("ppo", self._step, generator, whole | {"rows": rows}, **rates()))
+        if self.mean is not None:
+            self.mean.update_parameters(self.actor)
         return {name: torch.tensor(value) for name, value in averages.result().items()}
 
     def _step(
@@ -70,10 +78,25 @@ class ImaginedPPO:
 
     def parts(self) -> dict[str, Any]:
         """What is kept of it, by name."""
-        return {
+        kept = {
             "actor": self.actor, "critic": self.critic, "value_norm": self.value_norm,
             "actor_optimiser": self.actor_optimiser, "critic_optimiser": self.critic_optimiser,
         }  # fmt: skip
+        return kept if self.mean is None else kept | {"actor_mean": self.mean}
+
+
+def average_of(actor: Actor | FeatureActor, decay: float) -> AveragedModel | None:
+    """The running mean of an actor's weights, to be updated after every policy round; None where decay is 0.
+
+    The n-th round is weighed 1 - min(decay, (1 + n) / (10 + n)), so that the first ones, of an actor that had learned
+    nothing, are soon forgotten. Polyak & Juditsky 1992; the ramp is that of TensorFlow's ExponentialMovingAverage.
+    """
+
+    def weighed(mean: Tensor, weights: Tensor, rounds: Tensor | int) -> Tensor:
+        n = float(rounds)
+        return mean.lerp(weights, 1 - min(decay, (1 + n) / (10 + n)))
+
+    return AveragedModel(actor, avg_fn=weighed) if decay else None
 
 
 def branches(step: Tensor, count: int, generator: torch.Generator) -> Tensor:

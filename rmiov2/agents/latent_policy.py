@@ -18,7 +18,7 @@ from torch import Tensor
 from rmiov2 import config as configuration
 from rmiov2.acceleration.captured import Inputs, Regions, device_of, forked
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
-from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
+from rmiov2.agents.imagined_ppo import ImaginedPPO, average_of, branches
 from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.tensors import Averages, moved, of_play
 from rmiov2.config import Config
@@ -84,6 +84,7 @@ class LatentPolicy(Agent):
             p, self.regions, self.actor, self.critic, self.value_norm,
             Optimiser(Adam, self.actor, p.lr_actor, weight_decay=a.weight_decay),
             Optimiser(Adam, self.critic, p.lr_critic),
+            average_of(self.actor, p.average),
         )  # fmt: skip
 
     # Acting: a step of the world model with what arrived, then the actor on its features.
@@ -105,14 +106,15 @@ class LatentPolicy(Agent):
             noise["gumbel"] = torch.from_numpy(gumbel.astype(np.float32))
             noise["noise"] = self.actor.noise_from(rng, torch.Size([*teams, self.spec.act_dim]))
         given = of_play(obs, avail, first, self.device, **noise)
-        act, known = self.regions.run("act", self._choose, None, given | vars(memory))
+        choose = partial(self._choose, self.ppo.player(greedy))
+        act, known = self.regions.run("act", choose, None, given | vars(memory))
         return act.cpu().numpy(), Memory(*(part.clone() for part in known))
 
-    def _choose(self, given: Inputs) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
+    def _choose(self, actor: FeatureActor, given: Inputs) -> tuple[Tensor, tuple[Tensor, Tensor, Tensor]]:
         """Actions as they are played, and what the teams then know: h, z, act; noise only where it is given."""
         h, z = self._known(given)
-        out = self.actor.body(torch.cat([h, z], -1))
-        act = playable(self.actor.draw(out, given.get("avail"), given.get("noise")), self.spec.discrete)
+        out = actor.body(torch.cat([h, z], -1))
+        act = playable(actor.draw(out, given.get("avail"), given.get("noise")), self.spec.discrete)
         return act, (h, z, as_vectors(act, self.spec))
 
     def _known(self, given: Inputs) -> tuple[Tensor, Tensor]:

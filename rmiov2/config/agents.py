@@ -25,7 +25,7 @@ class MAPPO(AgentSection):
     """Yu et al. 2022; what it shares with r-MAPPO in imagination stands in policy, where e_sample is its epochs."""
 
     ignores = (
-        "world_model", "policy.horizon", "policy.starts", "policy.return_norm", "policy.return_floor",
+        "world_model", "policy.horizon", "policy.starts", "policy.return_norm", "policy.return_floor", "policy.average",
         "pretrain.e_m", "pretrain.e_pi", "pretrain.policy_after",
     )  # fmt: skip
     name: Literal["mappo"]
@@ -45,7 +45,7 @@ class QMIX(AgentSection):
     ignores = (
         "world_model", "policy.critic_hidden", "policy.horizon", "policy.starts", "policy.clip", "policy.entropy",
         "policy.e_sample", "policy.minibatches", "policy.lr_actor", "policy.huber", "policy.value_norm",
-        "policy.return_norm", "policy.return_floor", "policy.unimix",
+        "policy.return_norm", "policy.return_floor", "policy.unimix", "policy.average",
     )  # fmt: skip
     name: Literal["qmix"]
     mixer: Positive = Field(description="width of the monotone mixer")
@@ -64,7 +64,7 @@ class FACMAC(AgentSection):
     ignores = (
         "world_model", "policy.horizon", "policy.starts", "policy.clip", "policy.entropy", "policy.e_sample",
         "policy.minibatches", "policy.huber", "policy.value_norm", "policy.return_norm", "policy.return_floor",
-        "policy.unimix",
+        "policy.unimix", "policy.average",
     )  # fmt: skip
     name: Literal["facmac"]
     monotone: bool = Field(description="the mixer's weights are kept positive, as QMIX's")

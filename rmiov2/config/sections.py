@@ -15,7 +15,7 @@ from rmiov2.config.section import Count, NonNegative, Positive, Probability, Rat
 
 BEFORE: dict[str, Any] = {  # of settings that were kept without these
     "device": "cpu", "precision": "float32", "stress": {"blackout": (1,), "episodes": 1},
-    "world_model": {"foresight": 0.0, "pad_ends": False},
+    "world_model": {"foresight": 0.0, "pad_ends": False}, "policy": {"average": 0.0},
 }  # fmt: skip
 PATTERNS = ("independent", "bursty", "one_agent", "whole_team")
 NUMBERED = re.compile(r"bursty:[1-9][0-9]*|one_agent:[0-9]+")
@@ -113,6 +113,10 @@ class Policy(Section):
     )
     return_floor: Annotated[float, Field(gt=0)] = Field(description="the spread is never taken below this")
     unimix: Probability = Field(description="share of a uniform over the available actions")
+    average: Annotated[float, Field(ge=0, lt=1)] = Field(
+        description="share of itself that the mean of the actor's weights keeps in a policy round; the mean plays where"
+        " the likeliest actions are taken; 0: the actor itself"
+    )
 
 
 class Collect(Section):

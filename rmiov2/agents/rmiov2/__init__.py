@@ -13,7 +13,7 @@ from torch import Tensor
 
 from rmiov2.acceleration.captured import Inputs, Regions, device_of, forked
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
-from rmiov2.agents.imagined_ppo import ImaginedPPO, branches
+from rmiov2.agents.imagined_ppo import ImaginedPPO, average_of, branches
 from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.tensors import Averages, moved, of_play, to_torch
 from rmiov2.config import Config
@@ -59,6 +59,7 @@ class RMIOv2(Agent):
             p, self.regions, self.actor, self.critic, self.value_norm,
             Optimiser(Adam, self.actor, p.lr_actor, eps=1e-5),
             Optimiser(Adam, self.critic, p.lr_critic, eps=1e-5),
+            average_of(self.actor, p.average),
         )  # fmt: skip
         self.updates = 0
 
@@ -74,14 +75,15 @@ class RMIOv2(Agent):
         shape = torch.Size([*obs.shape[:2], self.spec.act_dim])
         noise = {} if greedy else {"noise": self.actor.noise_from(rng, shape)}
         given = of_play(obs, avail, first, self.device, **noise)
-        act, after = self.regions.run("act", self._choose, None, given | {"memory": memory.actor})
+        choose = partial(self._choose, self.ppo.player(greedy))
+        act, after = self.regions.run("act", choose, None, given | {"memory": memory.actor})
         return act.cpu().numpy(), Memory(after.clone())
 
-    def _choose(self, given: Inputs) -> tuple[Tensor, Tensor]:
+    def _choose(self, actor: Actor, given: Inputs) -> tuple[Tensor, Tensor]:
         """Actions as they are played, and the memory after them; noise only where it is given."""
         before = given["memory"] * given["goes_on"][:, None, None]
-        out, after = self.actor.unroll(self.model.normalise(given["obs"])[:, None], before)
-        act = self.actor.draw(out[:, 0], given.get("avail"), given.get("noise"))
+        out, after = actor.unroll(self.model.normalise(given["obs"])[:, None], before)
+        act = actor.draw(out[:, 0], given.get("avail"), given.get("noise"))
         return playable(act, self.spec.discrete), after[:, 0]
 
     @torch.no_grad()
