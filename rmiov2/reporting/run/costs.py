@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
 COUNTED = ("messages", "bytes")
 # Parts of a checkpoint's agent that hold no parameters but what is counted, copied or carried while learning.
-STATISTICS = ("value_norm", "return_scale")
+STATISTICS = ("value_norm", "return_scale", "actor_mean")
 BUFFERS = ("width_mask", "positions", "obs_mean", "obs_std", "obs_count")  # of a network, beside its parameters
 LEARNS_ONLY = ("critic", "mixer", "predictor")  # parts that no game is played with
 MODEL = ("model", "correction")  # parts played with where the team completes, or its agents read what others tell them
