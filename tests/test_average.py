@@ -6,36 +6,26 @@ import numpy as np
 import pytest
 import torch
 from learning_cases import composed, random_games
+from test_checkpoint import same
 
 from rmiov2 import config as configuration
 from rmiov2.agents.base import Agent
 from rmiov2.agents.imagined_ppo import average_of
 from rmiov2.agents.registry import make_agent
 from rmiov2.envs.registry import make_env
-from rmiov2.replay.buffer import Replay
 from rmiov2.seeding import Generators
 from rmiov2.training.pretrain import replay_of
 
 METHODS = ("rmiov2", "rmio", "mamba", "mag")
 
 
-def learned(name: str, average: float, rounds: int = 3) -> Agent:
-    """After so many policy rounds on random games."""
+def learned(name: str, average: float) -> Agent:
+    """After three policy rounds on random games."""
     env = make_env("toy/lights", 1, 0)
     config = composed(f"agent={name}", "env=toy_lights", "preset=toy", f"policy.average={average}")
     agent = make_agent(config, env.spec)
-    replay: Replay = replay_of(random_games("toy/lights", 4), env.spec)
-    agent.update(replay, Generators(0), 2, rounds)
+    agent.update(replay_of(random_games("toy/lights", 4), env.spec), Generators(0), 2, 3)
     return agent
-
-
-def same(one: Any, other: Any) -> bool:
-    """Whether two states are equal to the bit."""
-    if isinstance(one, dict):
-        return one.keys() == other.keys() and all(same(one[key], other[key]) for key in one)
-    if isinstance(one, list | tuple):
-        return len(one) == len(other) and all(map(same, one, other))
-    return torch.equal(one, other) if isinstance(one, torch.Tensor) else bool(one == other)
 
 
 def choices(agent: Agent, greedy: bool) -> Any:

@@ -31,11 +31,7 @@ def test_a_method_reads_of_the_shared_sections_what_it_does_not_ignore(
     agent: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: set[str] = set()
-    sections = {
-        configuration.WorldModel: "world_model",
-        configuration.Policy: "policy",
-        configuration.Pretrain: "pretrain",
-    }
+    sections = {configuration.Config.model_fields[name].annotation: name for name in SHARED}
     get, parse = configuration.Section.__getattribute__, configuration.parse
 
     def noted(self: Any, name: str) -> Any:
