@@ -117,9 +117,9 @@ def _device(cell: Cell, asked: str) -> str:
         return asked
     import torch
 
-    from rmiov2.agents.registry import agent_class
+    from rmiov2.agents.registry import class_of
 
-    fits = agent_class(cell.values["agent"]["name"]).capabilities.gpu
+    fits = class_of(config.parse(cell.values, cell.label).agent).capabilities.gpu
     return "cuda" if fits and torch.cuda.is_available() else "cpu"
 
 

@@ -30,6 +30,7 @@ from rmiov2.program import exit_code, parser_of
 from rmiov2.types import UserError
 
 GROUPS = ("env", "agent", "preset", "tuned", "ablation")
+OWN_SETTINGS = "agent.settings."  # keys that only a method of the user's knows
 PACKAGE = "# @package _global_"  # without it Hydra puts a file's settings where nobody reads them
 _composing = threading.Lock()  # hydra composes one configuration at a time in a process
 HEADER = "# Written by `python -m pipelines.params`; rmiov2/config says what each key means.\n"
@@ -84,9 +85,10 @@ def compose_config(overrides: Sequence[str] = ()) -> config.Config:
     overrides = [spelled(override) for override in overrides]
     for override in overrides:
         _refuse_unknown(override)
+    told = [f"++{override}" if override.startswith(OWN_SETTINGS) else override for override in overrides]
     try:
         with _composing, initialize_config_dir(str(paths.CONF), version_base="1.3"):
-            composed = OmegaConf.to_container(compose("config", overrides=list(overrides)), resolve=True)
+            composed = OmegaConf.to_container(compose("config", overrides=told), resolve=True)
     except (HydraException, OmegaConfBaseException, yaml.YAMLError, UnicodeDecodeError) as error:
         raise UserError(f"cannot compose {' '.join(overrides)}: {str(error).splitlines()[0]}") from error
     return config.parse(composed, " ".join(overrides) or "conf/config.yaml")
@@ -114,7 +116,7 @@ def _refuse_unknown(override: str) -> None:
             raise UserError(f"conf/{key} has no {value!r}; did you mean {near}? It has {known}")
         if PACKAGE not in (paths.CONF / key / f"{value}.yaml").read_text().splitlines():
             raise UserError(f"conf/{key}/{value}.yaml lacks the line `{PACKAGE}`; put it first")
-    elif key not in config.known_keys():
+    elif key not in config.known_keys() and not key.startswith(OWN_SETTINGS):
         near = " or ".join(_of_that_name(key) or _nearest(key, [*GROUPS, *config.known_keys()]))
         raise UserError(f"unknown key {key}; did you mean {near}?")
 

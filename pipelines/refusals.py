@@ -11,11 +11,11 @@ DISCRETE = {"smax": True, "smac": True, "mamujoco": False}
 def refuse_impossible(config: Config) -> None:
     """Raise UserError for a method that cannot play the environment, or learn on the device, on whatever machine."""
     from rmiov2.agents.base import refuse_device, refuse_mismatch
-    from rmiov2.agents.registry import agent_class
+    from rmiov2.agents.registry import class_of
     from rmiov2.types import EnvSpec
 
-    name, env = config.agent.name, config.env.name
-    capabilities = agent_class(name).capabilities
+    name, env = config.agent.label, config.env.name
+    capabilities = class_of(config.agent).capabilities
     refuse_device(name, capabilities, config.device, config.precision)
     if (discrete := discrete_of(env)) is not None:
         spec = EnvSpec(  # as much of it as is looked at

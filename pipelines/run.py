@@ -72,7 +72,7 @@ def what_and_where(config: Config) -> str:
 
     release, threads = ".".join(torch.__version__.split(".")[:2]), config.threads
     where = f"on {config.device}, {processor(config.device)}, torch {release}, {threads} thread{'s' * (threads > 1)}"
-    return f"{where}: {config.agent.name} on {config.env.name}, {config.pretrain.env_steps:,} steps"
+    return f"{where}: {config.agent.label} on {config.env.name}, {config.pretrain.env_steps:,} steps"
 
 
 def out_of_date(targets: Sequence[str], stages: Sequence[tuple[str, list[str]]]) -> set[str]:

@@ -23,6 +23,7 @@ from pipelines.studies import workspace as workspaces
 from pipelines.studies.cells import Cell, default_agent, folder_name, refuse_cells, refuse_kept_otherwise
 from pipelines.studies.fan_out import fan_out, settings_read
 from pipelines.studies.records import record_in, refuse_unnamed
+from rmiov2.config import label_of
 from rmiov2.files import write_json
 from rmiov2.program import exit_code, parser_of, positive
 from rmiov2.reporting.files import read_settings
@@ -105,7 +106,7 @@ def refuse_others(folder: Path, values: Mapping[str, Any]) -> None:
     """
     from rmiov2.reporting.files import read_table
 
-    expected = (values["env"]["name"], values["agent"]["name"], int(values["seed"]))
+    expected = (values["env"]["name"], label_of(values["agent"]), int(values["seed"]))
     labels = ("env", "agent", "seed")
     rows = read_table(folder / "results/episodes.parquet", "evaluate", labels)[list(labels)].drop_duplicates()
     found = {"results/episodes.parquet": set(rows.itertuples(index=False, name=None))}

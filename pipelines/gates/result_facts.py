@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from pipelines.gates.suites import Table, cell_rules, curve_rules, episode_rules, file_rules
-from rmiov2.agents.registry import agent_class
+from rmiov2.agents.registry import class_of
 from rmiov2.config import Config
 from rmiov2.evaluation.modes import OPEN_LOOP, modes_played, own_mode
 from rmiov2.evaluation.statistics import auc
@@ -32,13 +32,13 @@ def result_tables(path: Path, summary: Mapping[str, Any], config: Config, spec: 
     """
     import pandas as pd
 
-    about, rows = _file_facts(path, agent_class(config.agent.name).capabilities.talks)
+    about, rows = _file_facts(path, class_of(config.agent).capabilities.talks)
     file = Table("file", pd.DataFrame([about]), ("file",), file_rules())
     if rows is None:
         return [file]
     cells = _cells(rows, summary, config, spec)
     labels: dict[str, Any] = {
-        "agent": [config.agent.name],
+        "agent": [config.agent.label],
         "env": [config.env.name],
         "pattern": [config.evaluate.pattern],
         "measure": [spec.measure],

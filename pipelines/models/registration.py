@@ -65,7 +65,7 @@ def _add(client: Any, config: Config, measured: Measured, digests: dict[str, str
     own = own_mode(summary["auc"])
     low, high = summary["auc_ci95"][own]
     numbers = {"auc": summary["auc"][own], "auc_low": low, "auc_high": high}
-    tags = digests | {"protocol": promotion.protocol(config), "agent": config.agent.name, "env": config.env.name}
+    tags = digests | {"protocol": promotion.protocol(config), "agent": config.agent.label, "env": config.env.name}
     tags |= {name: f"{value:.6g}" for name, value in numbers.items()} | tracking.circumstances()
     with mlflow.start_run(experiment_id=tracking.experiment_of(client, config.env.name), run_name="register"):
         logged = _log_model(measured)

@@ -27,7 +27,7 @@ def evaluate(config: Config) -> Path:
     torch.set_num_threads(config.threads)
     tuned, untuned = (rmiov2.load(folder, config) for folder in (paths.FINETUNED, paths.PRETRAINED))
     make = partial(make_env, config.env.name)
-    rows, summary = sweep.evaluate(tuned, untuned, make, config.evaluate, config.agent.name, config.seed, bar)
+    rows, summary = sweep.evaluate(tuned, untuned, make, config.evaluate, config.agent.label, config.seed, bar)
     write_json(paths.RESULTS / "scene.json", record(config, tuned))
     sweep.write_rows(rows, paths.RESULTS / "episodes.parquet")
     write_curves(summary)

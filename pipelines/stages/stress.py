@@ -31,7 +31,7 @@ def stress(config: Config) -> Path:
     tuned = rmiov2.load(paths.FINETUNED, config)
     make = partial(make_env, config.env.name)
     rows, summary = evaluation.stress(
-        tuned, partial(remembering, config), make, config.evaluate, config.stress, config.agent.name, config.seed, bar
+        tuned, partial(remembering, config), make, config.evaluate, config.stress, config.agent.label, config.seed, bar
     )  # fmt: skip
     if evaluation.MEMORY in summary:
         summary[evaluation.MEMORY]["own"] = config.execution.history

@@ -24,7 +24,7 @@ from pipelines.studies import workspace as workspaces
 from pipelines.studies.fan_out import MACHINE, settings_read, stages_of
 from pipelines.studies.records import processor, record_in, refuse_unnamed
 from pipelines.studies.workspace import STAGES
-from rmiov2.config import parse
+from rmiov2.config import label_of, parse
 from rmiov2.reporting.kept import differing
 from rmiov2.reporting.words import WHOLE
 from rmiov2.types import UserError
@@ -108,7 +108,7 @@ class Cell:
     @property
     def compared_to(self) -> bool:
         """Whether it is the default agent, whole."""
-        return self.ablation == WHOLE and bool(self.values["agent"]["name"] == default_agent())
+        return self.ablation == WHOLE and label_of(self.values["agent"]) == default_agent()
 
     @property
     def whole(self) -> tuple[str, ...]:
@@ -160,7 +160,7 @@ def default_agent() -> str:
 
 def folder_name(values: Mapping[str, Any], ablation: str = WHOLE, scale: str = "") -> str:
     """ENV[-AGENT][+ABLATION][@SCALE] of complete settings, each but the first where it is not the default."""
-    name, agent = values["env"]["name"].replace("/", "-"), values["agent"]["name"]
+    name, agent = values["env"]["name"].replace("/", "-"), label_of(values["agent"])
     default, scale = _composed(()), scale or values["preset"]
     name += "" if agent == default["agent"]["name"] else f"-{agent}"
     name += "" if ablation == WHOLE else f"+{ablation}"
@@ -231,7 +231,7 @@ def lacking(cell: Cell, folder: Path) -> list[str]:
     needed = [*workspaces.FILES]
     if set("+@") & set(cell.label):
         needed.append(workspaces.VARIANT)
-    if cell.values["agent"]["name"] == default_agent():
+    if label_of(cell.values["agent"]) == default_agent():
         needed += [workspaces.COSTS, workspaces.LOSSES]
         needed += [workspaces.TUNING_CURVE] if "l_rec" in record_in(folder / "finetune.json") else []
     if cell.compared_to:

@@ -40,6 +40,7 @@ def refuse_unnamed(values: Mapping[str, Any]) -> None:
     """
     name, env = values["agent"]["name"], values["env"]["name"].replace("/", "_")
     known = [f"env={env}"] if env in choices("env") else []
+    known += [f"agent.{key}={values['agent'][key]}" for key in ("method",) if key in values["agent"]]
     files = [file for file in choices("agent") if file == name or file.startswith(f"{name}_")]
     wholes = [flat(compose_values([*known, f"agent={file}", f"preset={values['preset']}"])) for file in files]
     for key, value in flat(dict(values)).items():

@@ -120,7 +120,7 @@ def _found(study: Study, plan: Plan, config: Config) -> dict[str, Any]:
         "space": plan.space,
         "objectives": list(plan.objectives),
         "env": config.env.name,
-        "agent": config.agent.name,
+        "agent": config.agent.label,
         "preset": config.preset,
         "seed": config.seed,
         "trials": sum(record.state in ("COMPLETE", "PRUNED") for record in records),

@@ -5,12 +5,12 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, ClassVar
 
 import numpy as np
 from torch import Tensor, nn
 
-from rmiov2.config import Config
+from rmiov2.config import Config, Section
 from rmiov2.execution.completion import Completion
 from rmiov2.execution.history import History
 from rmiov2.execution.team import Team
@@ -37,6 +37,7 @@ class Capabilities:
 class Agent(ABC):
     """One method. `memory` is whatever `start` returned, opaque to the caller, one row per team."""
 
+    Settings: ClassVar[type[Section]] = Section  # what agent.settings of a method outside this package may hold
     capabilities: Capabilities
     config: Config
     spec: EnvSpec

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from rmiov2.config.agents import FACMAC, MAG, MAMBA, MAPPO, QMIX, Agent, LatentPolicy, RMIOv2
-from rmiov2.config.loading import held_before, ignored_keys, known_keys, load, parse, upgraded
+from rmiov2.config.agents import FACMAC, MAG, MAMBA, MAPPO, QMIX, Agent, LatentPolicy, Own, RMIOv2, label_of
+from rmiov2.config.loading import held_before, ignored_keys, known_keys, load, own_settings, parse, upgraded
 from rmiov2.config.section import Section
 from rmiov2.config.sections import (
     PATTERNS,
@@ -26,7 +26,7 @@ from rmiov2.config.sections import (
 
 __all__ = [
     "FACMAC", "MAG", "MAMBA", "MAPPO", "PATTERNS", "QMIX", "Ablate", "Agent", "Collect", "Config", "Env", "Evaluate",
-    "Execution", "Finetune", "LatentPolicy", "Pattern", "Policy", "Pretrain", "RMIOv2", "Report", "RewardTrend",
-    "Section", "Stress", "WorldModel", "held_before", "ignored_keys", "known_keys", "load", "loss_pattern",
-    "parse", "upgraded",
+    "Execution", "Finetune", "LatentPolicy", "Own", "Pattern", "Policy", "Pretrain", "RMIOv2", "Report", "RewardTrend",
+    "Section", "Stress", "WorldModel", "held_before", "ignored_keys", "known_keys", "label_of", "load",
+    "loss_pattern", "own_settings", "parse", "upgraded",
 ]  # fmt: skip

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+import re
+from collections.abc import Mapping
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import Field
+from pydantic import AfterValidator, Field, JsonValue
 
 from rmiov2.config.section import Count, NonNegative, Positive, Probability, Rate, Section
 
@@ -13,6 +15,11 @@ class AgentSection(Section):
     """`ignores`: what the method never reads of the sections world_model, policy and pretrain; "world_model" is all."""
 
     ignores: ClassVar[tuple[str, ...]] = ()
+
+    @property
+    def label(self) -> str:
+        """What results call it."""
+        return label_of(vars(self))
 
 
 class RMIOv2(AgentSection):
@@ -111,4 +118,24 @@ class MAG(LatentPolicy):
     lr_predictor: Rate
 
 
-Agent = Annotated[RMIOv2 | MAPPO | QMIX | FACMAC | MAMBA | MAG, Field(discriminator="name")]
+def class_path(text: str) -> str:
+    """The text, if it is a MODULE:CLASS; raises ValueError if not."""
+    if re.fullmatch(r"\w+(\.\w+)*:\w+", text):
+        return text
+    raise ValueError("expected MODULE:CLASS, for instance own_method:Independent of examples/own_method.py")
+
+
+class Own(AgentSection):
+    """A method of the user's, a class outside this package; it says itself what its settings are (Agent.Settings)."""
+
+    name: Literal["own"]
+    method: Annotated[str, AfterValidator(class_path)] = Field(description="MODULE:CLASS, an rmiov2.agents.base.Agent")
+    settings: dict[str, JsonValue] = Field(description="what its class reads; what is left out, it knows")
+
+
+def label_of(agent: Mapping[str, Any]) -> str:
+    """What results call the method of a section `agent`: its name or, of a user's own, the name of its class."""
+    return str(agent["method"]).partition(":")[2] if agent["name"] == "own" else str(agent["name"])
+
+
+Agent = Annotated[RMIOv2 | MAPPO | QMIX | FACMAC | MAMBA | MAG | Own, Field(discriminator="name")]

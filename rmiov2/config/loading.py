@@ -6,14 +6,17 @@ import difflib
 import json
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any, get_args
+from typing import Any, TypeVar, get_args
 
 import yaml
 from pydantic import BaseModel, ValidationError
 
-from rmiov2.config.agents import Agent
+from rmiov2.config.agents import Agent, AgentSection, Own
+from rmiov2.config.section import Section
 from rmiov2.config.sections import BEFORE, Config
 from rmiov2.types import UserError
+
+Kind = TypeVar("Kind", bound=Section)
 
 
 def load(path: Path) -> Config:
@@ -36,6 +39,16 @@ def parse(values: Any, source: str) -> Config:
         raise UserError("\n".join(_sentence(mistake, source) for mistake in error.errors())) from error
 
 
+def own_settings(agent: Agent, kind: type[Kind]) -> Kind:
+    """agent.settings of a method of the user's as the Settings of its class; raises UserError as parse does."""
+    try:
+        return kind.model_validate(agent.settings if isinstance(agent, Own) else {})
+    except ValidationError as error:
+        raise UserError(
+            "\n".join(_own_sentence(mistake, list(kind.model_fields)) for mistake in error.errors())
+        ) from error
+
+
 def upgraded(values: Mapping[str, Any]) -> dict[str, Any]:
     """Settings that an older version wrote, with what held before these keys were there."""
     filled = {
@@ -56,6 +69,8 @@ def _sentence(mistake: Any, source: str) -> str:
     path = _path(mistake["loc"])
     if mistake["type"] == "union_tag_invalid":
         return f"{source}: {_unknown_agent(**mistake['ctx'])}"
+    if mistake["type"] == "extra_forbidden" and path in known_keys():
+        return f"{source}: {path} is a setting of {', '.join(_owners(path))} alone; leave it out"
     if mistake["type"] == "extra_forbidden":
         return f"{source}: unknown key {path}; did you mean {_nearest(path)}?"
     if mistake["type"] == "missing":
@@ -63,6 +78,15 @@ def _sentence(mistake: Any, source: str) -> str:
     if isinstance(mistake["input"], dict) and mistake["type"] == "value_error":
         return f"{source}: {path}: {mistake['msg'].removeprefix('Value error, ')}"
     return f"{source}: {path or 'the whole'} = {mistake['input']!r}: {mistake['msg'].removeprefix('Value error, ')}"
+
+
+def _own_sentence(mistake: Any, known: list[str]) -> str:
+    path = ".".join(["agent.settings", *map(str, mistake["loc"])])
+    if mistake["type"] == "extra_forbidden":
+        return f"unknown key {path}; the method has {', '.join(known) or 'no settings of its own'}"
+    if mistake["type"] == "missing":
+        return f"{path} is missing; say {path}=VALUE"
+    return f"{path} = {mistake['input']!r}: {mistake['msg'].removeprefix('Value error, ')}"
 
 
 def _unknown_agent(tag: str, expected_tags: str, **_: Any) -> str:
@@ -79,8 +103,7 @@ def _path(loc: tuple[str | int, ...]) -> str:
 
 def ignored_keys(agent: str) -> list[str]:
     """What params.yaml holds for the others, as section.name: the agent does the same whatever it says."""
-    kinds = get_args(get_args(Agent)[0])
-    (kind,) = (kind for kind in kinds if agent in _names_of(kind))
+    (kind,) = (kind for kind in _kinds() if agent in _names_of(kind))
     return [key for key in known_keys(agent) if any(key == name or key.startswith(f"{name}.") for name in kind.ignores)]
 
 
@@ -95,6 +118,16 @@ def known_keys(agent: str = "") -> list[str]:
             elif name != "agent" or agent in ("", *_names_of(kind)):
                 keys += [f"{name}.{key}" for key in kind.model_fields]
     return list(dict.fromkeys(keys))
+
+
+def _kinds() -> tuple[type[AgentSection], ...]:
+    """The sections that `agent` may be."""
+    return get_args(get_args(Agent)[0])
+
+
+def _owners(path: str) -> list[str]:
+    """The agents whose section has agent.name."""
+    return [name for kind in _kinds() if path.rpartition(".")[2] in kind.model_fields for name in _names_of(kind)]
 
 
 def _names_of(kind: type[BaseModel]) -> tuple[str, ...]:

@@ -2,13 +2,11 @@
 
 from __future__ import annotations
 
-import importlib
 import inspect
-from collections.abc import Callable
 from dataclasses import replace
-from typing import Any
 
 from rmiov2.envs.base import Env
+from rmiov2.importing import imported
 from rmiov2.types import UserError
 
 
@@ -28,21 +26,3 @@ def own(map_name: str, num_envs: int, seed: int = 0) -> Env:
         raise UserError(f"{name}: got {type(env).__name__}, expected an rmiov2.envs.base.Env; see examples/own_env.py")
     env.spec = replace(env.spec, name=name)
     return env
-
-
-def imported(name: str, target: str, default: str = "") -> Callable[..., Any]:
-    """What MODULE:NAME stands for, NAME being the default where it is left out; raises UserError if it is not there."""
-    module_name, _, attribute = target.partition(":")
-    attribute = attribute or default
-    if not attribute or not module_name or module_name.startswith("."):
-        raise UserError(f"{name}: got no module or no class, expected MODULE:{default or 'CLASS'}")
-    try:
-        return getattr(importlib.import_module(module_name), attribute)  # type: ignore[no-any-return]
-    except ModuleNotFoundError as error:
-        raise UserError(f"{name}: no module {error.name}; install it, or put its folder on PYTHONPATH") from error
-    except AttributeError as error:
-        if attribute in str(error) and module_name in str(error):
-            raise UserError(
-                f"{name}: {module_name} has no {attribute}; expected MODULE:{default or 'CLASS'}"
-            ) from error
-        raise

@@ -11,7 +11,7 @@ from gymnasium.spaces import Box, Dict, Discrete, Space, flatdim, flatten
 from pettingzoo import ParallelEnv  # type: ignore[import-untyped]
 
 from rmiov2.envs.base import Adapter
-from rmiov2.envs.own import imported
+from rmiov2.importing import imported
 from rmiov2.seeding import derive
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Step, UserError
 

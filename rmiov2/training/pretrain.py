@@ -229,7 +229,7 @@ def summary(config: Config, env_steps: int, updates: int, wall_s: float) -> dict
     """What every training stage's metrics say."""
     return {
         "env": config.env.name,
-        "agent": config.agent.name,
+        "agent": config.agent.label,
         "preset": config.preset,
         "device": config.device,
         "precision": config.precision,
