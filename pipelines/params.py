@@ -111,6 +111,8 @@ def _refuse_unknown(override: str) -> None:
     if key in GROUPS:
         if key == "env" and ":" in value:
             raise UserError(f"conf/env has no {value!r}, as a game of your own has no file there; say env.name={value}")
+        if key == "agent" and ":" in value:
+            raise UserError(f"conf/agent has no {value!r}; say agent=own agent.method={value} for a method of your own")
         if value not in choices(key):
             near, known = " or ".join(_nearest(value, choices(key))), ", ".join(choices(key))
             raise UserError(f"conf/{key} has no {value!r}; did you mean {near}? It has {known}")

@@ -39,3 +39,19 @@ def refuse_unrunnable(config: Config) -> None:
 
     refuse_impossible(config)
     device_of(config.device)
+    refuse_nobody(config)
+
+
+def refuse_nobody(config: Config) -> None:
+    """Raise UserError where a pattern of loss names an agent that there is not, before fine-tuning first draws it."""
+    import numpy as np
+
+    from rmiov2.envs.observation_loss import LossPattern
+    from rmiov2.envs.registry import make_env
+
+    patterns = (config.finetune.pattern, config.evaluate.pattern)
+    if any(pattern.startswith("one_agent:") for pattern in patterns):
+        env = make_env(config.env.name, 1)
+        env.close()
+        for pattern in patterns:
+            LossPattern(pattern, 0.0, 1, env.spec.num_agents, np.random.default_rng(0))

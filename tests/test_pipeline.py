@@ -3,6 +3,7 @@
 import hashlib
 import importlib.util
 import json
+import os
 import shutil
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from rmiov2.types import UserError
 CHANGES_NO_RESULT = {
     "rmiov2/__init__.py",
     "rmiov2/files.py",
+    "rmiov2/importing.py",
     "rmiov2/progress.py",
     "rmiov2/program.py",
 }
@@ -220,6 +222,7 @@ AGENTS = {
     "mappo_mamujoco": ("toy_dials", "pretrain.segment=24"),
     "qmix": ("toy_lights",), "facmac_discrete": ("toy_lights",), "facmac": ("toy_dials", "finetune.updates=30"),
     "gawm": ("toy_dials",), "rmio": ("toy_lights",), "mamba": ("toy_lights",), "mag": ("toy_dials",),
+    "own": ("toy_lights", "agent.method=own_method:Independent"),
 }  # fmt: skip
 COMPLETES = {"rmio"}
 PAPER_SIZE = {"mamba_paper", "mag_paper", "qmix_classic"}  # other numbers of the same code
@@ -235,9 +238,10 @@ def test_no_agent_is_left_out() -> None:
 @pytest.mark.parametrize("preset", AGENTS)
 def test_every_agent_goes_through_every_stage_and_declares_its_code(preset, tmp_path):
     project, (env, *overrides) = Project(tmp_path, traced=True), AGENTS[preset]
+    project.env["PYTHONPATH"] += f"{os.pathsep}{project.root / 'examples'}"
     project.compose(f"agent={preset}", f"env={env}", *SHORT, *overrides)
     assert project.repro() == list(STAGES)
-    agent = project.read("metrics/evaluate.json")["agent"]
+    agent = yaml.safe_load((project.root / "params.yaml").read_text())["agent"]["name"]
     assert {name: undeclared(project, name, stages(agent)) for name in STAGES} == dict.fromkeys(STAGES, [])
     own = "completion" if preset in COMPLETES else "zeros"
     assert set(project.read("metrics/evaluate.json")["auc"]) == set(modes_played(own))

@@ -66,6 +66,13 @@ def test_a_pair_that_cannot_be_is_refused_wherever_it_is_said(
         seeds.run([7], list(overrides), 1)
 
 
+@pytest.mark.parametrize("stage", ["finetune", "evaluate"])
+def test_an_agent_that_there_is_not_cannot_be_the_blind_one(stage: str) -> None:
+    refuse_unrunnable(compose_config(["env=toy_lights", f"{stage}.pattern=one_agent:2"]))
+    with pytest.raises(UserError, match="one_agent:3: expected one of the 3 agents, 0 to 2"):
+        refuse_unrunnable(compose_config(["env=toy_lights", f"{stage}.pattern=one_agent:3"]))
+
+
 @pytest.mark.parametrize("overrides", [("agent=qmix",), ("env=toy_dials",), ("device=cuda", "precision=tf32")])
 def test_settings_are_composed_for_another_machine_than_this(overrides: tuple[str, ...], no_gpu: None) -> None:
     refuse_impossible(compose_config(overrides))

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from pipelines.params import choices, compose_values, flat, settings_of
+from rmiov2.config import label_of
 from rmiov2.types import UserError
 
 
@@ -38,15 +39,15 @@ def refuse_unnamed(values: Mapping[str, Any]) -> None:
 
     Whatever a file of conf/agent has for this method is the whole method.
     """
-    name, env = values["agent"]["name"], values["env"]["name"].replace("/", "_")
+    name, label, env = values["agent"]["name"], label_of(values["agent"]), values["env"]["name"].replace("/", "_")
     known = [f"env={env}"] if env in choices("env") else []
-    known += [f"agent.{key}={values['agent'][key]}" for key in ("method",) if key in values["agent"]]
+    known += [f"agent.method={values['agent']['method']}"] if name == "own" else []
     files = [file for file in choices("agent") if file == name or file.startswith(f"{name}_")]
     wholes = [flat(compose_values([*known, f"agent={file}", f"preset={values['preset']}"])) for file in files]
     for key, value in flat(dict(values)).items():
         if key in _ablated() and value not in [whole[key] for whole in wholes]:
             raise UserError(
-                f"{key} = {value}, but {name} has {wholes[0][key]}, and this would be kept as {name}; say"
+                f"{key} = {value}, but {label} has {wholes[0][key]}, and this would be kept as {label}; say"
                 f" ablation={' or '.join(_ablated()[key])}, under whose name it is kept"
             )
 
