@@ -34,8 +34,8 @@ class Independent(Agent):
     class Settings(Section):
         """agent.settings.NAME=VALUE; everything else, gamma for instance, is in the sections that all methods share."""
 
-        hidden: int = 64
-        lr: float = 1e-3
+        hidden: int = 128
+        lr: float = 2e-3
         batch: int = 32
         epsilon: float = 0.2
         follow: float = 0.02

@@ -15,7 +15,7 @@ from rmiov2.cli.games import game_for
 from rmiov2.cli.team import trained
 from rmiov2.config import Evaluate
 from rmiov2.envs.base import Env, facts_of
-from rmiov2.envs.observation_loss import refuse_unknown
+from rmiov2.envs.observation_loss import read_pattern
 from rmiov2.evaluation import statistics
 from rmiov2.evaluation.episodes import Columns, performances
 from rmiov2.evaluation.sweep import AVAILABILITIES, Playable, Sweep, rows_of
@@ -85,7 +85,7 @@ def _refuse(options: argparse.Namespace) -> None:
         repeated = [value for value, times in Counter(values).items() if times > 1]
         if repeated:
             raise UserError(f"{option}: got {repeated[0]} more than once, expected each once; leave out the others")
-    refuse_unknown(options.pattern)
+    read_pattern(options.pattern)
     refuse_unwritable(options.out)
 
 

@@ -10,7 +10,7 @@ import numpy as np
 
 from rmiov2.cli.games import game_for
 from rmiov2.cli.team import trained
-from rmiov2.envs.observation_loss import refuse_unknown
+from rmiov2.envs.observation_loss import read_pattern
 from rmiov2.evaluation.scene import record_scene
 from rmiov2.reporting.scene.animation import refuse_other_pictures, write_animation
 from rmiov2.world_model.reward_trend import reward_trend
@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 def run(options: argparse.Namespace) -> None:
     """Record one episode and draw it as a GIF."""
     refuse_other_pictures(options.out)
-    refuse_unknown(options.pattern)
+    read_pattern(options.pattern)
     agent = trained(options.checkpoint)
     team = agent.team(1, options.seed, options.mode, greedy=not options.sampled)
     with closing(game_for(agent, options.env, 1, options.seed)) as env:

@@ -21,14 +21,20 @@ PATTERNS = ("independent", "bursty", "one_agent", "whole_team")
 NUMBERED = re.compile(r"bursty:[1-9][0-9]*|one_agent:[0-9]+")
 
 
-def loss_pattern(text: str) -> str:
-    """The text, if it is one of PATTERNS, bursty:STEPS or one_agent:AGENT; raises ValueError if not."""
+def loss_pattern(text: str) -> tuple[str, int | None]:
+    """One of PATTERNS and the number that bursty:STEPS or one_agent:AGENT say; raises ValueError for another text."""
     if text in PATTERNS or NUMBERED.fullmatch(text):
-        return text
+        name, _, number = text.partition(":")
+        return name, int(number) if number else None
     raise ValueError(f"expected one of {', '.join(PATTERNS)}, bursty:STEPS or one_agent:AGENT")
 
 
-Pattern = Annotated[str, AfterValidator(loss_pattern)]
+def _is_known(text: str) -> str:
+    loss_pattern(text)
+    return text
+
+
+Pattern = Annotated[str, AfterValidator(_is_known)]
 
 
 class Env(Section):

@@ -31,14 +31,13 @@ class LossPattern:
     def __init__(
         self, pattern: str, p_loss: float | Floats, num_envs: int, num_agents: int, rng: np.random.Generator
     ) -> None:
-        refuse_unknown(pattern)
-        name, _, number = pattern.partition(":")
+        name, number = read_pattern(pattern)
         p = np.broadcast_to(np.asarray(p_loss, np.float64), (num_envs,))
         if not ((p >= 0) & (p <= 1)).all():
             raise UserError(f"got p_loss = {p_loss}, expected a probability from 0 to 1")
         self._p, self._rng, self._shape = p[:, None], rng, (num_envs, num_agents)
-        self._burst, self._agent = int(number or BURST), int(number) if number else None
-        if name == "one_agent" and (self._agent or 0) >= num_agents:
+        self._burst, self._agent = number or BURST, number
+        if name == "one_agent" and (number or 0) >= num_agents:
             raise UserError(f"loss pattern {pattern}: expected one of the {num_agents} agents, 0 to {num_agents - 1}")
         self._draw = getattr(self, f"_{name}")
         self._lost: Bools | None = None
@@ -74,10 +73,10 @@ class LossPattern:
         return self._rng.random(self._shape) < chance
 
 
-def refuse_unknown(pattern: str) -> None:
-    """Raise UserError if LossPattern does not know it."""
+def read_pattern(pattern: str) -> tuple[str, int | None]:
+    """The name and the number of a pattern; raises UserError if LossPattern does not know it."""
     try:
-        loss_pattern(pattern)
+        return loss_pattern(pattern)
     except ValueError as error:
         raise UserError(f"unknown loss pattern {pattern!r}, {error}") from error
 
