@@ -68,8 +68,9 @@ def begin(stage: str, out: Path) -> None:
     get, parse = config.Section.__getattribute__, config.parse
 
     def get_and_note(self, name):
-        if not name.startswith("_") and name in type(self).model_fields:
-            settings.add(sections[type(self).__name__] + name)
+        section = sections.get(type(self).__name__)  # none of a user's method, whose settings are all in agent.settings
+        if section is not None and name in type(self).model_fields:
+            settings.add(section + name)
         return get(self, name)
 
     def parse_without_notes(values, source):
