@@ -24,6 +24,7 @@ def load(path: str | Path, config: Config | None = None) -> Agent:
     """A trained agent, from a checkpoint file, its folder, or the folder of a whole run (the fine-tuned one first).
 
     It plays on the CPU, wherever it was trained, unless config says otherwise.
+    A checkpoint holds no code; one of a method of a user's own (agent=own) imports the module that it names.
 
     config: settings to take instead of those that it was saved with; raises UserError if its weights do not fit them.
     """
