@@ -1,14 +1,14 @@
 """A method of your own, whole: copy it, change it, and name it by module and class.
 
 export PYTHONPATH=$PWD/examples
-make params ARGS="agent=own agent.method=own_method:Independent env=toy_lights preset=toy pretrain.e_m=0.2" && make run
+make params ARGS="agent=own agent.method=own_method:Independent env=toy_lights pretrain.env_steps=8000 pretrain.e_m=0.1"
+make run
 
 To change one thing of a method that is here, subclass that method instead, `class Mine(RMIOv2)`, and override it.
 """
 
 from __future__ import annotations
 
-import copy
 from typing import Any
 
 import numpy as np
@@ -16,9 +16,11 @@ import torch
 from torch import Tensor, nn
 
 from rmiov2.agents.base import Agent, Capabilities, Mask, Metrics
-from rmiov2.agents.off_policy import Windows, draw, follow
+from rmiov2.agents.off_policy import Windows, draw, follow, target_of
+from rmiov2.agents.optimiser import Adam, Optimiser
 from rmiov2.agents.tensors import Averages
 from rmiov2.config import Config, Section, own_settings
+from rmiov2.policy.exploration import or_uniform
 from rmiov2.seeding import Generators, derive
 from rmiov2.types import Actions, Bools, EnvSpec, Floats, Sampler
 
@@ -46,8 +48,8 @@ class Independent(Agent):
             torch.manual_seed(derive(seed, "weights"))
             width = self.settings.hidden
             self.q = nn.Sequential(nn.Linear(spec.obs_dim, width), nn.ReLU(), nn.Linear(width, spec.act_dim))
-        self.target = copy.deepcopy(self.q).requires_grad_(False)
-        self.optimiser = torch.optim.Adam(self.q.parameters(), self.settings.lr)
+        self.target = target_of(self.q)
+        self.optimiser = Optimiser(Adam, self.q, self.settings.lr)
 
     def start(self, num_envs: int) -> None:
         return None
@@ -57,10 +59,8 @@ class Independent(Agent):
         self, memory: None, obs: Floats, avail: Bools | None, first: Bools, rng: np.random.Generator, greedy: bool
     ) -> tuple[Actions, None]:
         assert avail is not None
-        q = np.where(avail, self.q(torch.from_numpy(obs)).numpy(), -np.inf)  # (B, N, A)
-        noise = np.where(avail, rng.random(q.shape), -1.0)
-        explores = rng.random(q.shape[:2]) < (0.0 if greedy else self.settings.epsilon)
-        return np.where(explores, noise.argmax(-1), q.argmax(-1)), None
+        act = np.where(avail, self.q(torch.from_numpy(obs)).numpy(), -np.inf).argmax(-1)
+        return act if greedy else or_uniform(act, avail, self.settings.epsilon, rng), None
 
     def update(
         self, replay: Sampler, rngs: Generators, model_updates: int, policy_rounds: int, mask: Mask | None = None,
@@ -79,10 +79,7 @@ class Independent(Agent):
         aim = windows.rew[..., None] + self.config.policy.gamma * windows.con[..., None] * best  # (B, H, N)
         error = (q[:, :-1] * windows.act).sum(-1) - aim
         loss: Tensor = (error.square().mean(-1) * windows.step).sum() / windows.step.sum()
-        self.optimiser.param_groups[0]["lr"] = scale * self.settings.lr
-        self.optimiser.zero_grad()
-        loss.backward()  # type: ignore[no-untyped-call]
-        self.optimiser.step()
+        self.optimiser.step(loss, self.config.policy.grad_clip, scale * self.settings.lr)
         follow(self.target, self.q, self.settings.follow)
         self.updates += 1
         return loss

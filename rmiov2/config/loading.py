@@ -41,8 +41,9 @@ def parse(values: Any, source: str) -> Config:
 
 def own_settings(agent: Agent, kind: type[Kind]) -> Kind:
     """agent.settings of a method of the user's as the Settings of its class; raises UserError as parse does."""
+    assert isinstance(agent, Own)
     try:
-        return kind.model_validate(agent.settings if isinstance(agent, Own) else {})
+        return kind.model_validate(agent.settings)
     except ValidationError as error:
         raise UserError(
             "\n".join(_own_sentence(mistake, list(kind.model_fields)) for mistake in error.errors())
@@ -111,7 +112,7 @@ def known_keys(agent: str = "") -> list[str]:
     """Every key that params.yaml may hold, as section.name; with an agent's name, those that it then holds."""
     keys: list[str] = []
     for name, field in Config.model_fields.items():
-        kinds = get_args(field.annotation) if name == "agent" else (field.annotation,)
+        kinds = _kinds() if name == "agent" else (field.annotation,)
         for kind in kinds:
             if not (isinstance(kind, type) and issubclass(kind, BaseModel)):
                 keys.append(name)
